@@ -1,0 +1,1 @@
+"""Words for people: the command line. typer and rich live only in this room."""

@@ -1,0 +1,1 @@
+"""Multiscale images on disk."""

@@ -1,0 +1,77 @@
+"""The error tree. Every failure a user can meet is one of these; the command line maps each to an exit code.
+
+    OctreeError            1
+    ├── UsageError         2    also ValueError
+    ├── SourceError        3    missing, corrupt, unsupported SOURCE or PYRAMID
+    │   └── SourceNotFound 3    also FileNotFoundError
+    ├── DestinationError   4    DEST exists, is locked, or cannot be used
+    ├── WriteError         5    no space, or writing failed; also OSError
+    ├── GLError            6    no usable OpenGL, or a call failed
+    ├── Interrupted      130    stopped by the user
+    └── CheckFailed        1    a check ran and found something
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class OctreeError(Exception):
+    """What happened, where and why (``message``), and what to do about it (``hint``).
+
+    ``details`` are JSON-able facts for ``--json``: a path, a chunk, bytes needed and free.
+    """
+
+    kind = "error"
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.details = details
+
+    def __str__(self) -> str:
+        return self.message
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": self.kind, "message": self.message, "hint": self.hint, **self.details}
+
+
+class UsageError(OctreeError, ValueError):
+    kind = "usage"
+    exit_code = 2
+
+
+class SourceError(OctreeError):
+    kind = "source"
+    exit_code = 3
+
+
+class SourceNotFound(SourceError, FileNotFoundError):
+    kind = "source-not-found"
+
+
+class DestinationError(OctreeError):
+    kind = "destination"
+    exit_code = 4
+
+
+class WriteError(OctreeError, OSError):
+    kind = "write"
+    exit_code = 5
+
+
+class GLError(OctreeError):
+    kind = "gl"
+    exit_code = 6
+
+
+class Interrupted(OctreeError):
+    kind = "interrupted"
+    exit_code = 130
+
+
+class CheckFailed(OctreeError):
+    kind = "check"
+    exit_code = 1

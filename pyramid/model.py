@@ -1,0 +1,117 @@
+"""Frozen value types of a multiscale image.
+
+Axis order is always that of ``AXIS_ORDER``; an image has some of these axes, each at most once. Tuples that
+run "per axis" have one entry for each axis that the image has, in that order. Positions are in voxels of the
+level they speak of unless a name ends in ``_world`` (world units: voxel size times voxel).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+
+AXIS_ORDER = ("t", "c", "z", "y", "x")
+AxisType = Literal["time", "channel", "space"]
+AXIS_TYPES: dict[str, AxisType] = {"t": "time", "c": "channel", "z": "space", "y": "space", "x": "space"}
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its name (a letter of ``AXIS_ORDER``) and its UDUNITS-2 unit, if one is known."""
+
+    name: str
+    unit: str | None = None
+
+    @property
+    def type(self) -> AxisType:
+        return AXIS_TYPES[self.name]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A half-open block ``[start, stop)`` of voxels, per axis."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(b - a for a, b in zip(self.start, self.stop, strict=True))
+
+    @property
+    def slices(self) -> tuple[slice, ...]:
+        return tuple(slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+
+
+class TileKey(NamedTuple):
+    """Which tile: a value, never an ``id()``. A named tuple because it is hashed in every hot loop.
+
+    ``level``  0 is the finest.
+    ``index``  position on each axis that is not displayed, in axis order (a samples axis has no entry).
+    ``grid``   (row, col) of the tile in its level; (slab, row, col) once slabs are drawn.
+    """
+
+    level: int
+    index: tuple[int, ...]
+    grid: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LevelInfo:
+    """One level as stored. ``scale`` is world units per voxel, ``translation`` the world position of the
+    centre of voxel 0, both per axis. ``shards`` is None when every chunk is a file."""
+
+    path: str
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    scale: tuple[float, ...]
+    translation: tuple[float, ...]
+    codec: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """Display facts of one channel (OMERO block): ``color`` is RRGGBB, ``window`` is (low, high)."""
+
+    label: str = ""
+    color: str | None = None
+    window: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PyramidSpec:
+    """A multiscale image: what ``ngff`` reads from and writes to metadata.
+
+    ``rgb``     the axis c holds samples (red, green, blue[, alpha]) of one colour image.
+    ``labels``  the values are ids, not intensities.
+    ``method``  how levels were reduced ("mean", "mode", …), "" if not recorded.
+    """
+
+    axes: tuple[Axis, ...]
+    dtype: np.dtype[Any]
+    levels: tuple[LevelInfo, ...]
+    name: str = ""
+    ome_version: str = "0.5"
+    method: str = ""
+    rgb: bool = False
+    labels: bool = False
+    channels: tuple[Channel, ...] = ()
+    extra: dict[str, Any] = field(default_factory=dict, hash=False)
+
+    @property
+    def axis_names(self) -> tuple[str, ...]:
+        return tuple(a.name for a in self.axes)
+
+    def axis_index(self, name: str) -> int | None:
+        """Place of the axis called ``name``, None when the image has no such axis."""
+        names = self.axis_names
+        return names.index(name) if name in names else None
+
+    @property
+    def index_axes(self) -> tuple[int, ...]:
+        """Places of the axes that are not displayed: all but y, x, and but c when ``rgb``."""
+        hidden = ("y", "x", "c") if self.rgb else ("y", "x")
+        return tuple(i for i, a in enumerate(self.axes) if a.name not in hidden)

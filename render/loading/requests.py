@@ -1,0 +1,105 @@
+"""Values that cross threads: what is asked of a worker, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.model import TileKey
+
+Owner = Hashable
+"""Who wants tiles: a layer in a view. Plans and cancels only for itself."""
+
+
+class LoadKey(NamedTuple):
+    """A tile of a source, for ever: the source's identity, the version of its data, and the tile."""
+
+    source: str
+    version: int
+    tile: TileKey
+
+
+class Tier(IntEnum):
+    """Lower is more urgent."""
+
+    COVERAGE = 0
+    IDEAL = 1
+    PREFETCH = 2
+
+
+class State(Enum):
+    """Where a load is. Transitions: see ``transition``."""
+
+    QUEUED = "queued"
+    LOADING = "loading"
+    LOADED = "loaded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """One wanted tile. ``levels_above_ideal`` picks the pool (0: the ideal level); requests of one plan
+    are given in order of urgency, and ``tier`` comes before that order."""
+
+    key: LoadKey
+    tier: Tier
+    levels_above_ideal: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LoadedTile:
+    """A tile as a texture takes it: ``data`` is read-only, C-contiguous, shape (h, w) or (h, w, samples).
+
+    ``bytes_read`` are the bytes of ``data`` as they came from the source; ``read_ms`` is on the clock in force."""
+
+    key: LoadKey
+    data: NDArray[Any]
+    bytes_read: int
+    read_ms: float
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTile:
+    """A tile that could not be read, after all tries."""
+
+    key: LoadKey
+    error: str
+    attempts: int
+
+
+class TileSource(Protocol):
+    """Anything that can read a tile. ``read_tile`` is called in workers only, from several at once."""
+
+    @property
+    def token(self) -> str:
+        """Identity: equal for two sources only if they hold the same data."""
+        ...
+
+    @property
+    def version(self) -> int:
+        """Raised by ``invalidate``; part of every key."""
+        ...
+
+    def tile_shape(self, tile: TileKey) -> tuple[int, ...]:
+        """Shape that ``read_tile`` must return; pure, no reading."""
+        ...
+
+    @property
+    def texture_dtype(self) -> np.dtype[Any]:
+        """dtype that ``read_tile`` must return."""
+        ...
+
+    def read_tile(self, tile: TileKey) -> NDArray[Any]:
+        """Read, decode and convert one tile to ``texture_dtype``."""
+        ...
+
+    def worker_recipe(self) -> tuple[Any, ...] | None:
+        """(callable, args) that a worker process calls to reopen this source, or None: threads only."""
+        ...
