@@ -1,1 +1,17 @@
-"""Words for people: the command line. typer and rich live only in this room."""
+"""Words for people: the command line. typer and rich live only in this room.
+
+app.py       the application: commands, errors to exit codes, --json on failure
+console.py   stdout for data, stderr for everything else
+options.py   how sizes, times and the like are read from the command line
+build.py  render.py  check.py  info.py  verify.py  doctor.py  demo.py  config.py
+             one command each; they import the rooms inside the function, so that --help stays fast
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Entry point of the ``octree`` command."""
+    from octree.cli.app import run
+
+    raise SystemExit(run())

@@ -1,0 +1,109 @@
+"""The application: one command per file, errors to exit codes, a traceback only with ``--debug``."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from octree.cli import build, check, config, demo, doctor, info, render, verify
+from octree.cli.console import print_error
+from octree.cli.options import debug_wanted
+from octree.pyramid.errors import Interrupted, OctreeError, UsageError
+
+app = typer.Typer(
+    name="octree",
+    help="Build tile pyramids of images of any size, render frames of them without a screen, "
+    "and keep frames from changing unnoticed.",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "OCTREE"},
+)
+
+for _function in (
+    build.build,
+    info.info,
+    verify.verify,
+    render.render,
+    check.check,
+    doctor.doctor,
+    demo.demo,
+    config.config,
+):
+    app.command()(_function)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(version("octree"))
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _octree(
+    context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            allow_from_autoenv=False,
+            help="Print the version.",
+        ),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        print(context.get_help(), file=sys.stderr)
+        raise typer.Exit(2)
+
+
+def run(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; return its exit code. Prints errors itself."""
+    args = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # not standalone: exit codes and words of errors are ours, not the library's
+        code = app(args, standalone_mode=False, prog_name="octree")
+        sys.stdout.flush()
+        return code if isinstance(code, int) else 0
+    except BrokenPipeError:
+        # the reader of our stdout went away, as `| head` does; nothing more can be said there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Exception, KeyboardInterrupt) as failure:
+        return _report(failure, as_json="--json" in args)
+
+
+def _report(failure: BaseException, *, as_json: bool) -> int:
+    if isinstance(failure, typer.Exit):
+        return failure.exit_code
+    error = _as_octree_error(failure)
+    if debug_wanted.get():
+        import traceback
+
+        traceback.print_exception(failure)
+    print_error(error, as_json=as_json)
+    return error.exit_code
+
+
+def _as_octree_error(failure: BaseException) -> OctreeError:
+    if isinstance(failure, OctreeError):
+        return failure
+    if isinstance(failure, KeyboardInterrupt | typer.Abort):
+        return Interrupted("interrupted")
+    if isinstance(failure, typer.TyperException):
+        context = getattr(failure, "ctx", None)
+        path = context.command_path if context else "octree"
+        return UsageError(failure.format_message(), hint=f"see '{path} --help'")
+    if isinstance(failure, MemoryError):
+        return OctreeError(
+            "out of memory", hint="give less with --memory, --cache or --atlas, or a smaller --size"
+        )
+    return OctreeError(
+        f"internal error: {type(failure).__name__}: {failure}",
+        hint="this is a bug in octree; run again with --debug and report what it prints",
+    )

@@ -1,0 +1,5 @@
+"""``octree build``: being written."""
+
+
+def build() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""``octree check``: being written."""
+
+
+def check() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""``octree config``: being written."""
+
+
+def config() -> None:
+    """Being written."""

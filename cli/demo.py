@@ -1,0 +1,5 @@
+"""``octree demo``: being written."""
+
+
+def demo() -> None:
+    """Being written."""

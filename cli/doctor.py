@@ -1,0 +1,5 @@
+"""``octree doctor``: being written."""
+
+
+def doctor() -> None:
+    """Being written."""

@@ -1,0 +1,5 @@
+"""``octree info``: being written."""
+
+
+def info() -> None:
+    """Being written."""

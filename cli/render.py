@@ -1,0 +1,5 @@
+"""``octree render``: being written."""
+
+
+def render() -> None:
+    """Being written."""

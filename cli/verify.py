@@ -1,0 +1,5 @@
+"""``octree verify``: being written."""
+
+
+def verify() -> None:
+    """Being written."""
