@@ -11,6 +11,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -79,7 +80,7 @@ class CameraPath:
         if self.easing not in EASINGS:
             raise UsageError(f"easing must be {' or '.join(EASINGS)}, not {self.easing!r}")
         times = [key.t_s for key in self.keyframes]
-        for number, (before, after) in enumerate(zip(times, times[1:], strict=False), start=1):
+        for number, (before, after) in enumerate(pairwise(times), start=1):
             if not after > before:
                 raise UsageError(
                     f"keyframe {number} is at t_s={after:g}, not after keyframe {number - 1} at t_s={before:g}",
@@ -106,12 +107,14 @@ class CameraPath:
             times.append(self.duration_s)
         tracks = _tracks(self.keyframes, self.easing)
         frames = [(1000 * t, self._at(t, tracks)) for t in times]
-        last = replace(self.keyframes[-1].camera, name=self.name)
-        return [*frames[:-1], (1000 * self.duration_s, last)]
+        # log2 and exp2 are exact for powers of two only: the ends are the keyframes themselves
+        ends = [replace(key.camera, name=self.name) for key in (self.keyframes[0], self.keyframes[-1])]
+        frames[0], frames[-1] = (0.0, ends[0]), (1000 * self.duration_s, ends[1])
+        return frames
 
     def _at(self, t_s: float, tracks: Sequence[_Track]) -> Camera:
         x, y, log_zoom = (track.at(t_s) for track in tracks)
-        return Camera(x, y, math.exp(log_zoom), self.name)
+        return Camera(x, y, math.exp2(log_zoom), self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +145,7 @@ def _tracks(keyframes: Sequence[Keyframe], easing: Easing) -> tuple[_Track, ...]
     columns = (
         tuple(key.camera.x for key in keyframes),
         tuple(key.camera.y for key in keyframes),
-        tuple(math.log(key.camera.zoom) for key in keyframes),
+        tuple(math.log2(key.camera.zoom) for key in keyframes),
     )
     return tuple(
         _Track(times, column, _slopes(times, column) if easing == "smooth" else None) for column in columns
@@ -152,7 +155,7 @@ def _tracks(keyframes: Sequence[Keyframe], easing: Easing) -> tuple[_Track, ...]
 def _slopes(times: Sequence[float], values: Sequence[float]) -> tuple[float, ...]:
     """Slopes of a monotone cubic: the weighted harmonic mean of the neighbours' slopes, 0 at a turning
     point and at both ends. Between any two keyframes the curve stays between their values."""
-    widths = [b - a for a, b in zip(times, times[1:], strict=False)]
+    widths = [b - a for a, b in pairwise(times)]
     rises = [(b - a) / w for a, b, w in zip(values, values[1:], widths, strict=False)]
     inner = []
     for left, right, before, after in zip(rises, rises[1:], widths, widths[1:], strict=False):
@@ -178,7 +181,7 @@ def parse_camera(text: str, *, extent: Extent, size_px: tuple[int, int]) -> Came
         return built_in_path(spec, area, size_px)
     if spec.lower().endswith(".json"):
         return read_path(Path(spec).expanduser())
-    if spec.startswith("rect=") or spec.startswith("rect "):
+    if spec.startswith(("rect=", "rect ")):
         return fit_rect(_parse_rect(text, spec), size_px, name="rect")
     if "=" in spec:
         return _parse_pairs(text, spec)
@@ -335,8 +338,8 @@ def built_in_path(name: str, area: Rect, size_px: tuple[int, int]) -> CameraPath
     fit = fit_rect(area, size_px)
     close = max(1.0, 4 * fit.zoom)
     if name == "zoom-in":
-        stops = [Keyframe(0, fit), Keyframe(4, replace(fit, zoom=close))]
-        return CameraPath(tuple(stops), DEFAULT_FPS, "linear", name)
+        keys = (Keyframe(0, fit), Keyframe(4, replace(fit, zoom=close)))
+        return CameraPath(keys, DEFAULT_FPS, "linear", name)
     if name == "pan":
         start = _inside(Camera(area.x0, area.y0, close), area, size_px)
         travel = 4 * size_px[0] / close, 4 * size_px[1] / close
@@ -372,9 +375,7 @@ def _flight(stops: Sequence[Camera], times: Sequence[float]) -> tuple[Keyframe, 
     """Keyframes through the stops, ten to a leg. While zoom changes the centre moves in 1/zoom: then the
     target of a leg travels straight over the screen, where a straight line in x and y would lose it."""
     keys = [Keyframe(times[0], stops[0])]
-    for (a, b), (t0, t1) in zip(
-        zip(stops, stops[1:], strict=False), zip(times, times[1:], strict=False), strict=True
-    ):
+    for (a, b), (t0, t1) in zip(pairwise(stops), pairwise(times), strict=True):
         for step in range(1, 10):
             u = step / 10
             zoom = a.zoom * (b.zoom / a.zoom) ** u
