@@ -1,0 +1,165 @@
+"""Units: lengths and times as OME-Zarr names them, with the spellings people write and near matches; and the
+quantities of options and settings: sizes (``512MiB``), times (``50ms``), rates (``20MB/s``)."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from typing import Any
+
+from octree.pyramid.errors import UsageError
+
+_PREFIXES = {
+    "yocto": "y", "zepto": "z", "atto": "a", "femto": "f", "pico": "p", "nano": "n", "micro": "u", "milli": "m",
+    "centi": "c", "deci": "d", "": "", "hecto": "h", "kilo": "k", "mega": "M", "giga": "G", "tera": "T", "peta": "P",
+    "exa": "E", "zetta": "Z", "yotta": "Y",
+}  # fmt: skip
+
+SPACE_UNITS = frozenset(
+    {prefix + "meter" for prefix in _PREFIXES} | {"angstrom", "foot", "inch", "mile", "parsec", "yard"}
+)
+TIME_UNITS = frozenset({prefix + "second" for prefix in _PREFIXES} | {"minute", "hour", "day"})
+
+_METRES = {
+    "yocto": 1e-24, "zepto": 1e-21, "atto": 1e-18, "femto": 1e-15, "pico": 1e-12, "nano": 1e-9, "micro": 1e-6,
+    "milli": 1e-3, "centi": 1e-2, "deci": 1e-1, "": 1.0, "hecto": 1e2, "kilo": 1e3, "mega": 1e6, "giga": 1e9,
+    "tera": 1e12, "peta": 1e15, "exa": 1e18, "zetta": 1e21, "yotta": 1e24,
+}  # fmt: skip
+
+
+def _aliases() -> dict[str, str]:
+    # symbols keep their case (mm and Mm differ); words are looked up in lower case
+    table: dict[str, str] = {}
+    for prefix, symbol in _PREFIXES.items():
+        for sign in {"u": ("u", "µ", "μ")}.get(symbol, (symbol,)):
+            table[sign + "m"] = prefix + "meter"
+            table[sign + "s"] = prefix + "second"
+        for word, unit in (
+            ("metre", "meter"),
+            ("metres", "meter"),
+            ("meters", "meter"),
+            ("seconds", "second"),
+        ):
+            table[prefix + word] = prefix + unit
+    table |= {
+        "micron": "micrometer",
+        "microns": "micrometer",
+        "Å": "angstrom",
+        "Å": "angstrom",
+        "A": "angstrom",
+    }
+    table |= {"ångström": "angstrom", "angstroms": "angstrom", "in": "inch", '"': "inch", "inches": "inch"}
+    table |= {"ft": "foot", "feet": "foot", "mi": "mile", "miles": "mile", "yd": "yard", "yards": "yard"}
+    table |= {"pc": "parsec", "parsecs": "parsec", "sec": "second", "min": "minute", "minutes": "minute"}
+    return table | {"h": "hour", "hours": "hour", "d": "day", "days": "day"}
+
+
+_ALIASES = _aliases()
+
+
+def known_unit(word: str | None) -> str | None:
+    """The UDUNITS-2 word of OME-Zarr's list that ``word`` means, or None when it means none of them."""
+    text = (word or "").strip()
+    if text in _ALIASES:
+        return _ALIASES[text]
+    low = text.lower()
+    if low in SPACE_UNITS or low in TIME_UNITS:
+        return low
+    # one-letter and two-letter words are symbols: their case counts ("MM" is not a length)
+    return _ALIASES.get(low) if len(low) > 2 else None
+
+
+def space_unit(word: str) -> str:
+    """The unit of length that ``word`` means. Raises UsageError, with near matches, for anything else."""
+    unit = known_unit(word)
+    if unit in SPACE_UNITS:
+        return unit
+    if unit is not None:
+        raise UsageError(
+            f"{word!r} is a unit of time; the voxel size is a length",
+            hint="use a unit of length, for example micrometer",
+        )
+    near = difflib.get_close_matches(str(word).lower(), sorted(SPACE_UNITS | {"micron"}), n=3, cutoff=0.5)
+    guess = f"did you mean {', '.join(near)}? " if near else ""
+    raise UsageError(
+        f"{word!r} is not a unit of length that OME-Zarr knows",
+        hint=f"{guess}Use a UDUNITS word such as micrometer, nanometer, millimeter, meter or angstrom.",
+    )
+
+
+def metres(unit: str) -> float | None:
+    """How many metres one ``unit`` is; None for units that are not decimal multiples of the metre."""
+    if unit == "angstrom":
+        return 1e-10
+    if unit == "inch":
+        return 0.0254
+    return _METRES.get(unit.removesuffix("meter")) if unit.endswith("meter") else None
+
+
+# quantities of options and settings
+
+_BYTE_WORDS = {
+    "": 1, "b": 1, "k": 10**3, "kb": 10**3, "m": 10**6, "mb": 10**6, "g": 10**9, "gb": 10**9, "t": 10**12,
+    "tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40,
+    "tib": 2**40,
+}  # fmt: skip
+_MS_WORDS = {
+    "": 1.0,
+    "ms": 1.0,
+    "s": 1e3,
+    "us": 1e-3,
+    "µs": 1e-3,
+    "μs": 1e-3,
+    "m": 6e4,
+    "min": 6e4,
+    "h": 3.6e6,
+}
+_QUANTITY = re.compile(r"\s*\+?(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)\s*([A-Za-zµμ]*)\s*")
+
+
+def parse_bytes(text: str | float) -> int:
+    """Bytes from ``512MiB``, ``2GB``, ``1.5 k`` or a plain number; at least 0. Raises UsageError."""
+    amount = _parse_quantity(text, _BYTE_WORDS, "a size", "use bytes, or KiB, MiB, GiB, KB, MB, GB: 512MiB")
+    if amount >= 2**63:
+        raise UsageError(f"{text!r} is too large a size", hint="use at most 8388607TiB")
+    return round(amount)
+
+
+def parse_ms(text: str | float) -> float:
+    """Milliseconds from ``50ms``, ``1.5s``, ``2min`` or a plain number of milliseconds; at least 0. Raises
+    UsageError."""
+    return _parse_quantity(text, _MS_WORDS, "a time", "use ms, s, us, min or h: 50ms")
+
+
+def parse_rate(text: str | float) -> float:
+    """Bytes per second from ``20MB/s``, ``100Mbit/s``, ``1GiB`` or a plain number; above 0. Raises UsageError."""
+    if isinstance(text, str):
+        body = re.sub(r"\s*(/\s*s|ps)\s*$", "", text)
+        bits = re.fullmatch(r"(.*?[kKmMgG]i?|.*?\d\s*)bits?", body)
+        amount = _rate_of(bits[1], text) / 8 if bits else _rate_of(body, text)
+    else:
+        amount = _rate_of(text, text)
+    if amount <= 0:
+        raise UsageError(f"{text!r} is not above 0", hint="leave it out for no limit")
+    return amount
+
+
+def _rate_of(body: str | float, text: str | float) -> float:
+    hint = "use bytes per second, as 20MB/s, 1GiB/s or 100Mbit/s"
+    try:
+        return _parse_quantity(body, _BYTE_WORDS, "a rate", hint)
+    except UsageError:
+        raise UsageError(f"{text!r} is not a rate", hint=hint) from None
+
+
+def _parse_quantity(text: object, words: dict[str, Any], what: str, hint: str) -> float:
+    if isinstance(text, int | float) and not isinstance(text, bool):
+        amount = float(text)
+    elif isinstance(text, str) and (match := _QUANTITY.fullmatch(text)) and match[2].lower() in words:
+        amount = float(match[1]) * words[match[2].lower()]
+    else:
+        raise UsageError(f"{text!r} is not {what}", hint=hint)
+    if not (math.isfinite(amount) and amount >= 0):
+        raise UsageError(f"{text!r} is not {what} of at least 0", hint=hint)
+    return amount
