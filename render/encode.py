@@ -1,0 +1,389 @@
+"""Frames to files: PNG, numbered PNGs, stdout, GIF and MP4.
+
+PNG is written here rather than by Pillow: one filter for the whole frame and the fastest deflate take half the
+time, and a render process starts without importing Pillow. Encoding runs in worker threads (zlib and Pillow
+release the interpreter); a file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import sys
+import zlib
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from string import Formatter
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import DestinationError, UsageError, WriteError
+
+Frame = NDArray[np.uint8]
+"""(height, width, 4), RGBA. Not written to after it is handed over."""
+
+PATTERN_FIELDS = ("index", "camera")
+VIDEO_SUFFIXES = (".gif", ".mp4")
+_HINT_SEVERAL = (
+    "use a pattern: -o 'frame-{index:04}.png', or -o '{camera}.png'; a path can also be .gif or .mp4"
+)
+
+
+# PNG
+
+
+def write_png(
+    target: str | os.PathLike[str] | IO[bytes],
+    rgba: Frame,
+    text: Mapping[str, str] | None = None,
+    *,
+    alpha: bool | None = None,
+) -> None:
+    """One PNG, to a path (atomically) or a binary stream.
+
+    ``rgba`` is (height, width, 4) or (height, width, 3). ``alpha`` says whether the file has an alpha channel;
+    None keeps one only if some pixel is not opaque. ``text`` becomes iTXt entries. Raises
+    ``DestinationError`` when the path cannot be written to, ``WriteError`` when writing fails half way.
+    """
+    data = encode_png(rgba, text, alpha=alpha)
+    if isinstance(target, str | os.PathLike):
+        with atomic_file(Path(target)) as partial:
+            partial.write_bytes(data)
+    else:
+        target.write(data)
+
+
+def encode_png(rgba: Frame, text: Mapping[str, str] | None = None, *, alpha: bool | None = None) -> bytes:
+    """The bytes of one PNG; arguments as ``write_png``."""
+    height, width, channels = rgba.shape
+    if alpha is None:
+        alpha = channels == 4 and not bool((rgba[..., 3] == 255).all())
+    kept = np.ascontiguousarray(rgba[..., : 4 if alpha and channels == 4 else 3], dtype=np.uint8)
+    lines = kept.reshape(height, -1)
+    rows = np.empty((height, lines.shape[1] + 1), np.uint8)
+    rows[:, 0] = 2  # filter "up": each byte less the one above
+    rows[0, 1:] = lines[0]
+    np.subtract(lines[1:], lines[:-1], out=rows[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 6 if kept.shape[2] == 4 else 2, 0, 0, 0)
+    chunks = [(b"IHDR", header)]
+    for key, value in (text or {}).items():
+        keyword = key.encode("latin-1", "replace")[:79]
+        chunks.append((b"iTXt", keyword + b"\0\0\0\0\0" + value.encode()))
+    chunks += [(b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b"")]
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for name, body in chunks:
+        parts += [
+            struct.pack(">I", len(body)),
+            name,
+            body,
+            struct.pack(">I", zlib.crc32(body, zlib.crc32(name))),
+        ]
+    return b"".join(parts)
+
+
+def read_png(path: str | os.PathLike[str]) -> Frame:
+    """Pixels of a picture file as (height, width, 4) RGBA, whatever its mode."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+# files
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to; it becomes ``path`` at the end, or is removed if the block raises.
+
+    Raises ``DestinationError`` when ``path`` cannot be a file here, ``WriteError`` for what the system says
+    while writing (no space, a quota, a broken disk)."""
+    partial = path.with_name(f".{path.stem[:80]}.{os.getpid()}.part{path.suffix}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+_DESTINATION_ERRNOS = frozenset(
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENOENT,
+        errno.ENAMETOOLONG,
+    )
+)
+
+
+def write_error(path: Path, error: OSError) -> DestinationError | WriteError:
+    """The error to raise for ``error`` met while writing ``path``."""
+    if isinstance(error, WriteError):
+        return error
+    why = error.strerror or str(error)
+    if error.errno in _DESTINATION_ERRNOS:
+        return DestinationError(
+            f"cannot write {path}: {why}", hint="choose a place that exists and is yours", path=str(path)
+        )
+    return WriteError(f"writing {path} failed: {why}", hint="is the disk full?", path=str(path))
+
+
+def check_destination(path: Path) -> None:
+    """Raise ``DestinationError`` now if ``path`` cannot be written, rather than after the work is done."""
+    if path.is_dir():
+        raise write_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    probe = path.with_name(f".{path.stem[:80]}.{os.getpid()}.probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.open("wb").close()
+        probe.unlink()
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def output_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
+    """Where each frame goes: one path per entry of ``cameras`` (the name of the camera of each frame).
+
+    Raises ``UsageError`` for an unknown field or ending, or when two frames would share a name."""
+    _check_pattern(pattern)
+    suffix = Path(pattern).suffix.lower()
+    if suffix != ".png":
+        allowed = f".png, {', '.join(VIDEO_SUFFIXES)} or - for stdout"
+        raise UsageError(f"cannot write {pattern!r}: the name must end in {allowed}", output=pattern)
+    paths = [
+        Path(pattern.format(index=index, camera=_file_name(camera))) for index, camera in enumerate(cameras)
+    ]
+    if len(set(paths)) < len(paths):
+        raise UsageError(
+            f"{len(paths)} frames, but {pattern!r} names only {len(set(paths))} files",
+            hint=_HINT_SEVERAL,
+            output=pattern,
+        )
+    return paths
+
+
+def film_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
+    """The GIF or MP4 that each frame belongs to: one for the run, or with ``{camera}`` one for each camera."""
+    _check_pattern(pattern)
+    if any(field == "index" for _, field, _, _ in Formatter().parse(pattern)):
+        raise UsageError(
+            f"{pattern!r} would be one film per frame", hint="use {camera}, or one name", output=pattern
+        )
+    return [Path(pattern.format(camera=_file_name(camera))) for camera in cameras]
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        found = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
+        unknown = [field for field in found if field not in PATTERN_FIELDS]
+        if not unknown:
+            pattern.format(index=0, camera="a")
+            return
+        why = f"unknown field {{{unknown[0]}}}"
+    except (ValueError, IndexError, KeyError) as error:
+        why = str(error)
+    raise UsageError(
+        f"output pattern {pattern!r}: {why}",
+        hint="fields: {index} (also {index:04}) and {camera}; write {{ and }} for braces",
+        output=pattern,
+    )
+
+
+def _file_name(camera: str) -> str:
+    """A camera's name as part of a file name: no separators, no leading dot."""
+    cleaned = "".join("_" if char in '/\\:*?"<>|' or ord(char) < 32 else char for char in camera)
+    return cleaned.lstrip(".") or "view"
+
+
+# the writer
+
+
+class _Sink(Protocol):
+    """Where frames go. ``job`` may be called in a worker; jobs of an ordered sink run one after another."""
+
+    ordered: bool
+
+    def job(self, index: int, frame: Frame) -> None: ...
+
+    def finish(self) -> list[Path]: ...
+
+    def abort(self) -> None: ...
+
+
+class FrameWriter:
+    """Writes the frames of one run. Owned by the thread that makes it; encoding runs in its own workers.
+
+    ``pattern`` as ``-o``; ``cameras`` the camera name of every frame that will come, in order of index.
+    ``fps`` is used by GIF and MP4. Whatever can be wrong with the names and places is raised by the
+    constructor. Use as a context manager: leaving it normally completes the files (``paths``), leaving it
+    by an exception removes what is not complete.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        cameras: Sequence[str],
+        *,
+        fps: float = 60.0,
+        text: Mapping[str, str] | None = None,
+        alpha: bool | None = None,
+        stdout: IO[bytes] | None = None,
+        buffer_bytes: int = 256 << 20,
+    ) -> None:
+        self.paths: list[Path] = []
+        self._sink = _sink(pattern, cameras, fps, text, alpha, stdout)
+        self._pool = ThreadPoolExecutor(1 if self._sink.ordered else 2, "octree-encode")
+        self._pending: deque[tuple[Future[None], int]] = deque()
+        self._pending_bytes = 0
+        self._buffer_bytes = buffer_bytes
+
+    def put(self, index: int, rgba: Frame) -> None:
+        """Hand over one frame; it must not change afterwards. Waits only when more than ``buffer_bytes`` of
+        frames are still to be encoded. Raises what an earlier frame failed with."""
+        while self._pending and (self._pending[0][0].done() or self._pending_bytes > self._buffer_bytes):
+            future, size = self._pending.popleft()
+            self._pending_bytes -= size
+            future.result()
+        self._pending.append((self._pool.submit(self._sink.job, index, rgba), rgba.nbytes))
+        self._pending_bytes += rgba.nbytes
+
+    def close(self) -> list[Path]:
+        """Wait for all frames and complete the files; the paths written, none for stdout."""
+        try:
+            for future, _ in self._pending:
+                future.result()
+            self._pool.shutdown()
+            self.paths = self._sink.finish()
+        except BaseException:
+            self.abort()
+            raise
+        return self.paths
+
+    def abort(self) -> None:
+        """Drop what is not yet written and remove partial files."""
+        self._pool.shutdown(cancel_futures=True)
+        self._sink.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _sink(
+    pattern: str,
+    cameras: Sequence[str],
+    fps: float,
+    text: Mapping[str, str] | None,
+    alpha: bool | None,
+    stdout: IO[bytes] | None,
+) -> _Sink:
+    def encode(frame: Frame) -> bytes:
+        return encode_png(frame, text, alpha=alpha)
+
+    if pattern == "-":
+        return _Stdout(encode, stdout or sys.stdout.buffer)
+    suffix = Path(pattern).suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        from octree.render.video import Gif, Mp4
+
+        films = film_paths(pattern, cameras)
+        made: dict[Path, Gif | Mp4] = {}
+        for path in dict.fromkeys(films):
+            made[path] = Gif(path, fps, films.count(path)) if suffix == ".gif" else Mp4(path, fps)
+            check_destination(path)
+        return _Films([made[path] for path in films])
+    paths = output_paths(pattern, cameras)
+    for path in {path.parent: path for path in paths}.values():
+        check_destination(path)
+    for path in paths:
+        if path.is_dir():
+            check_destination(path)
+    return _PngFiles(encode, paths)
+
+
+class _PngFiles:
+    """One PNG per frame."""
+
+    ordered = False
+
+    def __init__(self, encode: Callable[[Frame], bytes], paths: list[Path]) -> None:
+        self._encode, self._paths = encode, paths
+        self._written: set[Path] = set()
+
+    def job(self, index: int, frame: Frame) -> None:
+        path = self._paths[index]
+        with atomic_file(path) as partial:
+            partial.write_bytes(self._encode(frame))
+        self._written.add(path)
+
+    def finish(self) -> list[Path]:
+        return [path for path in self._paths if path in self._written]
+
+    def abort(self) -> None:
+        """Complete frames stay."""
+
+
+class _Films:
+    """GIFs or MP4s; each film counts its frames from 0."""
+
+    ordered = True
+
+    def __init__(self, films: Sequence[_Sink]) -> None:
+        self._films = films
+
+    def job(self, index: int, frame: Frame) -> None:
+        film = self._films[index]
+        film.job(sum(other is film for other in self._films[:index]), frame)
+
+    def finish(self) -> list[Path]:
+        return [path for film in dict.fromkeys(self._films) for path in film.finish()]
+
+    def abort(self) -> None:
+        for film in dict.fromkeys(self._films):
+            film.abort()
+
+
+class _Stdout:
+    """PNGs one after another, in order."""
+
+    ordered = True
+
+    def __init__(self, encode: Callable[[Frame], bytes], stream: IO[bytes]) -> None:
+        self._encode, self._stream = encode, stream
+
+    def job(self, index: int, frame: Frame) -> None:
+        try:
+            self._stream.write(self._encode(frame))
+            self._stream.flush()
+        except OSError as error:
+            raise WriteError(f"writing to stdout failed: {error.strerror or error}") from error
+
+    def finish(self) -> list[Path]:
+        return []
+
+    def abort(self) -> None:
+        """What is out cannot be taken back."""
