@@ -45,8 +45,8 @@ def _aliases() -> dict[str, str]:
     table |= {
         "micron": "micrometer",
         "microns": "micrometer",
-        "Å": "angstrom",
-        "Å": "angstrom",
+        "\u00c5": "angstrom",
+        "\u212b": "angstrom",  # the sign of the unit, not the letter
         "A": "angstrom",
     }
     table |= {"ångström": "angstrom", "angstroms": "angstrom", "in": "inch", '"': "inch", "inches": "inch"}

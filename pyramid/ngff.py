@@ -1,0 +1,403 @@
+"""The only file that knows OME-Zarr keys: PyramidSpec ⇄ metadata, 0.4 and 0.5 (older ones are read).
+
+Plain JSON is read and written here without the zarr library, whose import alone would take most of a render.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octree.pyramid.axes import SAMPLE_COUNTS, name_axes
+from octree.pyramid.errors import SourceError, SourceNotFound, WriteError
+from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LevelInfo, PyramidSpec
+from octree.pyramid.units import known_unit, space_unit
+from octree.pyramid.zarr_meta import ArrayMeta, read_array_meta, read_json
+
+RGB_COLORS = ("FF0000", "00FF00", "0000FF")
+VERSIONS = ("0.5", "0.4")
+_BUILD_HINT = "build a pyramid from it first: octree build SOURCE DEST"
+
+
+@dataclass(frozen=True, slots=True)
+class Multiscale:
+    """One multiscale image as its metadata say, axes in the file's own order."""
+
+    group: Path
+    axes: tuple[Axis, ...]
+    levels: tuple[LevelInfo, ...]
+    arrays: tuple[ArrayMeta, ...]
+    name: str
+    version: str
+    method: str
+    labels: bool
+    channels: tuple[Channel, ...]
+    rgb: bool
+    metadata: dict[str, Any]
+
+
+def group_attributes(path: Path) -> tuple[dict[str, Any], str] | None:
+    """OME attributes of a Zarr group and the Zarr version's OME version ("0.5" or "0.4"); None: no group here."""
+    if (path / "zarr.json").is_file():
+        node = read_json(path / "zarr.json")
+        if node.get("node_type") != "group":
+            return None
+        attributes = node.get("attributes") or {}
+        ome = attributes.get("ome", attributes)
+        return (ome if isinstance(ome, dict) else {}), "0.5"
+    if (path / ".zattrs").is_file() and not (path / ".zarray").is_file():
+        return read_json(path / ".zattrs"), "0.4"
+    if (path / ".zgroup").is_file():
+        return {}, "0.4"
+    return None
+
+
+def is_pyramid(path: str | Path) -> bool:
+    """Does the folder's metadata make it a multiscale image? No error for anything else."""
+    try:
+        return bool(_image_group(Path(path)))
+    except SourceError:
+        return False
+
+
+def read_spec(path: str | Path) -> PyramidSpec:
+    """The pyramid at ``path``, OME-Zarr 0.1 to 0.5, ours or made by others.
+
+    A folder of several images (bioformats2raw) gives its first, several multiscales in one group the first.
+    Raises SourceNotFound, or SourceError saying what is wrong: no pyramid, broken JSON, a level that is gone.
+    """
+    scale = read_multiscale(path)
+    names = "".join(axis.name for axis in scale.axes)
+    if list(names) != sorted(names, key=AXIS_ORDER.index) or not {"y", "x"} <= set(names):
+        raise SourceError(
+            f"{scale.group}: its axes are in the order {names}, not t, c, z, y, x",
+            hint=_BUILD_HINT,
+            path=str(scale.group),
+        )
+    return PyramidSpec(
+        axes=scale.axes,
+        dtype=scale.arrays[0].dtype,
+        levels=scale.levels,
+        name=scale.name,
+        ome_version=scale.version,
+        method=scale.method,
+        rgb=scale.rgb,
+        labels=scale.labels,
+        channels=scale.channels,
+        extra={"group": str(scale.group), "metadata": scale.metadata},
+    )
+
+
+def read_multiscale(path: str | Path) -> Multiscale:
+    """As ``read_spec``, with axes in the file's own order."""
+    path = Path(path)
+    if not path.exists():
+        raise SourceNotFound(
+            f"there is no folder {path}", hint="check the path and its spelling", path=str(path)
+        )
+    group, attributes, version = _image_group(path)
+    try:
+        return _multiscale(group, attributes, version)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SourceError(
+            f"{group}: the OME-Zarr metadata are broken: {type(error).__name__}: {error}",
+            hint="octree verify says which field",
+            path=str(group),
+        ) from error
+
+
+def _image_group(path: Path) -> tuple[Path, dict[str, Any], str]:
+    """The group that holds the multiscale image: ``path``, or the first image inside it."""
+    found = group_attributes(path) if path.is_dir() else None
+    if found is None:
+        what = (
+            "a Zarr array, not a pyramid"
+            if (path / ".zarray").is_file() or (path / "zarr.json").is_file()
+            else None
+        )
+        what = what or ("no OME-Zarr pyramid" if path.is_dir() else "a file, not a pyramid")
+        raise SourceError(f"{path} is {what}", hint=_BUILD_HINT, path=str(path))
+    attributes, version = found
+    if attributes.get("multiscales"):
+        return path, attributes, version
+    if "bioformats2raw.layout" in attributes:
+        inner = group_attributes(path / "OME") if (path / "OME").is_dir() else None
+        series = (inner[0].get("series") if inner else None) or ["0"]
+        return _image_group(path / str(series[0]))
+    hint = _BUILD_HINT
+    if "plate" in attributes:
+        wells = attributes["plate"].get("wells") or [{}]
+        hint = (
+            f"it is a plate; name one of its images, for example {path / str(wells[0].get('path', 'A/1'))}/0"
+        )
+    elif "well" in attributes:
+        hint = f"it is a well; name one of its images, for example {path}/0"
+    elif isinstance(attributes.get("labels"), list) and attributes["labels"]:
+        hint = f"it is a group of labels; name one, for example {path / str(attributes['labels'][0])}"
+    raise SourceError(f"{path} is a Zarr group without a multiscale image", hint=hint, path=str(path))
+
+
+def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:
+    entry = attributes["multiscales"][0]
+    datasets = entry["datasets"]
+    if not datasets:
+        raise SourceError(f"{group}: the multiscale image lists no levels", path=str(group))
+    arrays = tuple(read_array_meta(group / str(d["path"]), f"level {i}") for i, d in enumerate(datasets))
+    rank = len(arrays[0].shape)
+    for index, array in enumerate(arrays):
+        if len(array.shape) != rank:
+            raise SourceError(
+                f"{group}: level {index} has {len(array.shape)} axes, level 0 has {rank}", path=str(group)
+            )
+    axes = _axes(entry, rank, group)
+    outer = _transform(entry.get("coordinateTransformations"), rank, group)
+    levels = []
+    for dataset, array in zip(datasets, arrays, strict=True):
+        own = _transform(dataset.get("coordinateTransformations"), rank, group)
+        if own is None:  # before 0.4 there were no transformations
+            own = (
+                [round(a / b) if b else 1.0 for a, b in zip(arrays[0].shape, array.shape, strict=True)],
+                [0.0] * rank,
+            )
+        scale, shift = own
+        if outer:
+            shift = [v * s + t for v, s, t in zip(shift, outer[0], outer[1], strict=True)]
+            scale = [v * s for v, s in zip(scale, outer[0], strict=True)]
+        levels.append(
+            LevelInfo(
+                path=str(dataset["path"]),
+                shape=array.shape,
+                chunks=array.chunks,
+                shards=array.shards,
+                scale=tuple(float(v) for v in scale),
+                translation=tuple(float(v) for v in shift),
+                codec=array.codec,
+            )
+        )
+    given = entry.get("metadata")
+    metadata: dict[str, Any] = given if isinstance(given, dict) else {}
+    channels = _channels(attributes.get("omero"))
+    return Multiscale(
+        group=group,
+        axes=axes,
+        levels=tuple(levels),
+        arrays=arrays,
+        name=str(entry.get("name") or ""),
+        version=str(attributes.get("version") or entry.get("version") or version),
+        method=str(entry.get("type") or metadata.get("method") or ""),
+        labels="image-label" in attributes,
+        channels=channels,
+        rgb=_is_rgb(metadata, channels, axes, arrays[0]),
+        metadata=dict(metadata),
+    )
+
+
+def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[Axis, ...]:
+    given = entry.get("axes") or list("tczyx"[-rank:])
+    given = [{"name": a} if isinstance(a, str) else a for a in given]
+    if len(given) != rank:
+        raise SourceError(f"{group}: {len(given)} axes are named, the arrays have {rank}", path=str(group))
+    names = [str(a["name"]) for a in given]
+    letters = name_axes(names)
+    if letters is None or "s" in letters:
+        raise SourceError(
+            f"{group}: the axes {names} are not an image's (t, c, z, y, x)", hint=_BUILD_HINT, path=str(group)
+        )
+    units = [a.get("unit") for a in given]
+    return tuple(
+        Axis(letter, (known_unit(unit) or str(unit)) if unit else None)
+        for letter, unit in zip(letters, units, strict=True)
+    )
+
+
+def _transform(given: Any, rank: int, group: Path) -> tuple[list[float], list[float]] | None:
+    """(scale, translation) of a list of transformations applied one after the other; None when there is none."""
+    if not given:
+        return None
+    scale, shift = [1.0] * rank, [0.0] * rank
+    for step in given:
+        kind = step["type"]
+        if kind == "identity":
+            continue
+        if kind not in ("scale", "translation") or kind not in step:
+            raise SourceError(f"{group}: a transformation of type {kind!r} is not supported", path=str(group))
+        values = [float(v) for v in step[kind]]
+        if len(values) != rank or not all(map(math.isfinite, values)):
+            raise SourceError(
+                f"{group}: the {kind} {values} does not fit {rank} axes of finite numbers", path=str(group)
+            )
+        if kind == "scale":
+            if min(values) <= 0:
+                raise SourceError(f"{group}: the scale {values} is not above 0", path=str(group))
+            scale = [a * b for a, b in zip(scale, values, strict=True)]
+            shift = [a * b for a, b in zip(shift, values, strict=True)]
+        else:
+            shift = [a + b for a, b in zip(shift, values, strict=True)]
+    return scale, shift
+
+
+def _channels(omero: Any) -> tuple[Channel, ...]:
+    """Display facts; a block that makes no sense is as good as none, as it decides nothing about the data."""
+    listed = omero.get("channels") if isinstance(omero, dict) else None
+    channels = []
+    for given in listed if isinstance(listed, list) else []:
+        if not isinstance(given, dict):
+            return ()
+        color = str(given.get("color") or "").lstrip("#").upper()
+        window = given.get("window")
+        bounds = [window.get(end) for end in ("start", "end")] if isinstance(window, dict) else []
+        numbers = [float(v) for v in bounds if isinstance(v, (int, float)) and math.isfinite(v)]
+        channels.append(
+            Channel(
+                label=str(given.get("label") or ""),
+                color=color if re.fullmatch("[0-9A-F]{6}", color) else None,
+                window=(numbers[0], numbers[1]) if len(numbers) == 2 else None,
+            )
+        )
+    return tuple(channels)
+
+
+def _is_rgb(
+    metadata: Mapping[str, Any], channels: tuple[Channel, ...], axes: tuple[Axis, ...], array: ArrayMeta
+) -> bool:
+    names = [axis.name for axis in axes]
+    count = array.shape[names.index("c")] if "c" in names else 0
+    if count not in SAMPLE_COUNTS:
+        return False
+    if isinstance(metadata.get("rgb"), bool):
+        return bool(metadata["rgb"])
+    # made by others: three uint8 channels in exactly these colours over the whole range are one colour image
+    colors = tuple(channel.color for channel in channels[:3])
+    whole = all(channel.window in (None, (0.0, 255.0)) for channel in channels[:3])
+    return len(channels) == count and colors == RGB_COLORS and whole and array.dtype == np.uint8
+
+
+def write_image_metadata(
+    dest: str | Path, spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None
+) -> None:
+    """Write what makes the folder ``dest`` a pyramid, in one atomic step.
+
+    ``metadata`` goes into the multiscale's own ``metadata`` beside method and rgb (JSON-able).
+    Raises WriteError when the disk refuses, UsageError for a unit that OME-Zarr does not know.
+    """
+    dest = Path(dest)
+    attributes = image_attributes(spec, metadata=metadata)
+    if spec.ome_version == "0.4":
+        _write_json(dest / ".zgroup", {"zarr_format": 2})
+        _write_json(dest / ".zattrs", attributes)
+    else:
+        node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
+        _write_json(dest / "zarr.json", node)
+
+
+def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The OME attributes of a pyramid: the ``ome`` object of 0.5, the whole ``.zattrs`` of 0.4. Pure."""
+    if spec.ome_version not in VERSIONS:
+        raise ValueError(f"OME-Zarr {spec.ome_version} cannot be written, only {' and '.join(VERSIONS)}")
+    axes = [
+        {"name": a.name, "type": a.type} | ({"unit": _unit_of(a)} if a.unit and a.type != "channel" else {})
+        for a in spec.axes
+    ]
+    image: dict[str, Any] = {
+        "name": spec.name,
+        "axes": axes,
+        "datasets": [
+            {
+                "path": level.path,
+                "coordinateTransformations": [
+                    {"type": "scale", "scale": list(level.scale)},
+                    {"type": "translation", "translation": list(level.translation)},
+                ],
+            }
+            for level in spec.levels
+        ],
+        "type": spec.method,
+        "metadata": finite({**(metadata or {}), "method": spec.method, "rgb": spec.rgb}),
+    }
+    old = spec.ome_version == "0.4"
+    attributes: dict[str, Any] = {} if old else {"version": spec.ome_version}
+    attributes["multiscales"] = [{"version": spec.ome_version} | image if old else image]
+    if spec.labels:
+        attributes["image-label"] = {"version": spec.ome_version} if old else {}
+    elif channels := _display_channels(spec):
+        attributes["omero"] = {
+            "channels": [
+                _omero_channel(channel, spec.dtype, index) for index, channel in enumerate(channels)
+            ],
+            "rdefs": {"model": "color", "defaultT": 0, "defaultZ": _middle(spec)},
+        } | ({"version": "0.4"} if old else {})
+    return attributes
+
+
+def _unit_of(axis: Axis) -> str:
+    return space_unit(axis.unit or "") if axis.type == "space" else (known_unit(axis.unit) or "second")
+
+
+def _middle(spec: PyramidSpec) -> int:
+    z = spec.axis_index("z")
+    return spec.levels[0].shape[z] // 2 if z is not None else 0
+
+
+def _display_channels(spec: PyramidSpec) -> tuple[Channel, ...]:
+    c = spec.axis_index("c")
+    count = spec.levels[0].shape[c] if c is not None else 1
+    if not spec.rgb:
+        return spec.channels if len(spec.channels) == count else ()
+    names = zip(("red", "green", "blue", "alpha"), (*RGB_COLORS, "FFFFFF"), strict=True)
+    windows = [channel.window for channel in spec.channels] + [None] * count
+    return tuple(Channel(n, color, w) for (n, color), w in zip(list(names)[:count], windows, strict=False))
+
+
+def _omero_channel(channel: Channel, dtype: np.dtype[Any], index: int) -> dict[str, Any]:
+    whole = (0.0, 1.0)
+    if dtype.kind in "iu":
+        whole = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
+    start, end = channel.window or whole
+    if not (math.isfinite(start) and math.isfinite(end)):
+        start, end = whole
+    low, high = (min(whole[0], start), max(whole[1], end)) if dtype.kind in "iub" else (start, end)
+    return {
+        "label": channel.label or f"channel {index}",
+        "color": channel.color or "FFFFFF",
+        "active": True,
+        "coefficient": 1.0,
+        "family": "linear",
+        "inverted": False,
+        "window": {"min": low, "max": high, "start": start, "end": end},
+    }
+
+
+def finite(value: Any) -> Any:
+    """``value`` with every non-finite number as text: JSON has no NaN and no infinity."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _write_json(path: Path, document: Mapping[str, Any]) -> None:
+    """Write and sync beside ``path``, then rename over it: no reader ever sees half a document."""
+    partial = path.with_name(path.name + ".partial")
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error

@@ -1,0 +1,71 @@
+"""What a reader of one format gives: an array in the file's own axis order, and what the file says about it.
+
+A reader knows its format and nothing of canonical order, voxel sizes given by the user or RGB; ``source.py``
+adds those once for all formats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.model import Box, Channel
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a file says about its axes, all by axis letter; what is not said is left out.
+
+    ``axes``         one letter of "tczyxs" per axis of the array, in its order; None when the file does not say.
+    ``voxel_size``   world units per voxel.  ``translation``  world position of voxel 0's centre.
+    ``units``        words of ``units.SPACE_UNITS`` or ``units.TIME_UNITS``.
+    ``rgb``          the axis c holds the samples of one colour image.
+    """
+
+    axes: str | None = None
+    voxel_size: Mapping[str, float] = field(default_factory=dict)
+    units: Mapping[str, str] = field(default_factory=dict)
+    translation: Mapping[str, float] = field(default_factory=dict)
+    channels: tuple[Channel, ...] = ()
+    rgb: bool = False
+    labels: bool = False
+    name: str = ""
+
+
+class RawArray(Protocol):
+    """A lazily readable array in its file's own axis order. ``read`` is called from several threads at once.
+
+    ``block``       shape in which reading is cheap (tile, chunk, band of rows), never larger than ``shape``.
+    ``held_bytes``  most bytes the reader itself keeps between reads (a decoded image, a cache of tiles).
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    @property
+    def dtype(self) -> np.dtype[Any]: ...
+    @property
+    def block(self) -> tuple[int, ...]: ...
+    @property
+    def engine(self) -> str: ...
+    @property
+    def facts(self) -> Facts: ...
+    @property
+    def held_bytes(self) -> int: ...
+
+    def read(self, box: Box) -> NDArray[Any]:
+        """The voxels of ``box``; it may be a view of memory that is not the caller's to change."""
+        ...
+
+    def transient_bytes(self, box: Box) -> int:
+        """Most bytes that reading ``box`` holds besides the result."""
+        ...
+
+    def identity(self) -> dict[str, Any]:
+        """JSON-able facts that change when the data change."""
+        ...
+
+    def close(self) -> None: ...

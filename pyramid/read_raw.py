@@ -1,0 +1,185 @@
+"""Files whose pixels lie as one plain block of bytes: ``.npy``, and uncompressed contiguous TIFF.
+
+Read by position (``pread``), not memory-mapped: mapped pages would count as memory of the process, and a file
+that shrinks under a map kills it. Nothing but the asked box is read either way.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.model import Box
+from octree.pyramid.raw import Facts
+
+_BAND_BYTES = 4 << 20
+
+
+class PositionedFile:
+    """A file read at given offsets from any thread. The descriptor is opened once and closed by ``close``."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        except FileNotFoundError as error:
+            raise SourceNotFound(f"there is no file {self.path}", path=str(self.path)) from error
+        except OSError as error:
+            raise SourceError(
+                f"{self.path} cannot be opened: {error.strerror}", path=str(self.path)
+            ) from error
+        self._lock = threading.Lock()
+        self.size_bytes = os.fstat(self._fd).st_size
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``. Raises SourceError when the file ends before."""
+        data = self._pread(count, offset)
+        if len(data) < count:  # a signal or a network file system may give less than asked
+            parts = [data]
+            while parts[-1] and (missing := count - sum(map(len, parts))) > 0:
+                parts.append(self._pread(missing, offset + count - missing))
+            data = b"".join(parts)
+        if len(data) != count:
+            raise SourceError(
+                f"{self.path} ends too early: {count} bytes wanted at offset {offset}, {len(data)} there",
+                hint="the file is truncated; copy it again",
+                path=str(self.path),
+                offset=offset,
+            )
+        return data
+
+    def _pread(self, count: int, offset: int) -> bytes:
+        try:
+            if hasattr(os, "pread"):
+                return os.pread(self._fd, count, offset)
+            with self._lock:  # Windows has no pread
+                os.lseek(self._fd, offset, os.SEEK_SET)
+                return os.read(self._fd, count)
+        except OSError as error:
+            raise SourceError(f"{self.path} cannot be read: {error.strerror}", path=str(self.path)) from error
+
+    def read_into(self, out: NDArray[Any], offset: int) -> None:
+        """Fill the C-contiguous ``out`` from ``offset``."""
+        view = out.reshape(-1).view(np.uint8).data
+        if hasattr(os, "preadv"):
+            try:
+                if os.preadv(self._fd, [view], offset) == len(view):
+                    return
+            except OSError as error:
+                raise SourceError(
+                    f"{self.path} cannot be read: {error.strerror}", path=str(self.path)
+                ) from error
+        view[:] = self.read_at(offset, len(view))
+
+    def identity(self) -> dict[str, Any]:
+        facts = os.fstat(self._fd)
+        return {"path": str(self.path.absolute()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+class RawFileArray:
+    """An array in C order from byte ``offset`` of a file; ``dtype`` is as stored, in either byte order."""
+
+    def __init__(
+        self,
+        file: PositionedFile,
+        offset: int,
+        shape: tuple[int, ...],
+        stored: np.dtype[Any],
+        *,
+        engine: str,
+        facts: Facts | None = None,
+        reversed_axes: bool = False,
+    ) -> None:
+        self._file, self._offset, self._stored = file, offset, stored
+        self._c_shape = shape[::-1] if reversed_axes else shape
+        self._reversed = reversed_axes
+        self.shape, self.engine, self.facts = shape, engine, facts or Facts()
+        self.dtype = stored.newbyteorder("=")
+        self.held_bytes = 0
+        needed = offset + math.prod(shape) * stored.itemsize
+        if needed > file.size_bytes:
+            raise SourceError(
+                f"{file.path} is truncated: {needed} bytes promised by its header, {file.size_bytes} there",
+                hint="copy the file again, or write it anew",
+                path=str(file.path),
+            )
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        """A band of whole rows of about 4 MiB: rows are what lies together."""
+        rows, row_bytes = self._c_shape[-2], self._c_shape[-1] * self._stored.itemsize
+        band = (1,) * (len(self.shape) - 2) + (max(1, min(rows, _BAND_BYTES // row_bytes)), self._c_shape[-1])
+        return band[::-1] if self._reversed else band
+
+    def read(self, box: Box) -> NDArray[Any]:
+        start, stop = (box.start[::-1], box.stop[::-1]) if self._reversed else (box.start, box.stop)
+        out = np.empty([b - a for a, b in zip(start, stop, strict=True)], self._stored)
+        self._fill(out, start)
+        out = out.astype(self.dtype, copy=False)
+        return out.T if self._reversed else out
+
+    def _fill(self, out: NDArray[Any], start: tuple[int, ...]) -> None:
+        # the longest tail of axes that is taken whole is one run of bytes in the file
+        run = len(out.shape) - 1
+        while run > 0 and out.shape[run] == self._c_shape[run]:
+            run -= 1
+        strides = np.cumprod((self._stored.itemsize, *self._c_shape[:0:-1]), dtype=object)[::-1]
+        base = self._offset + sum(int(a) * int(s) for a, s in zip(start, strides, strict=True))
+        for index in np.ndindex(out.shape[:run]):
+            skip = sum(int(i) * int(s) for i, s in zip(index, strides[:run], strict=True))
+            self._file.read_into(out[index], base + skip)
+
+    def transient_bytes(self, box: Box) -> int:
+        return 0 if self._stored.isnative else math.prod(box.shape) * self.dtype.itemsize
+
+    def identity(self) -> dict[str, Any]:
+        return self._file.identity()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def open_npy(path: Path) -> RawFileArray:
+    """A ``.npy`` file, C or Fortran order, either byte order. Raises SourceError for anything else."""
+    from numpy.lib import format as npy
+
+    file = PositionedFile(path)
+    try:
+        with path.open("rb") as stream:
+            shape, fortran, dtype = _npy_header(npy, stream)
+            offset = stream.tell()
+        if dtype.hasobject:
+            raise SourceError(
+                f"{path} holds Python objects, not numbers",
+                hint="save it with a numeric dtype",
+                path=str(path),
+            )
+        return RawFileArray(file, offset, shape, dtype, engine="npy", reversed_axes=fortran)
+    except ValueError as error:
+        file.close()
+        raise SourceError(
+            f"{path} is not a .npy file: {error}", hint="write it with numpy.save", path=str(path)
+        ) from error
+    except BaseException:
+        file.close()
+        raise
+
+
+def _npy_header(npy: Any, stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    version = npy.read_magic(stream)
+    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
+    # version 3 is version 2 with a UTF-8 header; numpy keeps its reader private
+    shape, fortran, dtype = read(stream) if read else npy._read_array_header(stream, version)
+    return shape, fortran, dtype

@@ -1,0 +1,253 @@
+"""TIFF, BigTIFF, OME-TIFF and slides that tifffile parses: decoded tile by tile, from bytes read by position.
+
+tifffile reads the structure and gives each page's decoder; the bytes of a tile (or strip) are read here, so that
+threads share no file position, and never more than the tiles that a box meets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.raw import Facts, RawArray
+from octree.pyramid.read_raw import PositionedFile, RawFileArray
+from octree.pyramid.segment_cache import SegmentCache
+from octree.pyramid.tiff_facts import series_facts
+from octree.pyramid.tiff_values import shown_values
+
+_JPEG = {6, 7, 34892, 33007}
+_TILE_CACHE_BYTES = 32 << 20
+_STRIP_CACHE_BYTES = (16 << 20, 128 << 20)
+_BAND_ROWS = 2048
+_DAMAGED = "the file is damaged or was not written to its end; copy it again"
+
+
+def open_tiff(path: Path) -> RawArray:
+    """Level 0 of the first image of a TIFF. Raises SourceError for a file that is none, or is damaged."""
+    import tifffile
+
+    try:
+        tiff = tifffile.TiffFile(path)
+    except Exception as error:  # tifffile raises many kinds for a damaged file
+        raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=_DAMAGED, path=str(path)) from error
+    try:
+        return _open_series(path, tiff)
+    except OctreeError:
+        tiff.close()
+        raise
+    except Exception as error:
+        tiff.close()
+        raise SourceError(
+            f"{path} has a structure that cannot be read: {type(error).__name__}: {error}",
+            hint=_DAMAGED,
+            path=str(path),
+        ) from error
+
+
+def _open_series(path: Path, tiff: Any) -> RawArray:
+    if not len(tiff.pages) or not tiff.series:
+        raise SourceError(f"{path} holds no image", hint=_DAMAGED, path=str(path))
+    series = tiff.series[0]
+    if series.dtype is None or series.keyframe.dtype is None:
+        page = series.keyframe
+        raise SourceError(
+            f"{path}: samples of {page.bitspersample} bits in format {page.sampleformat} cannot be read",
+            hint="convert it to 8, 16 or 32 bits per sample",
+            path=str(path),
+        )
+    facts = series_facts(tiff, series)
+    raw = _contiguous(path, tiff, series, facts) or TiffArray(path, tiff, series, facts)
+    return shown_values(raw, tiff, series)
+
+
+def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
+    """The image as one block of bytes, when it is stored so; None otherwise."""
+    page = series.keyframe
+    stored = np.dtype(tiff.byteorder + page.dtype.char)
+    plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
+    offset = series.dataoffset
+    if not plain or offset is None or page.bitspersample != stored.itemsize * 8 or series.is_multifile:
+        return None
+    file = PositionedFile(path)
+    try:
+        raw = RawFileArray(file, offset, tuple(series.shape), stored, engine="tiff", facts=facts)
+    except BaseException:
+        file.close()
+        raise
+    tiff.close()
+    return raw
+
+
+class TiffArray:
+    """Pages of one series, each in tiles or strips. Owns the open file and the cache of decoded segments.
+
+    A page's pixels have the normal axes (separate sample, depth, row, column, sample) of tifffile; ``_kept``
+    says which of these five the page's own shape has.
+    """
+
+    def __init__(self, path: Path, tiff: Any, series: Any, facts: Facts) -> None:
+        self._path, self._tiff, self._series = path, tiff, series
+        self._page = page = series.keyframe
+        self.shape, self.dtype = tuple(series.shape), np.dtype(page.dtype).newbyteorder("=")
+        self.engine, self.facts = "tiff", facts
+        self._normal: tuple[int, ...] = tuple(page.shaped)
+        self._kept = [i for i, n in enumerate(self._normal) if i in (2, 3) or n > 1]
+        self._lead = self.shape[: len(self.shape) - len(self._kept)]
+        own = tuple(self._normal[i] for i in self._kept)
+        if self.shape[len(self._lead) :] != own or math.prod(self._lead) != len(series):
+            raise SourceError(
+                f"{path}: pages of shape {own} do not make an image of shape {self.shape}",
+                hint="convert it to OME-TIFF or Zarr",
+                path=str(path),
+            )
+        depth, rows, columns, samples = self._normal[1:]
+        if page.is_tiled:
+            self._segment = (page.tiledepth or 1, page.tilelength, page.tilewidth, samples)
+        else:
+            self._segment = (1, min(page.rowsperstrip or rows, rows), columns, samples)
+        self._grid = tuple(
+            -(-n // edge) for n, edge in zip((depth, rows, columns), self._segment[:3], strict=True)
+        )
+        self._segment_bytes = math.prod(self._segment) * self.dtype.itemsize
+        self._cache = SegmentCache(max(self._cache_bytes(), self._segment_bytes))
+        self.held_bytes = self._cache.budget_bytes
+        self._pages_lock = threading.Lock()
+        self._files: dict[Path, PositionedFile] = {}
+        page.init_decode()  # its first use is not thread-safe
+
+    def _cache_bytes(self) -> int:
+        if self._page.is_tiled:
+            return _TILE_CACHE_BYTES
+        low, high = _STRIP_CACHE_BYTES
+        row_bytes: int = self._normal[3] * self._normal[4] * self.dtype.itemsize
+        return min(max(low, _BAND_ROWS * row_bytes), high)
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        edges = (1, *self._segment)
+        own = tuple(min(edges[i], self._normal[i]) for i in self._kept)
+        return (1,) * len(self._lead) + own
+
+    def read(self, box: Box) -> NDArray[Any]:
+        out = np.empty(box.shape, self.dtype)
+        lead = len(self._lead)
+        start, stop = [0] * 5, list(self._normal)
+        for place, a, b in zip(self._kept, box.start[lead:], box.stop[lead:], strict=True):
+            start[place], stop[place] = a, b
+        normal_shape = [b - a for a, b in zip(start, stop, strict=True)]
+        for index in np.ndindex(out.shape[:lead]):
+            position = tuple(a + i for a, i in zip(box.start[:lead], index, strict=True))
+            number = int(np.ravel_multi_index(position, self._lead)) if lead else 0
+            self._read_page(number, start, stop, out[index].reshape(normal_shape))
+        return out
+
+    def _read_page(self, number: int, start: list[int], stop: list[int], out: NDArray[Any]) -> None:
+        with self._pages_lock:  # tifffile reads page headers lazily, through one file position
+            page = self._series[number]
+            source = (
+                (
+                    list(page.dataoffsets),
+                    list(page.databytecounts),
+                    self._file_of(page),
+                    page.jpegtables if self._page.compression in _JPEG else None,
+                )
+                if page is not None
+                else None
+            )
+        if source is None:  # a plane that the file does not have
+            out[...] = 0
+            return
+        depths, rows, columns = (
+            range(a // edge, -(-b // edge))
+            for a, b, edge in zip(start[1:4], stop[1:4], self._segment[:3], strict=True)
+        )
+        for place in itertools.product(range(start[0], stop[0]), depths, rows, columns):
+            low = (place[0], *(i * edge for i, edge in zip(place[1:], self._segment[:3], strict=True)), 0)
+            edge = (1, *self._segment)
+            a = [max(p, q) for p, q in zip(start, low, strict=True)]
+            b = [min(p, q + e, n) for p, q, e, n in zip(stop, low, edge, self._normal, strict=True)]
+            target = out[tuple(slice(p - s, q - s) for p, q, s in zip(a, b, start, strict=True))]
+            whole = all(
+                q - p == min(e, n - f) for p, q, e, n, f in zip(a, b, edge, self._normal, low, strict=True)
+            )
+            segment = self._segment_of(number, place, source, keep=not whole)
+            inner = tuple(slice(p - f, q - f) for p, q, f in zip(a[1:], b[1:], low[1:], strict=True))
+            target[0] = self._page.nodata if segment is None else segment[inner]
+
+    def _file_of(self, page: Any) -> PositionedFile:
+        handle = page.parent.filehandle
+        path = Path(handle.dirname) / handle.name
+        if path not in self._files:
+            self._files[path] = PositionedFile(path)
+        return self._files[path]
+
+    def _segment_of(
+        self, number: int, place: tuple[int, ...], source: Any, *, keep: bool
+    ) -> NDArray[Any] | None:
+        offsets, counts, file, tables = source
+        index = ((place[0] * self._grid[0] + place[1]) * self._grid[1] + place[2]) * self._grid[2] + place[3]
+        if index >= len(offsets) or index >= len(counts):
+            raise self._damage(number, index, file, f"its page lists only {len(offsets)} of them")
+        if counts[index] == 0 or offsets[index] == 0:
+            return None  # a sparse file: nothing was written there
+        key = (number, index)
+
+        def make() -> NDArray[Any]:
+            return self._decode(number, index, file.read_at(offsets[index], counts[index]), file, tables)
+
+        try:
+            if keep:
+                return self._cache.get(key, make)
+            kept = self._cache.peek(key)
+            return kept if kept is not None else make()
+        except SourceError as error:
+            if "segment" in error.details:
+                raise
+            raise self._damage(number, index, file, error.message) from error
+
+    def _decode(
+        self, number: int, index: int, data: bytes, file: PositionedFile, tables: Any
+    ) -> NDArray[Any]:
+        options = (
+            {"jpegtables": tables, "jpegheader": self._page.jpegheader}
+            if self._page.compression in _JPEG
+            else {}
+        )
+        try:
+            segment, _, _ = self._page.decode(data, index, **options)
+        except Exception as error:  # every codec raises its own kind
+            raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
+        decoded: NDArray[Any] = np.asarray(segment).astype(self.dtype, copy=False)
+        return decoded
+
+    def _damage(self, number: int, index: int, file: PositionedFile, why: str) -> SourceError:
+        what = "tile" if self._page.is_tiled else "strip"
+        return SourceError(
+            f"{file.path}: {what} {index} of page {number} cannot be read: {why}",
+            hint=_DAMAGED,
+            path=str(file.path),
+            page=number,
+            segment=index,
+        )
+
+    def transient_bytes(self, box: Box) -> int:
+        """One segment at a time is decoded: its bytes, the decoded pixels and a copy for the predictor."""
+        return 3 * int(self._segment_bytes)
+
+    def identity(self) -> dict[str, Any]:
+        facts = self._path.stat()
+        return {"path": str(self._path.absolute()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+
+    def close(self) -> None:
+        self._cache.clear()
+        for file in self._files.values():
+            file.close()
+        self._tiff.close()

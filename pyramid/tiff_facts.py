@@ -1,0 +1,107 @@
+"""What a TIFF says about its image: axes, voxel size, units, channels. From OME-XML, ImageJ's notes or the tags."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+from xml.etree import ElementTree
+
+from octree.pyramid.axes import name_axes
+from octree.pyramid.model import Channel
+from octree.pyramid.raw import Facts
+from octree.pyramid.units import known_unit
+
+_FINEST_PRINT_UM = 20.0
+"""ResolutionUnit is about printing far more often than about a specimen: only pixels finer than this are believed."""
+
+
+def series_facts(tiff: Any, series: Any) -> Facts:
+    """Facts of one series of an open tifffile.TiffFile. Broken metadata say nothing, they never raise."""
+    axes = name_axes(series.axes)
+    name = str(series.name or "") if series.kind == "ome" else ""
+    try:
+        if series.kind == "ome" and tiff.ome_metadata:
+            return _ome_facts(tiff.ome_metadata, axes, name)
+        if series.kind == "imagej" and tiff.imagej_metadata:
+            return _imagej_facts(tiff.imagej_metadata, series.keyframe, axes)
+        return _tag_facts(series.keyframe, axes)
+    except (ValueError, TypeError, KeyError, ElementTree.ParseError):
+        return Facts(axes=axes)
+
+
+def _number(text: Any) -> float | None:
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if math.isfinite(value) and value > 0 else None
+
+
+def _ome_facts(xml: str, axes: str | None, name: str) -> Facts:
+    root = ElementTree.fromstring(xml)
+    pixels = next(
+        (node for node in root.iter() if node.tag.endswith("}Pixels") or node.tag == "Pixels"), None
+    )
+    if pixels is None:
+        return Facts(axes=axes, name=name)
+    sizes: dict[str, float] = {}
+    units: dict[str, str] = {}
+    for letter, key, default in (
+        ("x", "PhysicalSizeX", "µm"), ("y", "PhysicalSizeY", "µm"), ("z", "PhysicalSizeZ", "µm"), ("t", "TimeIncrement", "s"),
+    ):  # fmt: skip
+        size = _number(pixels.get(key))
+        if size is None:
+            continue
+        sizes[letter] = size
+        if unit := known_unit(pixels.get(key + "Unit", default)):
+            units[letter] = unit
+    channels = tuple(
+        Channel(label=node.get("Name") or "", color=_ome_color(node.get("Color")))
+        for node in pixels
+        if node.tag.rpartition("}")[2] == "Channel"
+        for _ in range(1)
+    )
+    return Facts(axes=axes, voxel_size=sizes, units=units, channels=channels, name=name)
+
+
+def _ome_color(text: str | None) -> str | None:
+    """OME stores red, green, blue, alpha as one signed 32-bit integer."""
+    try:
+        return f"{(int(text or '') >> 8) & 0xFFFFFF:06X}" if text else None
+    except ValueError:
+        return None
+
+
+def _imagej_facts(notes: dict[str, Any], page: Any, axes: str | None) -> Facts:
+    unit = known_unit(str(notes.get("unit", "")).encode().decode("unicode_escape", "replace")) or known_unit(
+        str(notes.get("unit", ""))
+    )
+    sizes: dict[str, float] = {}
+    units: dict[str, str] = {}
+    x, y = (_number(v) for v in page.get_resolution(1))
+    if unit and x and y:  # without a unit, ImageJ's resolution is 1 or a print resolution
+        sizes |= {"x": 1 / x, "y": 1 / y}
+        units |= {"x": unit, "y": unit}
+        if z := _number(notes.get("spacing")):
+            sizes["z"], units["z"] = z, unit
+    if step := _number(notes.get("finterval")):
+        sizes["t"], units["t"] = step, known_unit(str(notes.get("tunit", ""))) or "second"
+    return Facts(axes=axes, voxel_size=sizes, units=units)
+
+
+def _tag_facts(page: Any, axes: str | None) -> Facts:
+    """Aperio's MPP, else the resolution tags when they are fine enough to be of a specimen."""
+    found = re.search(r"\bMPP\s*=\s*([0-9.]+)", str(page.description or ""))
+    if found and (size := _number(found[1])):
+        return Facts(
+            axes=axes, voxel_size={"x": size, "y": size}, units={"x": "micrometer", "y": "micrometer"}
+        )
+    micrometres = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit or 1))
+    if micrometres is None:
+        return Facts(axes=axes)
+    x, y = (_number(v) for v in page.get_resolution(1))
+    if not x or not y or max(micrometres / x, micrometres / y) > _FINEST_PRINT_UM:
+        return Facts(axes=axes)
+    sizes = {"x": micrometres / x, "y": micrometres / y}
+    return Facts(axes=axes, voxel_size=sizes, units={"x": "micrometer", "y": "micrometer"})

@@ -1,0 +1,167 @@
+"""What a Zarr array's own metadata say, v2 and v3, from plain JSON and without the zarr library. Pure but for reading."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octree.pyramid.errors import SourceError, SourceNotFound
+
+
+@dataclass(frozen=True, slots=True)
+class ArrayMeta:
+    """``chunks`` is the unit of decoding, ``shards`` the file's when it holds several chunks. ``dtype`` is native."""
+
+    zarr_format: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    chunks: tuple[int, ...]
+    shards: tuple[int, ...] | None
+    codec: str
+    dimension_names: tuple[str | None, ...] | None
+    fill_value: Any
+    separator: str
+    attributes: Mapping[str, Any]
+    key_prefix: str = ""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``. Raises SourceNotFound, or SourceError for anything that is none."""
+    try:
+        document = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise SourceNotFound(f"there is no file {path}", path=str(path)) from error
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+    except ValueError as error:
+        raise SourceError(
+            f"{path} is not JSON: {error}", hint="the metadata file is damaged", path=str(path)
+        ) from error
+    if not isinstance(document, dict):
+        raise SourceError(f"{path} holds no JSON object", hint="the metadata file is damaged", path=str(path))
+    return document
+
+
+def is_array(path: Path) -> bool:
+    """Is ``path`` the folder of a Zarr array, v2 or v3?"""
+    if (path / ".zarray").is_file():
+        return True
+    return (path / "zarr.json").is_file() and read_json(path / "zarr.json").get("node_type") == "array"
+
+
+def read_array_meta(path: Path, what: str = "array") -> ArrayMeta:
+    """Metadata of the array at ``path``; ``what`` names it in errors. Raises SourceError."""
+    try:
+        if (path / "zarr.json").is_file():
+            node = read_json(path / "zarr.json")
+            if node.get("node_type") != "array":
+                raise SourceError(f"{what}: {path} is a Zarr group, not an array", path=str(path))
+            return _from_v3(node)
+        if (path / ".zarray").is_file():
+            attributes = read_json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
+            return _from_v2(read_json(path / ".zarray"), attributes)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise SourceError(
+            f"{what}: the Zarr metadata in {path} are broken: {type(error).__name__}: {error}", path=str(path)
+        ) from error
+    raise SourceNotFound(
+        f"{what}: there is no Zarr array at {path}",
+        hint="the folder is incomplete; copy it again",
+        path=str(path),
+    )
+
+
+def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
+    shape = _lengths(node["shape"])
+    grid = node["chunk_grid"]
+    if grid["name"] != "regular":
+        raise ValueError(f"chunk grid {grid['name']!r} is not supported")
+    outer = _lengths(grid["configuration"]["chunk_shape"])
+    codecs = node.get("codecs") or []
+    shards, chunks = None, outer
+    for codec in codecs:
+        if codec["name"] == "sharding_indexed":
+            shards, chunks = outer, _lengths(codec["configuration"]["chunk_shape"])
+            codecs = codec["configuration"].get("codecs") or []
+            break
+    encoding = node.get("chunk_key_encoding") or {}
+    default = encoding.get("name", "default") == "default"
+    configuration = encoding.get("configuration") or {}
+    names = node.get("dimension_names")
+    return ArrayMeta(
+        zarr_format=3,
+        shape=shape,
+        dtype=_v3_dtype(node["data_type"]),
+        chunks=chunks,
+        shards=shards,
+        codec=_codec_text(codecs),
+        dimension_names=tuple(names) if names else None,
+        fill_value=node.get("fill_value"),
+        separator=str(configuration.get("separator", "/" if default else ".")),
+        attributes=node.get("attributes") or {},
+        key_prefix="c" if default else "",
+    )
+
+
+def _from_v2(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> ArrayMeta:
+    dtype = np.dtype(node["dtype"] if isinstance(node["dtype"], str) else [tuple(f) for f in node["dtype"]])
+    steps = [*(node.get("filters") or []), *([node["compressor"]] if node.get("compressor") else [])]
+    return ArrayMeta(
+        zarr_format=2,
+        shape=_lengths(node["shape"]),
+        dtype=dtype.newbyteorder("="),
+        chunks=_lengths(node["chunks"]),
+        shards=None,
+        codec=_codec_text([{"name": step["id"], "configuration": step} for step in steps]),
+        dimension_names=None,
+        fill_value=node.get("fill_value"),
+        separator=str(node.get("dimension_separator") or "."),
+        attributes=attributes,
+    )
+
+
+def _lengths(values: Any) -> tuple[int, ...]:
+    lengths = tuple(int(v) for v in values)
+    if any(v < 0 for v in lengths):
+        raise ValueError(f"negative length in {lengths}")
+    return lengths
+
+
+def _v3_dtype(given: Any) -> np.dtype[Any]:
+    if isinstance(given, str) and np.dtype(given).kind in "biufc":
+        return np.dtype(given)
+    raise ValueError(f"data type {given!r} is not a number")
+
+
+def _codec_text(codecs: Any) -> str:
+    """As ``--codec`` writes it: ``zstd:1``, ``blosc-lz4:5``, ``none``; several joined by ``+``."""
+    words = []
+    for codec in codecs:
+        name, options = str(codec["name"]), codec.get("configuration") or {}
+        if name in ("bytes", "crc32c", "transpose"):
+            continue
+        level = options.get("level", options.get("clevel"))
+        cname = f"-{options['cname']}" if name == "blosc" and "cname" in options else ""
+        words.append(name + cname + (f":{level}" if level is not None else ""))
+    return "+".join(words) or "none"
+
+
+def fill_of(meta: ArrayMeta) -> Any:
+    """The fill value as a number of the array's dtype: what a chunk that is not stored holds."""
+    value = meta.fill_value
+    if value is None:
+        return meta.dtype.type(0)
+    if meta.dtype.kind == "c" and isinstance(value, (list, tuple)):
+        return meta.dtype.type(complex(*(_real(part) for part in value)))
+    return meta.dtype.type(_real(value)) if isinstance(value, str) else meta.dtype.type(value)
+
+
+def _real(value: Any) -> float:
+    words = {"NaN": math.nan, "Infinity": math.inf, "-Infinity": -math.inf}
+    return words[value] if value in words else float(value)
