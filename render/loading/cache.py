@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
 from octree.render.loading.requests import LoadedTile, LoadKey
@@ -36,7 +36,7 @@ class TileCache:
         self._budget_bytes = budget_bytes
         self._lock = threading.Lock()
         self._tiles: OrderedDict[LoadKey, LoadedTile] = OrderedDict()
-        self._pins: frozenset[LoadKey] = frozenset()
+        self._pins: Container[LoadKey] = frozenset()
         self._bytes = self._peak_bytes = 0
         self._hits = self._misses = self._evicted = self._refused = 0
 
@@ -103,11 +103,11 @@ class TileCache:
         self._evicted += len(out)
         return True
 
-    def pin(self, keys: Iterable[LoadKey]) -> None:
-        """These keys, and no others, stay whatever comes (whether held yet or not)."""
-        pins = frozenset(keys)
+    def pin(self, keys: Container[LoadKey]) -> None:
+        """These keys, and no others, stay whatever comes (whether held yet or not). The container is asked each
+        time room is made, so its owner may change it, from the thread that adds tiles."""
         with self._lock:
-            self._pins = pins
+            self._pins = keys
 
     def discard(self, matches: Callable[[LoadKey], bool]) -> int:
         """Drop every tile whose key matches, pinned or not; how many. Not counted as evictions."""

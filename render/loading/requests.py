@@ -42,14 +42,44 @@ class State(Enum):
     CANCELLED = "cancelled"
 
 
-@dataclass(frozen=True, slots=True)
-class LoadRequest:
+class Event(Enum):
+    """What can happen to a load."""
+
+    START = "start"
+    SUCCEED = "succeed"
+    RETRY = "retry"
+    FAIL = "fail"
+    CANCEL = "cancel"
+
+
+_NEXT = {
+    (State.QUEUED, Event.START): State.LOADING,
+    (State.QUEUED, Event.CANCEL): State.CANCELLED,
+    (State.LOADING, Event.SUCCEED): State.LOADED,
+    (State.LOADING, Event.RETRY): State.QUEUED,
+    (State.LOADING, Event.FAIL): State.FAILED,
+    (State.LOADING, Event.CANCEL): State.CANCELLED,
+}
+
+
+def transition(state: State, event: Event) -> State:
+    """The one place where a load changes state. LOADED, FAILED and CANCELLED are final: a tile wanted again is
+    a new load. Raises ValueError for anything else: that is a bug of the caller."""
+    try:
+        return _NEXT[state, event]
+    except KeyError:
+        raise ValueError(f"a load that is {state.value} cannot {event.value}") from None
+
+
+class LoadRequest(NamedTuple):
     """One wanted tile. ``levels_above_ideal`` picks the pool (0: the ideal level); requests of one plan
-    are given in order of urgency, and ``tier`` comes before that order."""
+    are given in order of urgency, and ``tier`` comes before that order. ``load`` False: keep the tile if it is in
+    memory, but do not read it."""
 
     key: LoadKey
     tier: Tier
     levels_above_ideal: int = 0
+    load: bool = True
 
 
 @dataclass(frozen=True, slots=True, eq=False)

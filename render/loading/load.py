@@ -1,0 +1,159 @@
+"""One load on its way: the record that the queues and pools pass around, and its cancel token."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import OctreeError
+from octree.render.loading.requests import Event, LoadKey, State, TileSource, transition
+
+
+class CancelToken:
+    """Says once and for all that a try is given up. Thread-safe; every method may be called from any thread."""
+
+    __slots__ = ("_bell", "_callbacks", "_cancelled", "_lock")
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._cancelled = False
+        self._bell: threading.Event | None = None  # made only when someone waits: most loads never do
+        self._callbacks: list[Callable[[], object]] = []
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled
+
+    def cancel(self) -> None:
+        with self._lock:
+            if self._cancelled:
+                return
+            self._cancelled = True
+            callbacks, self._callbacks = self._callbacks, []
+            if self._bell is not None:
+                self._bell.set()
+        for callback in callbacks:
+            callback()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Sleep so long, or until cancelled; True when cancelled."""
+        if timeout_s > 0 and not self._cancelled:
+            with self._lock:
+                bell = self._bell = self._bell or threading.Event()
+                if self.cancelled:
+                    bell.set()
+            bell.wait(timeout_s)
+        return self._cancelled
+
+    def on_cancel(self, callback: Callable[[], object]) -> None:
+        """Call ``callback`` when cancelled (at once when it already is): how a reader gives up a future of an
+        asynchronous store. It runs in the cancelling thread and must not block."""
+        with self._lock:
+            if not self._cancelled:
+                self._callbacks.append(callback)
+                return
+        callback()
+
+
+_current = threading.local()
+
+
+def current_cancel_token() -> CancelToken | None:
+    """The token of the try that this worker thread is busy with; None outside a load."""
+    token: CancelToken | None = getattr(_current, "token", None)
+    return token
+
+
+def set_current_token(token: CancelToken | None) -> None:
+    _current.token = token
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RegisteredSource:
+    """A source as the loader knows it: ``number`` counts sources in the order they were added."""
+
+    source: TileSource
+    number: int
+
+    def patient(self, tile_level: int) -> bool:
+        """Levels that are computed, not read, may take as long as they need."""
+        cheap = getattr(self.source, "cheap_levels", None)
+        return cheap is not None and tile_level >= cheap
+
+
+@dataclass(slots=True, eq=False)
+class Load:
+    """One key being loaded. Owned by its pool, under the pool's lock; the loader (owner thread) writes only
+    ``rank`` and ``wanted``, and those also under that lock.
+
+    ``rank`` (tier, position in the plan): lower is sooner. ``due_ms``: not before. ``run`` counts starts, so that
+    what an abandoned worker brings back is recognised. ``first_ms``: when it was first wanted."""
+
+    key: LoadKey
+    registered: RegisteredSource
+    pool_key: int
+    rank: tuple[int, int]
+    first_ms: float
+    due_ms: float
+    state: State = State.QUEUED
+    attempt: int = 1
+    run: int = 0
+    started_ms: float = 0.0
+    wanted: bool = True
+    token: CancelToken = field(default_factory=CancelToken)
+
+    def change(self, event: Event) -> None:
+        self.state = transition(self.state, event)
+        if event is Event.START:
+            self.run += 1
+            self.token = CancelToken()
+        elif event is Event.RETRY:
+            self.attempt += 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Arrival:
+    """What a load became. ``state``: LOADED (with ``data``), FAILED (with ``error``) or CANCELLED.
+    ``was_read``: bytes were asked of the source, whatever came of it."""
+
+    load: Load
+    state: State
+    data: NDArray[Any] | None = None
+    error: str = ""
+    read_ms: float = 0.0
+    started_ms: float = 0.0
+    done_ms: float = 0.0
+
+
+class BadTile(Exception):
+    """The source returned something that is not the promised tile; trying again is of no use."""
+
+
+def checked_tile(source: TileSource, key: LoadKey, data: object) -> NDArray[Any]:
+    """``data`` as a texture takes it: the promised shape and dtype, C-contiguous, read-only and owning its
+    memory (a view would keep a whole chunk, or a caller's array, alive). Raises BadTile."""
+    expected = tuple(source.tile_shape(key.tile))
+    dtype = np.dtype(source.texture_dtype)
+    if not isinstance(data, np.ndarray):
+        raise BadTile(f"the source returned {type(data).__name__}, not an array")
+    if data.shape != expected:
+        raise BadTile(f"the source returned shape {data.shape}, not {expected}")
+    if data.dtype != dtype:
+        raise BadTile(f"the source returned dtype {data.dtype}, not {dtype}")
+    if data.base is not None or not data.flags.c_contiguous:
+        data = np.array(data, order="C", copy=True)
+    data.setflags(write=False)
+    return data
+
+
+def error_text(error: BaseException) -> str:
+    """One line for reports."""
+    if isinstance(error, OctreeError | BadTile):
+        return str(error)
+    text = str(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
