@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import GLError, OctreeError, UsageError
 from octree.render.gl import platform
+from octree.render.gl.library import gl, gloo
 
 _RGBA8 = 0x8058
 _MAX_PART_PX = 8192
@@ -39,7 +40,7 @@ class Canvas:
     def __init__(
         self,
         size_px: tuple[int, int],
-        gl: str = "auto",
+        gl: str = "auto",  # the platform
         background: Sequence[float] = (0.0, 0.0, 0.0, 1.0),
         *,
         max_threads: int | None = None,
@@ -68,8 +69,6 @@ class Canvas:
             self._make_framebuffer()
 
     def _make_framebuffer(self) -> None:
-        from vispy import gloo
-
         context = platform.context_canvas()
         context.set_current()
         shape = (self._part[1], self._part[0])
@@ -103,11 +102,7 @@ class Canvas:
                             self._frame[y : y + size[1], x : x + size[0]] = _read(size)
                 self._finish()
 
-    def _draw_part(
-        self, visuals: Sequence[Drawable], offset: tuple[int, int], size: tuple[int, int]
-    ) -> None:
-        from vispy import gloo
-
+    def _draw_part(self, visuals: Sequence[Drawable], offset: tuple[int, int], size: tuple[int, int]) -> None:
         gloo.set_viewport(0, 0, *size)
         gloo.set_state(blend=False, depth_test=False, cull_face=False, scissor_test=False)
         red, green, blue, alpha = self.background
@@ -117,8 +112,6 @@ class Canvas:
         gloo.flush()
 
     def _finish(self) -> None:
-        from vispy.gloo import gl
-
         platform.context_canvas().context.flush_commands()
         gl.glFinish()
 
@@ -163,8 +156,6 @@ class Canvas:
 
 def _read(size_px: tuple[int, int]) -> NDArray[np.uint8]:
     """Pixels of the bound framebuffer, row 0 first."""
-    from vispy.gloo import gl
-
     width, height = size_px
     gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
     data = gl.glReadPixels(0, 0, width, height, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE)
@@ -211,8 +202,6 @@ _ERROR_NAMES = {
 
 
 def _error_codes() -> list[str]:
-    from vispy.gloo import gl
-
     codes: list[str] = []
     while (code := gl.glGetError()) and len(codes) < 8:
         codes.append(_ERROR_NAMES.get(code, hex(code)))

@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from octree.pyramid.errors import GLError, UsageError
+from octree.render.gl import library
 
 PLATFORMS = ("auto", "osmesa", "window", "egl")
 
@@ -32,8 +33,6 @@ HINTS = {
     "auto": "install OSMesa (Debian, Ubuntu: apt-get install libosmesa6), then try again; "
     "`octree doctor` shows what each platform lacks",
 }
-
-_OSMESA_NAMES = ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so", "libOSMesa.8.dylib", "osmesa.dll")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def context_canvas() -> Any:
 def _choose() -> str:
     if _display_answers():
         return "window"
-    if _osmesa_library() is not None:
+    if library.osmesa_library() is not None:
         return "osmesa"
     if ctypes.util.find_library("EGL") is not None:
         return "egl"
@@ -145,22 +144,11 @@ class _quiet:
         self._glfw.ERROR_REPORTING = self._before
 
 
-def _osmesa_library() -> str | None:
-    for name in _OSMESA_NAMES:
-        try:
-            ctypes.CDLL(name)
-        except OSError:
-            continue
-        return name
-    return ctypes.util.find_library("OSMesa")
-
-
 def _open_osmesa() -> Any:
-    library = _osmesa_library()
-    if library is None:
+    name = library.osmesa_library()
+    if name is None:
         raise GLError("the OSMesa library is not installed", hint=HINTS["osmesa"], platform="osmesa")
-    os.environ["VISPY_GL_LIB"] = library  # read when vispy.gloo.gl is first imported
-    _refuse_loaded_gl("osmesa")
+    library.use_library(name)
     import glfw
 
     glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL)
@@ -177,6 +165,7 @@ def _open_window() -> Any:
     with _quiet(glfw):
         if not glfw.init():
             raise GLError("no display answers", hint=HINTS["window"], platform="window")
+    library.use_library(None)
     return _vispy_canvas("glfw")
 
 
@@ -185,18 +174,11 @@ def _open_egl() -> Any:
         raise GLError("the EGL library is not installed", hint=HINTS["egl"], platform="egl")
     if not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("EGL_PLATFORM", "surfaceless")
+    library.use_library(None)
     return _vispy_canvas("egl")
 
 
 _OPENERS = {"osmesa": _open_osmesa, "window": _open_window, "egl": _open_egl}
-
-
-def _refuse_loaded_gl(platform: str) -> None:
-    if "vispy.gloo.gl.gl2" in sys.modules:
-        raise GLError(
-            f"vispy has already loaded another OpenGL library, {platform} cannot be used in this process",
-            hint="call octree first, before anything imports vispy.gloo",
-        )
 
 
 def _vispy_canvas(app: str) -> Any:
@@ -212,20 +194,15 @@ def _vispy_canvas(app: str) -> Any:
 
 
 def _describe(platform: str) -> RendererInfo:
-    from vispy.gloo import gl
-
+    gl = library.gl
     _process.canvas.context.flush_commands()
-    texts = [
-        str(gl.glGetParameter(name) or "") for name in (gl.GL_VENDOR, gl.GL_RENDERER, gl.GL_VERSION)
-    ]
+    texts = [str(gl.glGetParameter(name) or "") for name in (gl.GL_VENDOR, gl.GL_RENDERER, gl.GL_VERSION)]
     if not texts[2]:
         raise GLError("the OpenGL context does not answer", hint=HINTS[platform], platform=platform)
     size = int(gl.glGetParameter(gl.GL_MAX_TEXTURE_SIZE))
     size = min(size, int(gl.glGetParameter(gl.GL_MAX_RENDERBUFFER_SIZE)))
     vendor, renderer, version = texts
-    return RendererInfo(
-        platform, vendor, renderer, version, size, *fingerprint_of(vendor, renderer, version)
-    )
+    return RendererInfo(platform, vendor, renderer, version, size, *fingerprint_of(vendor, renderer, version))
 
 
 def fingerprint_of(vendor: str, renderer: str, version: str) -> tuple[str, str]:

@@ -1,0 +1,67 @@
+"""Which OpenGL library vispy calls. Import vispy's modules from here, so that it is chosen in one place.
+
+vispy loads a library when ``vispy.gloo`` is first imported, long before we know the platform, and warns when
+there is no libGL. It looks its functions up on first use, so the library can be exchanged until then.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import ctypes.util
+import os
+from typing import Any
+
+from octree.pyramid.errors import GLError
+
+_OSMESA_NAMES = ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so", "libOSMesa.8.dylib", "osmesa.dll")
+_LIBRARY = "VISPY_GL_LIB"
+
+
+def osmesa_library() -> str | None:
+    """Name of the OSMesa library that can be loaded, or None."""
+    for name in _OSMESA_NAMES:
+        try:
+            ctypes.CDLL(name)
+        except OSError:
+            continue
+        return name
+    return ctypes.util.find_library("OSMesa")
+
+
+def _import_gl() -> Any:
+    """vispy's GL module, without its own search: OSMesa if there, the usual library if not."""
+    before = os.environ.get(_LIBRARY)
+    if before is None and (name := osmesa_library()) is not None:
+        os.environ[_LIBRARY] = name
+    try:
+        from vispy.gloo.gl import gl2
+    finally:
+        # child processes make their own choice
+        if before is None:
+            os.environ.pop(_LIBRARY, None)
+    return gl2
+
+
+_gl2 = _import_gl()
+
+from vispy import gloo  # noqa: E402 # the library comes first
+from vispy.gloo import gl  # noqa: E402 # the library comes first
+from vispy.visuals.visual import Visual  # noqa: E402 # the library comes first
+
+__all__ = ["Visual", "gl", "gloo", "osmesa_library", "use_library"]
+
+
+def use_library(name: str | None) -> None:
+    """Let vispy call this library (None: the system's OpenGL); GLError when it already called another."""
+    if name is None:
+        name = ctypes.util.find_library("GL") or ctypes.util.find_library("OpenGL")
+        if name is None:
+            raise GLError("the OpenGL library (libGL) is not installed")
+    library = ctypes.CDLL(name)
+    called = any(hasattr(function, "_native") for function in vars(_gl2).values() if callable(function))
+    if called and library._handle != getattr(_gl2._lib, "_handle", None):
+        raise GLError(
+            "another part of this process already draws with a different OpenGL library",
+            hint="one process has one OpenGL platform: start another process for the other one",
+        )
+    _gl2._lib = library

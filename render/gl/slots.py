@@ -1,0 +1,249 @@
+"""Which tile sits in which slot of which page. No OpenGL here: this is book-keeping, and it is tested as such.
+
+Tiles are grouped by *slot class*: texel format and slot size. A page is one texture, divided into equal slots
+of one class. Pages are added until the byte budget is reached; then the least recently used tile that is not
+pinned gives way, and pages that other classes no longer need are given back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+
+GUTTER = 1
+"""Texels around each tile that repeat its neighbours, so that filters need no second texture read."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotClass:
+    """Texel format (dtype name, samples), bytes per texel, and slot (height, width) in texels, gutters counted."""
+
+    format: tuple[str, int]
+    texel_bytes: int
+    slot: tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """Place of a tile: page number and texel (y, x) of the slot's corner, where the gutter begins."""
+
+    page: int
+    y: int
+    x: int
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a change of the slots means for textures: ``gone`` tiles, ``dropped`` pages (to be destroyed), the
+    new tile's ``slot`` if it got one, and the new ``page`` it lies in, if one was added."""
+
+    gone: tuple[Hashable, ...] = ()
+    dropped: tuple[int, ...] = ()
+    slot: Slot | None = None
+    page: Page | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Page:
+    """One texture: ``rows`` x ``cols`` slots, and which are free (a stack, lowest last)."""
+
+    number: int
+    kind: SlotClass
+    rows: int
+    cols: int
+    free: list[int] = field(default_factory=list)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self.rows * self.kind.slot[0], self.cols * self.kind.slot[1]
+
+    @property
+    def bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * self.kind.texel_bytes
+
+    @property
+    def used(self) -> int:
+        return self.rows * self.cols - len(self.free)
+
+
+def slot_class(shape: tuple[int, int], format: tuple[str, int], texel_bytes: int, slot_px: int) -> SlotClass:
+    """The class for tiles of ``shape`` (h, w): whole multiples of ``slot_px``, so that edge tiles share it."""
+    height, width = (math.ceil(max(n, 1) / slot_px) * slot_px + 2 * GUTTER for n in shape)
+    return SlotClass(format, texel_bytes, (height, width))
+
+
+class Slots:
+    """Owner of the places; one for each atlas, main thread only.
+
+    ``budget_bytes`` bounds the pages together, ``page_px`` the edge of an ordinary page (a slot that is
+    larger gets a page of its own), ``max_px`` the edge of any page.
+    """
+
+    def __init__(self, budget_bytes: int, page_px: int, max_px: int) -> None:
+        self.budget_bytes = budget_bytes
+        self.page_px = page_px
+        self.max_px = max_px
+        self.evicted = 0
+        self.bytes = 0
+        self.peak_bytes = 0
+        self.pages: dict[int, Page] = {}
+        self._tiles: OrderedDict[Hashable, Slot] = OrderedDict()  # least recently used first
+        self._pinned: set[Hashable] = set()
+        self._next_page = 0
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._tiles
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def get(self, key: Hashable) -> Slot | None:
+        return self._tiles.get(key)
+
+    def keys(self) -> tuple[Hashable, ...]:
+        """All tiles, least recently used first."""
+        return tuple(self._tiles)
+
+    def touch(self, key: Hashable) -> None:
+        self._tiles.move_to_end(key)
+
+    def unpin_all(self) -> None:
+        self._pinned.clear()
+
+    def pin(self, keys: Iterable[Hashable]) -> None:
+        """Keep these until ``unpin_all``; those that are resident also count as just used."""
+        for key in keys:
+            self._pinned.add(key)
+            if key in self._tiles:
+                self._tiles.move_to_end(key)
+
+    def capacity(self, kind: SlotClass) -> int:
+        """How many tiles of one class could be resident at once if they had the budget for themselves."""
+        total, left = 0, self.budget_bytes
+        while (grid := self._grid(kind, left)) is not None:
+            count = grid[0] * grid[1]
+            total += count
+            left -= count * _slot_bytes(kind)
+        return total
+
+    def _grid(self, kind: SlotClass, left_bytes: int) -> tuple[int, int] | None:
+        """Rows and columns of a new page of at most ``left_bytes``; None when not one slot fits."""
+        height, width = kind.slot
+        if max(height, width) > self.max_px:
+            return None
+        fit = left_bytes // _slot_bytes(kind)
+        if fit < 1:
+            return None
+        cols = min(max(min(self.page_px, self.max_px) // width, 1), fit)
+        rows = min(max(min(self.page_px, self.max_px) // height, 1), fit // cols)
+        return rows, cols
+
+    def place(self, key: Hashable, kind: SlotClass) -> Change:
+        """Find a place for a tile that has none. No slot when everything that could give way is pinned."""
+        gone: list[Hashable] = []
+        dropped: list[int] = []
+        fresh: Page | None = None
+        page = self._page_with_room(kind)
+        if page is None:
+            page = fresh = self._grow(kind)
+        if page is None and self._evict(kind, gone):
+            page = self._page_with_room(kind)
+        if page is None:
+            page = fresh = self._steal(kind, gone, dropped)
+        if page is None:
+            return Change(tuple(gone), tuple(dropped))
+        row, col = divmod(page.free.pop(), page.cols)
+        slot = Slot(page.number, row * kind.slot[0], col * kind.slot[1])
+        self._tiles[key] = slot
+        return Change(tuple(gone), tuple(dropped), slot, fresh)
+
+    def remove(self, keys: Iterable[Hashable]) -> Change:
+        """Forget tiles, and give back pages that are empty then."""
+        gone = tuple(key for key in keys if key in self._tiles)
+        numbers = {self._free(key) for key in gone}
+        return Change(gone, self._drop_empty(numbers))
+
+    def shrink(self, budget_bytes: int) -> Change:
+        """Set the budget; gives back pages, the least recently used first, until it is kept (pins permitting)."""
+        self.budget_bytes = budget_bytes
+        gone: list[Hashable] = []
+        dropped: list[int] = []
+        for number in self._pages_by_age():
+            if self.bytes <= self.budget_bytes:
+                break
+            self._drop_page(number, gone, dropped)
+        return Change(tuple(gone), tuple(dropped))
+
+    def _page_with_room(self, kind: SlotClass) -> Page | None:
+        for page in self.pages.values():
+            if page.kind == kind and page.free:
+                return page
+        return None
+
+    def _grow(self, kind: SlotClass) -> Page | None:
+        """A new page, if the budget has room for at least one slot."""
+        grid = self._grid(kind, self.budget_bytes - self.bytes)
+        if grid is None:
+            return None
+        rows, cols = grid
+        page = Page(self._next_page, kind, rows, cols, list(range(rows * cols - 1, -1, -1)))
+        self._next_page += 1
+        self.pages[page.number] = page
+        self.bytes += page.bytes
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
+        return page
+
+    def _evict(self, kind: SlotClass, gone: list[Hashable]) -> bool:
+        """Free the slot of the least recently used tile of this class that is not pinned."""
+        for key, slot in self._tiles.items():
+            if key not in self._pinned and self.pages[slot.page].kind == kind:
+                self._free(key)
+                self.evicted += 1
+                gone.append(key)
+                return True
+        return False
+
+    def _steal(self, kind: SlotClass, gone: list[Hashable], dropped: list[int]) -> Page | None:
+        """Give back other pages, least recently used first, until a page of this class fits."""
+        if self._grid(kind, self.budget_bytes) is None:
+            return None
+        for number in self._pages_by_age():
+            if self._drop_page(number, gone, dropped) and (page := self._grow(kind)) is not None:
+                return page
+        return None
+
+    def _pages_by_age(self) -> list[int]:
+        """Page numbers, those whose newest tile is oldest first; empty ones before all."""
+        newest = dict.fromkeys(self.pages, -1)
+        for age, slot in enumerate(self._tiles.values()):
+            newest[slot.page] = age
+        return sorted(newest, key=lambda number: newest[number])
+
+    def _drop_page(self, number: int, gone: list[Hashable], dropped: list[int]) -> bool:
+        tiles = [key for key, slot in self._tiles.items() if slot.page == number]
+        if any(key in self._pinned for key in tiles):
+            return False
+        for key in tiles:
+            self._free(key)
+        self.evicted += len(tiles)
+        gone += tiles
+        dropped += self._drop_empty({number})
+        return True
+
+    def _free(self, key: Hashable) -> int:
+        slot = self._tiles.pop(key)
+        page = self.pages[slot.page]
+        page.free.append(slot.y // page.kind.slot[0] * page.cols + slot.x // page.kind.slot[1])
+        return page.number
+
+    def _drop_empty(self, numbers: Iterable[int]) -> tuple[int, ...]:
+        empty = tuple(number for number in numbers if self.pages[number].used == 0)
+        for number in empty:
+            self.bytes -= self.pages.pop(number).bytes
+        return empty
+
+
+def _slot_bytes(kind: SlotClass) -> int:
+    return kind.slot[0] * kind.slot[1] * kind.texel_bytes

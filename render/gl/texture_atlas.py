@@ -1,0 +1,289 @@
+"""Tiles in textures: pages, uploads with gutters from real neighbours. Main thread only.
+
+One atlas serves all layers. Texels keep their native format; nothing is converted here. Each tile is uploaded
+by one texture call, with a border of one texel that repeats its neighbours where they are known and its own
+edge where not. When a neighbour arrives later, the border is patched by a small strip. For this the atlas
+remembers the outermost texels of every resident tile, about 1.6 % of the tile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import GLError, UsageError
+from octree.pyramid.model import TileKey
+from octree.render.gl.slots import GUTTER, Change, Page, Slot, SlotClass, Slots, slot_class
+from octree.render.loading.requests import LoadedTile, LoadKey
+
+MIB = 1024 * 1024
+
+_R8, _R16, _R32F = 0x8229, 0x822A, 0x822E
+_RG8, _RG16, _RG32F = 0x822B, 0x822C, 0x8230
+_RGB8, _RGB16, _RGB32F = 0x8051, 0x8054, 0x8815
+_RGBA8, _RGBA16, _RGBA32F = 0x8058, 0x805B, 0x8814
+_RED, _RG, _RGB, _RGBA = 0x1903, 0x8227, 0x1907, 0x1908
+
+FORMATS: dict[tuple[str, int], tuple[int, int]] = {
+    ("uint8", 1): (_R8, _RED),
+    ("uint16", 1): (_R16, _RED),
+    ("float32", 1): (_R32F, _RED),
+    ("uint8", 2): (_RG8, _RG),
+    ("uint16", 2): (_RG16, _RG),
+    ("float32", 2): (_RG32F, _RG),
+    ("uint8", 3): (_RGB8, _RGB),
+    ("uint16", 3): (_RGB16, _RGB),
+    ("float32", 3): (_RGB32F, _RGB),
+    ("uint8", 4): (_RGBA8, _RGBA),
+    ("uint16", 4): (_RGBA16, _RGBA),
+    ("float32", 4): (_RGBA32F, _RGBA),
+}
+"""(dtype, samples) → (internal format, format) of OpenGL."""
+
+_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+Neighbours = Callable[[int, int], "NDArray[Any] | None"]
+
+
+class Placement(NamedTuple):
+    """Where a tile is: page number, texel (y, x) of its first own texel, and its (height, width)."""
+
+    page: int
+    y: int
+    x: int
+    height: int
+    width: int
+
+
+@dataclass(slots=True, eq=False)
+class _Resident:
+    """A tile in the atlas: where it is, and its outermost texels for neighbours that come later."""
+
+    place: Placement
+    top: NDArray[Any]
+    bottom: NDArray[Any]
+    left: NDArray[Any]
+    right: NDArray[Any]
+
+
+class Atlas:
+    """Owner of all tile textures; main thread only.
+
+    ``slot_px`` is the unit of slot sizes (tiles up to it take one slot), ``page_px`` the edge of a page; both
+    may be changed at any time and hold for what comes later. ``budget_bytes`` may be changed by ``resize``.
+    Counters: ``evicted`` tiles, ``uploads`` and ``patches`` (texture calls), ``uploaded_bytes``.
+    """
+
+    def __init__(
+        self,
+        budget_bytes: int = 256 * MIB,
+        slot_px: int = 256,
+        page_px: int = 4096,
+        *,
+        max_texture_size: int = 16384,
+    ) -> None:
+        if budget_bytes < 1 or slot_px < 1 or page_px < 1:
+            raise UsageError("the atlas needs a budget, a slot size and a page size above 0")
+        self.slot_px = slot_px
+        self.uploads = 0
+        self.patches = 0
+        self.uploaded_bytes = 0
+        self._slots = Slots(budget_bytes, page_px, max_texture_size)
+        self._textures: dict[int, Any] = {}
+        self._tiles: dict[LoadKey, _Resident] = {}
+
+    @property
+    def page_px(self) -> int:
+        return self._slots.page_px
+
+    @page_px.setter
+    def page_px(self, value: int) -> None:
+        self._slots.page_px = value
+
+    @property
+    def budget_bytes(self) -> int:
+        return self._slots.budget_bytes
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all pages now."""
+        return self._slots.bytes
+
+    @property
+    def peak_bytes(self) -> int:
+        return self._slots.peak_bytes
+
+    @property
+    def evicted(self) -> int:
+        return self._slots.evicted
+
+    def __contains__(self, key: LoadKey) -> bool:
+        return key in self._tiles
+
+    def __len__(self) -> int:
+        return len(self._tiles)
+
+    def capacity_tiles(self, tile_shape: tuple[int, ...], dtype: Any, samples: int = 1) -> int:
+        """How many tiles of ``tile_shape`` (h, w[, samples]) fit the budget at once, all layers together."""
+        if len(tile_shape) > 2:
+            samples = tile_shape[2]
+        return self._slots.capacity(self._class_of(tile_shape[:2], np.dtype(dtype), samples))  # type: ignore[arg-type] # a slice of two
+
+    def begin_frame(self) -> None:
+        """Forget all pins."""
+        self._slots.unpin_all()
+
+    def pin(self, keys: Iterable[LoadKey]) -> None:
+        """Keep these tiles until the next ``begin_frame``, and count them as just used."""
+        self._slots.pin(keys)
+
+    def place(self, key: LoadKey) -> Placement:
+        """Where a resident tile is; KeyError when it is not resident."""
+        return self._tiles[key].place
+
+    def texture(self, page: int) -> Any:
+        """The gloo texture of a page."""
+        return self._textures[page]
+
+    def upload(self, tile: LoadedTile, neighbours: Neighbours | None = None) -> int:
+        """Bring a tile in; returns the bytes given to OpenGL, 0 when there is no room (all is pinned).
+
+        ``neighbours(drow, dcol)`` returns the pixels of an adjoining tile that is in RAM, or None; tiles
+        that are resident need not be given. A tile that is already resident is only counted as used.
+        """
+        key = tile.key
+        if key in self._tiles:
+            self._slots.touch(key)
+            return 0
+        data = tile.data
+        samples = data.shape[2] if data.ndim == 3 else 1
+        kind = self._class_of(data.shape[:2], data.dtype, samples)
+        change = self._slots.place(key, kind)
+        self._follow(change)
+        slot = change.slot
+        if slot is None:
+            return 0
+        height, width = data.shape[:2]
+        place = Placement(slot.page, slot.y + GUTTER, slot.x + GUTTER, height, width)
+        padded = _pad(data)
+        resident = _Resident(place, data[0].copy(), data[-1].copy(), data[:, 0].copy(), data[:, -1].copy())
+        self._fill_gutter(padded, key, neighbours)
+        self._write(slot, padded)
+        self.uploads += 1
+        self._tiles[key] = resident
+        self._patch_neighbours(key, resident)
+        return padded.nbytes
+
+    def release(self, source: str) -> None:
+        """Forget all tiles of one source (its token)."""
+        self._remove([key for key in self._tiles if key.source == source])
+
+    def clear(self) -> None:
+        """Forget all tiles and give all textures back."""
+        self._remove(list(self._tiles))
+
+    def resize(self, budget_bytes: int) -> None:
+        """Change the budget; pages are given back at once if they exceed it, unless pinned."""
+        if budget_bytes < 1:
+            raise UsageError("the atlas needs a budget above 0")
+        self._follow(self._slots.shrink(budget_bytes))
+
+    def close(self) -> None:
+        """Give all textures back. Closing twice is harmless."""
+        self.clear()
+
+    def _class_of(self, shape: tuple[int, int], dtype: np.dtype[Any], samples: int) -> SlotClass:
+        if (dtype.name, samples) not in FORMATS:
+            raise GLError(f"no texture format for {samples} samples of {dtype.name}")
+        return slot_class(shape, (dtype.name, samples), dtype.itemsize * samples, self.slot_px)
+
+    def _remove(self, keys: list[LoadKey]) -> None:
+        self._follow(self._slots.remove(keys))
+
+    def _follow(self, change: Change) -> None:
+        """Do with tiles and textures what happened to their slots."""
+        for key in change.gone:
+            del self._tiles[key]  # type: ignore[arg-type] # every key of these slots is a LoadKey
+        for number in change.dropped:
+            self._textures.pop(number).delete()
+        if change.page is not None:
+            self._textures[change.page.number] = _new_texture(change.page)
+
+    def _fill_gutter(self, padded: NDArray[Any], key: LoadKey, neighbours: Neighbours | None) -> None:
+        for dy, dx in _NEIGHBOURS:
+            other = self._tiles.get(_beside(key, dy, dx))
+            if other is not None:
+                strip = _facing(other, dy, dx)
+            elif neighbours is not None and (pixels := neighbours(dy, dx)) is not None:
+                strip = _facing_pixels(pixels, dy, dx)
+            else:
+                continue
+            _put_strip(padded, dy, dx, strip)
+
+    def _patch_neighbours(self, key: LoadKey, tile: _Resident) -> None:
+        """Give neighbours that were here first the texels they could not have."""
+        for dy, dx in _NEIGHBOURS:
+            other = self._tiles.get(_beside(key, dy, dx))
+            if other is None:
+                continue
+            place = other.place
+            strip = _facing(tile, -dy, -dx)
+            # seen from the neighbour, this tile lies at (-dy, -dx)
+            y = {-1: place.y + place.height, 0: place.y, 1: place.y - 1}[dy]
+            x = {-1: place.x + place.width, 0: place.x, 1: place.x - 1}[dx]
+            if dy == 0:
+                strip = strip[: place.height, None]
+            elif dx == 0:
+                strip = strip[None, : place.width]
+            else:
+                strip = strip[None, None]
+            self._write(Slot(place.page, y, x), np.ascontiguousarray(strip))
+            self.patches += 1
+
+    def _write(self, slot: Slot, data: NDArray[Any]) -> None:
+        self._textures[slot.page].write(data, slot.y, slot.x)
+        self.uploaded_bytes += data.nbytes
+
+
+def _beside(key: LoadKey, dy: int, dx: int) -> LoadKey:
+    level, index, grid = key.tile
+    return LoadKey(key.source, key.version, TileKey(level, index, (*grid[:-2], grid[-2] + dy, grid[-1] + dx)))
+
+
+def _pad(data: NDArray[Any]) -> NDArray[Any]:
+    """The tile with its own edge repeated around it."""
+    height, width = data.shape[:2]
+    padded = np.empty((height + 2, width + 2, *data.shape[2:]), data.dtype)
+    padded[1:-1, 1:-1] = data
+    padded[0, 1:-1], padded[-1, 1:-1] = data[0], data[-1]
+    padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
+    return padded
+
+
+def _facing(tile: _Resident, dy: int, dx: int) -> NDArray[Any]:
+    """Texels of ``tile`` that a tile sees for which it lies at (dy, dx): a row, a column or one texel."""
+    if dy == 0:
+        return tile.left if dx > 0 else tile.right
+    row = tile.top if dy > 0 else tile.bottom
+    return row if dx == 0 else row[0 if dx > 0 else -1]
+
+
+def _facing_pixels(data: NDArray[Any], dy: int, dx: int) -> NDArray[Any]:
+    sides: dict[int, Any] = {-1: -1, 0: slice(None), 1: 0}
+    strip: NDArray[Any] = data[sides[dy], sides[dx]]
+    return strip
+
+
+def _put_strip(padded: NDArray[Any], dy: int, dx: int, strip: NDArray[Any]) -> None:
+    sides: dict[int, Any] = {-1: 0, 0: slice(1, -1), 1: -1}
+    padded[sides[dy], sides[dx]] = strip
+
+
+def _new_texture(page: Page) -> Any:
+    from octree.render.gl.page import PageTexture
+
+    dtype, samples = page.kind.format
+    return PageTexture(page.shape, dtype, samples, FORMATS[dtype, samples])
