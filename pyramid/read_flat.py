@@ -1,6 +1,7 @@
 """PNG, JPEG and other flat images: decoded as a whole, once, at the first read.
 
-These formats have no tiles to pick from. ``held_bytes`` says what the decoded image costs.
+These formats have no tiles to pick from. ``held_bytes`` says what the decoded image costs. Pillow opens most of
+them; imagecodecs those with 16-bit colour, which Pillow would cut to 8 bits; imageio what is left.
 """
 
 from __future__ import annotations
@@ -29,25 +30,28 @@ _MODES: dict[str, tuple[str, str, int]] = {
     "CMYK": ("RGB", "u1", 3), "RGBA": ("RGBA", "u1", 4), "RGBa": ("RGBA", "u1", 4), "LA": ("RGBA", "u1", 4),
     "La": ("RGBA", "u1", 4), "PA": ("RGBA", "u1", 4), "P": ("RGB", "u1", 3),
 }  # fmt: skip
+_DEEP_PNG = {"RGB;16B": 3, "LA;16B": 4, "RGBA;16B": 4}
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+_MOVING = {"GIF", "PNG", "WEBP"}  # other formats' "frames" are previews or stereo pairs
+_ORIENTATION = 0x0112
 
 
 class DecodedArray:
-    """An image that ``decode`` gives as a whole; the result is kept, under a lock that one thread decodes in."""
+    """An image that ``decode`` gives as a whole; the result is kept, under a lock in which one thread decodes."""
 
     def __init__(
         self,
         path: Path,
         shape: tuple[int, ...],
-        dtype: np.dtype[Any],
+        dtype: str,
         decode: Callable[[], NDArray[Any]],
         *,
         engine: str,
-        facts: Facts,
+        axes: str | None,
     ) -> None:
-        self.shape, self.dtype, self.block = shape, dtype, shape
-        self.engine, self.facts = engine, facts
-        self.held_bytes = math.prod(shape) * dtype.itemsize
+        self.shape, self.dtype, self.block = shape, np.dtype(dtype), shape
+        self.engine, self.facts = engine, Facts(axes=axes)
+        self.held_bytes = math.prod(shape) * self.dtype.itemsize
         self._path, self._decode = path, decode
         self._image: NDArray[Any] | None = None
         self._lock = threading.Lock()
@@ -69,6 +73,7 @@ class DecodedArray:
         return self._whole()[box.slices]
 
     def transient_bytes(self, box: Box) -> int:
+        """The decoder's own copy of the image, until the first read is done."""
         return 0 if self._image is not None else self.held_bytes
 
     def identity(self) -> dict[str, Any]:
@@ -93,39 +98,107 @@ def _no_pixel_limit() -> Iterator[None]:
 
 
 def open_flat(path: Path) -> DecodedArray:
-    """A flat image. EXIF orientation is applied, so that a photograph stands as every viewer shows it.
+    """A flat image; moving ones (GIF, PNG, WebP) have an axis t.
 
+    EXIF orientation is applied, so that a photograph stands as every viewer shows it.
     Raises SourceError when nothing can decode the file.
     """
     from PIL import Image, UnidentifiedImageError
 
     try:
         with _no_pixel_limit(), Image.open(path) as image:
-            mode, (width, height) = image.mode, image.size
-            if mode == "P" and "transparency" in image.info:
-                mode = "PA"
-            if image.getexif().get(0x0112) in _SIDEWAYS:
-                width, height = height, width
+            deep = _deep_color(path, image)
+            return deep or _by_pillow(path, image)
     except UnidentifiedImageError:
-        return _open_imageio(path)
-    except (OSError, ValueError, SyntaxError) as error:
+        return _by_imageio(path)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
         raise _damaged(path, error) from error
+
+
+def _by_pillow(path: Path, image: Any) -> DecodedArray:
+    mode, (width, height) = image.mode, image.size
+    if mode == "P" and "transparency" in image.info:
+        mode = "PA"
+    frames = int(getattr(image, "n_frames", 1)) if image.format in _MOVING else 1
+    if frames > 1:  # each frame may have its own mode
+        mode = "RGBA" if _MODES.get(mode, ("",))[0] == "RGBA" else "RGB"
+    if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+        width, height = height, width
     taken, dtype, samples = _MODES.get(mode, ("RGB", "u1", 3))
     shape = (height, width, samples) if samples else (height, width)
-
-    def decode() -> NDArray[Any]:
-        from PIL import ImageOps
-
-        try:
-            with _no_pixel_limit(), Image.open(path) as image:
-                upright = ImageOps.exif_transpose(image)
-                return np.asarray(upright if upright.mode == taken else upright.convert(taken))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise _damaged(path, error) from error
-
+    if frames > 1:
+        shape = (frames, *shape)
+    axes = ("t" if frames > 1 else "") + ("yxs" if samples else "yx")
     return DecodedArray(
-        path, shape, np.dtype(dtype), decode, engine="pillow", facts=Facts(axes="yxs" if samples else "yx")
+        path, shape, dtype, lambda: _decode_pillow(path, taken, frames), engine="pillow", axes=axes
     )
+
+
+def _decode_pillow(path: Path, mode: str, frames: int) -> NDArray[Any]:
+    from PIL import Image, ImageOps
+
+    def taken(image: Any) -> NDArray[Any]:
+        upright = ImageOps.exif_transpose(image)
+        return np.asarray(upright if upright.mode == mode else upright.convert(mode))
+
+    try:
+        with _no_pixel_limit(), Image.open(path) as image:
+            if frames == 1:
+                return taken(image)
+            planes = []
+            for number in range(frames):
+                image.seek(number)
+                planes.append(taken(image))
+            return np.stack(planes)
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise _damaged(path, error) from error
+
+
+def _deep_color(path: Path, image: Any) -> DecodedArray | None:
+    """Colour of more than 8 bits per sample (PNG, JPEG 2000), which Pillow would cut to 8; None when it is not."""
+    width, height = image.size
+    if image.format == "PNG" and image.tile and (samples := _DEEP_PNG.get(str(image.tile[0][3]), 0)):
+        return DecodedArray(
+            path,
+            (height, width, samples),
+            "u2",
+            lambda: _decode_deep(path, "png"),
+            engine="imagecodecs",
+            axes="yxs",
+        )
+    if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA") and _jpeg2000_bits(path) > 8:
+        samples = len(image.mode)
+        return DecodedArray(
+            path,
+            (height, width, samples),
+            "u2",
+            lambda: _decode_deep(path, "jpeg2k"),
+            engine="imagecodecs",
+            axes="yxs",
+        )
+    return None
+
+
+def _jpeg2000_bits(path: Path) -> int:
+    """Bits of the first component, from the SIZ marker at the head of the codestream; 8 when it is not found."""
+    with path.open("rb") as stream:
+        head = stream.read(65536)
+    place = head.find(b"\xff\x4f\xff\x51")
+    bits = head[place + 42 : place + 43] if place >= 0 else b""
+    return (bits[0] & 0x7F) + 1 if bits else 8
+
+
+def _decode_deep(path: Path, codec: str) -> NDArray[Any]:
+    import imagecodecs
+
+    decode = {"png": imagecodecs.png_decode, "jpeg2k": imagecodecs.jpeg2k_decode}[codec]
+    try:
+        image: NDArray[Any] = decode(path.read_bytes())
+    except Exception as error:  # imagecodecs raises its own kind per codec
+        raise _damaged(path, error) from error
+    if image.ndim == 3 and image.shape[2] == 2:  # grey and alpha, as colour and alpha
+        image = image[..., [0, 0, 0, 1]]
+    return image
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
@@ -136,17 +209,17 @@ def _damaged(path: Path, error: Exception) -> SourceError:
     )
 
 
-def _open_imageio(path: Path) -> DecodedArray:
+def _by_imageio(path: Path) -> DecodedArray:
     import imageio.v3 as imageio
 
     try:
-        image = np.asarray(imageio.imread(path))
+        with path.open("rb") as stream:  # given a path, imageio may leave the file open
+            image = np.asarray(imageio.imread(stream, extension=path.suffix or None))
     except Exception as error:  # imageio's plug-ins raise whatever their libraries raise
         raise SourceError(
             f"{path} is no image that octree can read",
             hint="TIFF, PNG, JPEG and what else imageio reads, .npy, Zarr folders and file.h5::/dataset can be read",
             path=str(path),
         ) from error
-    return DecodedArray(
-        path, image.shape, image.dtype.newbyteorder("="), lambda: image, engine="imageio", facts=Facts()
-    )
+    dtype = image.dtype.newbyteorder("=").str
+    return DecodedArray(path, image.shape, dtype, lambda: image, engine="imageio", axes=None)

@@ -64,8 +64,11 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
             path=str(path),
         )
     facts = series_facts(tiff, series)
-    raw = _contiguous(path, tiff, series, facts) or TiffArray(path, tiff, series, facts)
-    return shown_values(raw, tiff, series)
+    block = _contiguous(path, tiff, series, facts)
+    raw = shown_values(block or TiffArray(path, tiff, series, facts), tiff, series)
+    if block:
+        tiff.close()
+    return raw
 
 
 def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
@@ -82,7 +85,6 @@ def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | 
     except BaseException:
         file.close()
         raise
-    tiff.close()
     return raw
 
 

@@ -19,6 +19,7 @@ from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import AXIS_ORDER, AXIS_TYPES, Axis, Box, Channel
 from octree.pyramid.raw import Facts, RawArray
+from octree.pyramid.raw_views import MergedSamples
 from octree.pyramid.units import SPACE_UNITS, TIME_UNITS, space_unit
 
 DTYPES = frozenset(
@@ -153,7 +154,11 @@ def open_source(
     try:
         _check_array(raw, path)
         letters = parse_axes(axes, raw.shape) if axes else raw.facts.axes or guess_axes(raw.shape, raw.dtype)
-        _check_letters(letters, raw, path)
+        if "c" in letters and "s" in letters:
+            merged = MergedSamples(raw, letters)
+            raw, letters = merged, merged.letters
+        if len(letters) > len(AXIS_ORDER):
+            raise SourceError(f"{path} has {len(letters)} axes; an image has 2 to 5", path=path)
         sizes, units = _measures(raw.facts, letters, voxel_size, word)
         return ArraySource(raw, letters, path=path, name=raw.facts.name or name, sizes=sizes, units=units)
     except BaseException:
@@ -175,15 +180,6 @@ def _check_array(raw: RawArray, path: str) -> None:
         )
     if len(raw.shape) < 2:
         guess_axes(raw.shape, raw.dtype)
-
-
-def _check_letters(letters: str, raw: RawArray, path: str) -> None:
-    if len(letters) > len(AXIS_ORDER) or ("c" in letters and "s" in letters):
-        raise SourceError(
-            f"{path} has axes {letters} of shape {raw.shape}: channels of colour samples cannot be one image",
-            hint="choose one channel, or give other --axes",
-            path=path,
-        )
 
 
 def _measures(
@@ -220,9 +216,11 @@ def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
         return raw, f"<{raw.engine} array>", "image"
     text = os.fspath(source)
     if "::" in text and not os.path.exists(text):
+        file, _, inner = text.partition("::")
+        if Path(file).is_dir():
+            return _open_raw(Path(file) / inner.strip("/"), engine)
         from octree.pyramid.read_hdf5 import open_hdf5
 
-        file, _, inner = text.partition("::")
         return open_hdf5(Path(file), inner), text, inner.strip("/").rpartition("/")[2] or Path(file).stem
     path = Path(text)
     if not path.exists():

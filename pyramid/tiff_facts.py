@@ -79,7 +79,7 @@ def _imagej_facts(notes: dict[str, Any], page: Any, axes: str | None) -> Facts:
     )
     sizes: dict[str, float] = {}
     units: dict[str, str] = {}
-    x, y = (_number(v) for v in page.get_resolution(1))
+    x, y = (_number(v) for v in page.get_resolution())
     if unit and x and y:  # without a unit, ImageJ's resolution is 1 or a print resolution
         sizes |= {"x": 1 / x, "y": 1 / y}
         units |= {"x": unit, "y": unit}
@@ -100,7 +100,7 @@ def _tag_facts(page: Any, axes: str | None) -> Facts:
     micrometres = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit or 1))
     if micrometres is None:
         return Facts(axes=axes)
-    x, y = (_number(v) for v in page.get_resolution(1))
+    x, y = (_number(v) for v in page.get_resolution())
     if not x or not y or max(micrometres / x, micrometres / y) > _FINEST_PRINT_UM:
         return Facts(axes=axes)
     sizes = {"x": micrometres / x, "y": micrometres / y}
