@@ -33,6 +33,8 @@ from octree.render.loading.simulated import SimulatedPoolGroup
 
 CLOSE_TIMEOUT_S = 0.5
 RECENT_LOADS = 10
+"""Over so many loads of a pool their mean time is taken."""
+SYNCHRONOUS_STEP_MS = 1_000.0
 
 
 class Engine(Protocol):
@@ -113,7 +115,7 @@ class _Counts:
 
 class TileLoader:
     """The owner of everything about loading. All methods are for the thread that made it; none of them waits,
-    but for ``wait`` and ``sync``."""
+    but for ``wait`` and ``auto_sync``."""
 
     def __init__(
         self,
@@ -146,11 +148,16 @@ class TileLoader:
         self._recent_ms: dict[int, list[float]] = {key: [] for key, _ in self._settings.pools}
         self._counts = _Counts()
         self._generation = 0
+        self._arrived: list[LoadedTile | FailedTile] = []  # accepted, not yet given out by poll
         self._closed = False
         self._cache.pin(self._wanted)
 
     def _reader_of(self, pool: PoolSettings) -> Reader:
         return DirectReader()
+
+    @property
+    def clock(self) -> Clock:
+        return self._clock
 
     # sources
 
@@ -287,6 +294,11 @@ class TileLoader:
 
     def poll(self) -> list[LoadedTile | FailedTile]:
         """What has arrived since the last call, in order of arrival; never blocks."""
+        self._arrived += self._accept_all()
+        results, self._arrived = self._arrived, []
+        return results
+
+    def _accept_all(self) -> list[LoadedTile | FailedTile]:
         results: list[LoadedTile | FailedTile] = []
         for arrival in self._engine.take():
             result = self._accept(arrival)
@@ -345,13 +357,17 @@ class TileLoader:
     def wait(self, timeout_s: float) -> bool:
         """Wait, by the clock, until something has arrived for ``poll`` or the time is up; True when something
         has. The virtual clock advances to the next arrival, not beyond the timeout."""
-        return self._engine.wait(max(0.0, timeout_s) * 1e3)
+        return bool(self._arrived) or self._engine.wait(max(0.0, timeout_s) * 1e3)
 
     def get(self, key: LoadKey) -> LoadedTile | None:
-        """The tile if it is in memory."""
+        """The tile if it is in memory, now the most recently used one."""
+        return self._unkept.get(key) or self._cache.get(key)
+
+    def peek(self, key: LoadKey) -> LoadedTile | None:
+        """The tile if it is in memory; its age stays as it is."""
         return self._unkept.get(key) or self._cache.peek(key)
 
-    def known(self, key: LoadKey) -> bool:
+    def has(self, key: LoadKey) -> bool:
         """Is the tile in memory?"""
         return key in self._unkept or key in self._cache
 
@@ -398,14 +414,35 @@ class TileLoader:
             peak_cache_bytes=cache.peak_bytes,
         )
 
-    def sync(self, owner: Owner) -> float:
-        """Wait for the owner's wishes as the settings allow, and return the milliseconds spent.
+    def auto_sync(self) -> float:
+        """Wait for the wishes of all owners as the settings allow; returns the milliseconds that passed. Call
+        ``poll`` afterwards.
 
-        ``force_synchronous``: until they are settled. Else ``auto_sync_ms`` is a budget: while the recent loads
-        were faster than it (or none is known yet), a frame may wait so long in all, so that fast local data are
-        there in the first frame. Call ``poll`` afterwards.
+        ``force_synchronous``: until everything is settled. Else ``auto_sync_ms`` is a budget: loads of a pool
+        whose recent ones were faster than that (or of which none is known yet) may be waited for so long, so that
+        fast local data are there in the first frame.
         """
-        return 0.0
+        start_ms = self._clock.now_ms()
+        while (left_ms := self._sync_left_ms(start_ms)) > 0:
+            if not self._engine.wait(left_ms):
+                break
+            self._arrived += self._accept_all()
+        return self._clock.now_ms() - start_ms
+
+    def _sync_left_ms(self, start_ms: float) -> float:
+        """How much longer ``auto_sync`` may wait for what is being loaded."""
+        if self._settings.force_synchronous:
+            return 0.0 if self.settled() else SYNCHRONOUS_STEP_MS
+        budget_ms = 0.0
+        for key, pool in self._settings.pools:
+            recent = self._recent_ms[key]
+            mean_ms = sum(recent) / len(recent) if recent else 0.0
+            if mean_ms < pool.auto_sync_ms and any(
+                load.pool_key == key and load.wanted and load.due_ms <= self._clock.now_ms()
+                for load in self._loads.values()
+            ):
+                budget_ms = max(budget_ms, pool.auto_sync_ms)
+        return budget_ms - (self._clock.now_ms() - start_ms)
 
     def close(self) -> None:
         """Give up everything and stop the workers; returns within a second. The cache stays usable."""

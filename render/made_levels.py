@@ -1,0 +1,150 @@
+"""Coarser levels that nobody stored: made in memory, by workers, tile by tile from the level before.
+
+Shapes, scales, translations and reductions are those of ``octree build``: an image without a pyramid shows the
+same pixels as its pyramid would.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import OrderedDict
+from concurrent.futures import Future
+from dataclasses import replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.downsample import Method, reduce_block
+from octree.pyramid.model import Box, LevelInfo, PyramidSpec
+
+MEMO_BYTES = 64 * 2**20
+"""Made tiles kept for the levels above them; a parent is made right after its children, so few are needed."""
+
+
+class Levels(Protocol):
+    """Stored levels of an image."""
+
+    @property
+    def spec(self) -> PyramidSpec: ...
+
+    def read(self, level: int, box: Box) -> NDArray[Any]: ...
+
+
+def with_made_levels(spec: PyramidSpec, tile: tuple[int, int]) -> PyramidSpec:
+    """``spec`` with levels added until y and x fit one ``tile`` (y, x): each halves y and x together, a length
+    of 1 stays 1."""
+    iy, ix = spec.axis_names.index("y"), spec.axis_names.index("x")
+    levels = list(spec.levels)
+    while levels[-1].shape[iy] > tile[0] or levels[-1].shape[ix] > tile[1]:
+        last = levels[-1]
+        factors = [2 if i in (iy, ix) and n > 1 else 1 for i, n in enumerate(last.shape)]
+        levels.append(
+            LevelInfo(
+                path="",
+                shape=tuple(math.ceil(n / f) for n, f in zip(last.shape, factors, strict=True)),
+                chunks=tuple(
+                    tile[0] if i == iy else tile[1] if i == ix else c for i, c in enumerate(last.chunks)
+                ),
+                shards=None,
+                scale=tuple(s * f for s, f in zip(last.scale, factors, strict=True)),
+                translation=tuple(
+                    t + s * (f - 1) / 2 for t, s, f in zip(last.translation, last.scale, factors, strict=True)
+                ),
+                codec="",
+            )
+        )
+    return replace(spec, levels=tuple(levels))
+
+
+class MadeLevels:
+    """Stored levels and the ones made from them. Thread-safe: one lock owns the memo; two workers that need the
+    same tile make it once."""
+
+    def __init__(self, stored: Levels, tile: tuple[int, int], method: Method) -> None:
+        self._stored = stored
+        self._count = len(stored.spec.levels)
+        self._tile, self._method = tile, method
+        self.spec = with_made_levels(stored.spec, tile)
+        names = self.spec.axis_names
+        self._plane = (names.index("y"), names.index("x"))
+        self._lock = threading.Lock()
+        self._memo: OrderedDict[tuple[int, Box], NDArray[Any]] = OrderedDict()
+        self._memo_bytes = 0
+        self._making: dict[tuple[int, Box], Future[NDArray[Any]]] = {}
+
+    @property
+    def stored_count(self) -> int:
+        return self._count
+
+    def forget(self) -> None:
+        """The stored data have changed."""
+        with self._lock:
+            self._memo.clear()
+            self._memo_bytes = 0
+
+    def read(self, level: int, box: Box) -> NDArray[Any]:
+        """The voxels of ``box``; of a made level the box must be one tile (of its grid, cut at the edge)."""
+        if level < self._count:
+            return self._stored.read(level, box)
+        key = (level, box)
+        with self._lock:
+            done = self._memo.get(key)
+            if done is not None:
+                self._memo.move_to_end(key)
+                return done
+            making = self._making.get(key)
+            if making is None:
+                mine: Future[NDArray[Any]] = Future()
+                self._making[key] = mine
+        if making is not None:
+            # waits only for a thread that works on a finer level or on this very tile: no cycle
+            return making.result()
+        try:
+            data = self._make(level, box)
+            self._keep(key, data)
+            mine.set_result(data)
+            return data
+        except BaseException as error:
+            mine.set_exception(error)
+            raise
+        finally:
+            with self._lock:
+                del self._making[key]
+
+    def _keep(self, key: tuple[int, Box], data: NDArray[Any]) -> None:
+        with self._lock:
+            self._memo[key] = data
+            self._memo_bytes += data.nbytes
+            while self._memo_bytes > MEMO_BYTES:
+                self._memo_bytes -= self._memo.popitem(last=False)[1].nbytes
+
+    def _make(self, level: int, box: Box) -> NDArray[Any]:
+        finer, coarse = self.spec.levels[level - 1], self.spec.levels[level]
+        factors = tuple(
+            2 if i in self._plane and n > 1 and n != m else 1
+            for i, (n, m) in enumerate(zip(finer.shape, coarse.shape, strict=True))
+        )
+        below = Box(
+            tuple(a * f for a, f in zip(box.start, factors, strict=True)),
+            tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, finer.shape, strict=True)),
+        )
+        data = self._read_below(level - 1, below)
+        return reduce_block(data, factors, self._method)
+
+    def _read_below(self, level: int, box: Box) -> NDArray[Any]:
+        if level < self._count:
+            return self._stored.read(level, box)
+        iy, ix = self._plane
+        out = np.empty(box.shape, self.spec.dtype)
+        for y in range(box.start[iy], box.stop[iy], self._tile[0]):
+            for x in range(box.start[ix], box.stop[ix], self._tile[1]):
+                start, stop = list(box.start), list(box.stop)
+                start[iy], start[ix] = y, x
+                stop[iy] = min(y + self._tile[0], box.stop[iy])
+                stop[ix] = min(x + self._tile[1], box.stop[ix])
+                part = Box(tuple(start), tuple(stop))
+                place = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, box.start, strict=True))
+                out[place] = self.read(level, part)
+        return out

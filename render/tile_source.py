@@ -1,0 +1,342 @@
+"""Any SOURCE as tiles: the plane that is displayed, and a reader of texels for workers.
+
+``OpenTileSource.read_tile`` is the only place where pixels are read for drawing; it runs in workers only, which
+is counted, not assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.downsample import Method
+from octree.pyramid.errors import UsageError
+from octree.pyramid.grid import Plane, plane_of
+from octree.pyramid.model import Box, LevelInfo, PyramidSpec, TileKey
+from octree.render.loading.guard import ReadCounter
+from octree.render.made_levels import Levels, MadeLevels
+from octree.render.octree import plane_untiled
+from octree.render.texels import texture_dtype, to_texels
+
+UNTILED_PX = 4096
+"""Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
+_numbers = itertools.count()
+
+
+class OpenTileSource:
+    """One source, opened. Satisfies ``loading.requests.TileSource``; see there for threads.
+
+    ``spec``   all levels, the made ones included.  ``plane``  their geometry.
+    ``stored_levels``  how many of them are read and not made; also ``cheap_levels``.
+    ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w).
+    ``path``   what to call it.
+    """
+
+    def __init__(
+        self,
+        levels: Levels,
+        *,
+        path: str,
+        identity: str,
+        digest: str,
+        tile: tuple[int, int],
+        index: tuple[int, ...],
+        labels: bool,
+        single_level: bool,
+        untiled: bool,
+        recipe: tuple[Any, ...] | None,
+        close: Any = None,
+    ) -> None:
+        spec = levels.spec
+        self.path, self.labels, self.rgb = path, labels, spec.rgb and not labels
+        self.stored_levels = self.cheap_levels = len(spec.levels)
+        self._made: MadeLevels | None = None
+        if not single_level:
+            method: Method = "mode" if labels or spec.labels or spec.dtype.kind == "b" else "mean"
+            levels = self._made = MadeLevels(levels, tile, method)
+        self._levels = levels
+        self.spec = levels.spec
+        plane = _tiled(plane_of(self.spec), tile)
+        self.plane: Plane = plane_untiled(plane, UNTILED_PX) if untiled else plane
+        self.index = index
+        self._texture_dtype = texture_dtype(spec.dtype, labels=labels)
+        names = spec.axis_names
+        self.samples_shape: tuple[int, ...] = (
+            (4,) if labels else (spec.levels[0].shape[names.index("c")],) if self.rgb else ()
+        )
+        self._digest = digest
+        self._token = hashlib.sha256(
+            f"{identity}|{tile}|{labels}|{single_level}|{untiled}".encode()
+        ).hexdigest()
+        self._version = 0
+        self._recipe, self._close = recipe, close
+        self._reads = ReadCounter()
+
+    # identity
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def invalidate(self) -> None:
+        """The data have changed: tiles read before are no longer this source's."""
+        self._version += 1
+        if self._made is not None:
+            self._made.forget()
+
+    def worker_recipe(self) -> tuple[Any, ...] | None:
+        return self._recipe
+
+    def reads_on(self, thread: int) -> int:
+        """Reads made by the thread of this ``threading.get_ident()``."""
+        return self._reads.on(thread)
+
+    # axes
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        """Names of the axes that are not displayed, in the order of ``TileKey.index``."""
+        names = self.spec.axis_names
+        return tuple(names[i] for i in self.spec.index_axes)
+
+    def axis_size(self, name: str) -> int:
+        """Length of an axis of level 0; 1 when there is no such axis."""
+        place = self.spec.axis_index(name)
+        return 1 if place is None else self.spec.levels[0].shape[place]
+
+    def index_of(self, positions: Mapping[str, int]) -> tuple[int, ...]:
+        """``TileKey.index`` for level-0 positions per axis name, the source's own ``index`` for the others.
+        Raises UsageError for an axis that there is not, or a position outside it."""
+        return _index_of(self.spec, positions, self.index)
+
+    # tiles
+
+    @property
+    def texture_dtype(self) -> np.dtype[Any]:
+        return self._texture_dtype
+
+    def tile_shape(self, tile: TileKey) -> tuple[int, ...]:
+        row, col = tile.grid[-2:]
+        return (*self.plane.tile_shape(tile.level, row, col), *self.samples_shape)
+
+    def tile_box(self, tile: TileKey) -> Box:
+        """The voxels of a tile in its level's array. ``tile.index`` is in level-0 positions whatever the level:
+        a coarser level gives the voxel that holds the middle of that position."""
+        level, base = self.spec.levels[tile.level], self.spec.levels[0]
+        start, stop = [0] * len(level.shape), list(level.shape)
+        for place, position in zip(self.spec.index_axes, tile.index, strict=True):
+            world = base.translation[place] + position * base.scale[place]
+            own = round((world - level.translation[place]) / level.scale[place] - 1e-9)
+            own = min(max(own, 0), level.shape[place] - 1)
+            start[place], stop[place] = own, own + 1
+        edges = self.plane.levels[tile.level].tile
+        for name, edge, number in zip("yx", edges, tile.grid[-2:], strict=True):
+            place = self.spec.axis_names.index(name)
+            start[place] = number * edge
+            stop[place] = min((number + 1) * edge, level.shape[place])
+        return Box(tuple(start), tuple(stop))
+
+    def read_tile(self, tile: TileKey) -> NDArray[Any]:
+        """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises."""
+        self._reads.note()
+        data = self._levels.read(tile.level, self.tile_box(tile))
+        if self.rgb:
+            # of t, c, z, y, x all but c, y, x have length 1 here
+            samples = data.reshape(self.samples_shape[0], *data.shape[-2:])
+            data = np.moveaxis(samples, 0, -1)
+        else:
+            data = data.reshape(data.shape[-2:])
+        return np.ascontiguousarray(to_texels(data, labels=self.labels, rgb=self.rgb))
+
+    def describe(self) -> dict[str, Any]:
+        """The source as the report names it."""
+        tile = self.plane.levels[0].tile
+        return {
+            "path": self.path,
+            "digest": self._digest,
+            "dtype": self.spec.dtype.name,
+            "axes": "".join(self.spec.axis_names),
+            "tile": tile[0] if tile[0] == tile[1] else list(tile),
+            "levels": [
+                {
+                    "shape": list(level.shape),
+                    "scale": list(level.scale),
+                    "translation": list(level.translation),
+                }
+                for level in self.spec.levels
+            ],
+        }
+
+    def close(self) -> None:
+        if self._close is not None:
+            self._close()
+            self._close = None
+
+
+def open_tile_source(
+    source: Any,
+    *,
+    tile: int | None = None,
+    channel: int | None = None,
+    index: Mapping[str, int] | None = None,
+    labels: bool = False,
+    single_level: bool = False,
+    untiled: bool = False,
+) -> OpenTileSource:
+    """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.source.open_source`` takes.
+
+    ``tile``          tile edge in pixels; None: what suits the chunks of the source.
+    ``channel``, ``index``  default position on the axes that are not displayed (level-0 positions; 0 each).
+    ``labels``        values are ids.
+    ``single_level``  do not make levels coarser than the stored ones.
+    ``untiled``       each level as one image, or the fewest tiles that textures allow.
+
+    Raises SourceError, SourceNotFound, UsageError (an axis or position that there is not).
+    """
+    levels, path, identity, digest, close = _open(source)
+    spec = levels.spec
+    try:
+        options = {"tile": tile, "labels": labels, "single_level": single_level, "untiled": untiled}
+        recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
+        positions = dict(index or {})
+        if channel is not None:
+            positions["c"] = channel
+        return OpenTileSource(
+            levels,
+            path=path,
+            identity=identity,
+            digest=digest,
+            tile=(tile, tile) if tile else _fitting_tile(spec),
+            index=_index_of(spec, positions, (0,) * len(spec.index_axes)),
+            labels=labels,
+            single_level=single_level,
+            untiled=untiled,
+            recipe=recipe,
+            close=close,
+        )
+    except BaseException:
+        close()
+        raise
+
+
+def _reopen(path: str, options: Mapping[str, Any]) -> OpenTileSource:
+    """In a worker process: the same source again."""
+    return open_tile_source(path, **options)
+
+
+def _tiled(plane: Plane, tile: tuple[int, int]) -> Plane:
+    return Plane(tuple(replace(level, tile=tile) for level in plane.levels))
+
+
+def _fitting_tile(spec: PyramidSpec) -> tuple[int, int]:
+    """A tile (y, x) that suits the chunks of level 0."""
+    chunks, names = spec.levels[0].chunks, spec.axis_names
+    return _fitting_edge(chunks[names.index("y")]), _fitting_edge(chunks[names.index("x")])
+
+
+def _fitting_edge(chunk: int) -> int:
+    """A tile edge from 128 to 1024 for chunks of this edge: whole chunks if it can be, else a whole part of
+    one, so that few chunks are decoded more than once."""
+    if chunk > 1024:
+        parts = range(-(-chunk // 1024), chunk // 256 + 1)
+        return next((chunk // n for n in parts if chunk % n == 0), 512)
+    return chunk if chunk >= 128 else chunk * (256 // chunk)
+
+
+def _index_of(spec: PyramidSpec, positions: Mapping[str, int], default: tuple[int, ...]) -> tuple[int, ...]:
+    names = [spec.axis_names[i] for i in spec.index_axes]
+    for name in positions:
+        if name not in names:
+            have = ", ".join(names) or "none"
+            raise UsageError(f"there is no axis {name!r} to choose a position on", hint=f"axes: {have}")
+    result = []
+    for name, place, usual in zip(names, spec.index_axes, default, strict=True):
+        size, position = spec.levels[0].shape[place], positions.get(name, usual)
+        if not 0 <= position < size:
+            raise UsageError(
+                f"{name}={position} lies outside the image", hint=f"{name} runs from 0 to {size - 1}"
+            )
+        result.append(position)
+    return tuple(result)
+
+
+# opening
+
+
+@dataclass(frozen=True, slots=True)
+class _ArrayLevel:
+    """An ArraySource as an image of one level."""
+
+    source: Any
+    spec: PyramidSpec
+
+    def read(self, level: int, box: Box) -> NDArray[Any]:
+        data: NDArray[Any] = self.source.read(box)
+        return data
+
+
+def _open(source: Any) -> tuple[Levels, str, str, str, Any]:
+    """(levels, path to show, identity, digest, close)."""
+    from octree.pyramid import ngff
+
+    if isinstance(source, str | os.PathLike) and ngff.is_pyramid(Path(source)):
+        return _open_pyramid(str(source))
+    from octree.pyramid.source import ArraySource, open_source
+
+    array = source if isinstance(source, ArraySource) else open_source(source)
+    spec = PyramidSpec(
+        axes=array.axes,
+        dtype=array.dtype,
+        levels=(LevelInfo("0", array.shape, array.read_shape, None, array.voxel_size, array.translation),),
+        name=array.name,
+        rgb=array.rgb,
+        labels=array.labels,
+        channels=array.channels,
+    )
+    facts = json.dumps(array.fingerprint(), sort_keys=True, default=str)
+    # an array in memory has no lasting identity: each opening is a source of its own
+    identity = facts if isinstance(source, str | os.PathLike) else f"array {next(_numbers)}"
+    close = (lambda: None) if array is source else array.close
+    return _ArrayLevel(array, spec), array.path, identity, _digest(facts), close
+
+
+def _open_pyramid(path: str) -> tuple[Levels, str, str, str, Any]:
+    from octree.pyramid.store import open_pyramid
+
+    pyramid = open_pyramid(path)
+    spec = pyramid.spec
+    facts = json.dumps(
+        {
+            "dtype": spec.dtype.str,
+            "axes": spec.axis_names,
+            "levels": [[lv.shape, lv.chunks, lv.scale, lv.translation] for lv in spec.levels],
+        }
+    )
+    group = Path(str(spec.extra.get("group", path)))
+    stamps = [_stamp(group / name) for name in ("zarr.json", ".zattrs")]
+    return pyramid, path, f"{group.resolve()}|{stamps}|{facts}", _digest(facts), lambda: None
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
+
+
+def _digest(facts: str) -> str:
+    return hashlib.sha256(facts.encode()).hexdigest()
