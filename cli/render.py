@@ -1,5 +1,365 @@
-"""``octree render``: being written."""
+"""``octree render``: frames without a screen."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from octree.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from octree.render.frames import Frame, Renderer, Shot
+    from octree.render.report import RunReport
+    from octree.render.request import RenderRequest
+    from octree.render.trace import NullTrace
+
+Many = list[str] | None
+One = str | None
+
+DATA, VIEW, LOOK, RUN, OUT = "What", "View", "Look", "How it runs", "What comes out"
 
 
-def render() -> None:
-    """Being written."""
+def render(
+    context: typer.Context,
+    source: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="Pyramids, or any SOURCE of build; layers, bottom first."),
+    ],
+    camera: Annotated[
+        Many,
+        typer.Option(
+            "--camera",
+            help="fit, x=..,y=..,zoom=.., rect=x0,y0,x1,y1, path.json, zoom-in, pan or tour. Level-0 pixels; "
+            "zoom is screen pixels per level-0 pixel. Several are several views.  [default: fit]",
+            rich_help_panel=VIEW,
+        ),
+    ] = None,
+    output: Annotated[
+        One,
+        typer.Option(
+            "-o",
+            "--output",
+            help="PNG, or a pattern: frame-{index:04}.png, {camera}. - is stdout. .gif and .mp4 for paths.",
+            rich_help_panel=OUT,
+        ),
+    ] = None,
+    size: Annotated[
+        One, typer.Option(help="WIDTHxHEIGHT.  [default: 1024x768]", rich_help_panel=VIEW)
+    ] = None,
+    settle: Annotated[
+        bool,
+        typer.Option("--settle", help="Wait until each frame is settled (for views).", rich_help_panel=RUN),
+    ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream", help="Draw at the path's rate what has arrived (for paths).", rich_help_panel=RUN
+        ),
+    ] = False,
+    timeout: Annotated[
+        One, typer.Option(help="Longest wait for one settled frame.  [default: 60s]", rich_help_panel=RUN)
+    ] = None,
+    min_coverage: Annotated[
+        One,
+        typer.Option(
+            help="Fraction of the visible image that must be ideal, else exit 1.  [default: 1 settled, 0 streamed]",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    clim: Annotated[
+        Many, typer.Option(help="Contrast limits low,high.  [default: auto]", rich_help_panel=LOOK)
+    ] = None,
+    gamma: Annotated[Many, typer.Option(help="Gamma.  [default: 1]", rich_help_panel=LOOK)] = None,
+    colormap: Annotated[
+        Many, typer.Option(help="A vispy colormap or a colour.  [default: gray]", rich_help_panel=LOOK)
+    ] = None,
+    opacity: Annotated[Many, typer.Option(help="0 to 1.  [default: 1]", rich_help_panel=LOOK)] = None,
+    blending: Annotated[
+        Many,
+        typer.Option(help="translucent, additive or opaque.  [default: translucent]", rich_help_panel=LOOK),
+    ] = None,
+    interpolation: Annotated[
+        Many, typer.Option(help="nearest or linear.  [default: nearest]", rich_help_panel=LOOK)
+    ] = None,
+    background: Annotated[
+        One, typer.Option(help="A colour, or transparent.  [default: black]", rich_help_panel=LOOK)
+    ] = None,
+    channels: Annotated[
+        Many,
+        typer.Option(help="Composite channels: 0:red:lo-hi,1:green.", rich_help_panel=LOOK),
+    ] = None,
+    index: Annotated[
+        One, typer.Option(help="Plane to show: t=0,z=0.  [default: 0 each]", rich_help_panel=VIEW)
+    ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Values are ids: draw label colours.", rich_help_panel=LOOK)
+    ] = False,
+    show_grid: Annotated[
+        bool, typer.Option("--show-grid", help="Draw tile borders by level.", rich_help_panel=LOOK)
+    ] = False,
+    mark_pending: Annotated[
+        bool, typer.Option("--mark-pending", help="Hatch what is not ideal yet.", rich_help_panel=LOOK)
+    ] = False,
+    overview: Annotated[
+        bool,
+        typer.Option("--overview", help="Inset with the whole image and the view.", rich_help_panel=LOOK),
+    ] = False,
+    single_level: Annotated[
+        bool,
+        typer.Option(
+            "--single-level", help="Draw a SOURCE without a pyramid from level 0 only.", rich_help_panel=RUN
+        ),
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option(help="Write the JSON report here.", rich_help_panel=OUT)
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a one-page HTML report here.", rich_help_panel=OUT)
+    ] = None,
+    trace: Annotated[
+        Path | None, typer.Option(help="Write a Chrome trace here.", rich_help_panel=OUT)
+    ] = None,
+    monitor: Annotated[
+        One,
+        typer.Option(help="Stream counters of each frame as JSON lines; - is stdout.", rich_help_panel=OUT),
+    ] = None,
+    config: Annotated[One, typer.Option(help="Settings file.", rich_help_panel=RUN)] = None,
+    cache: Annotated[
+        One, typer.Option(help="Bytes of the tile cache in memory.  [default: 512MiB]", rich_help_panel=RUN)
+    ] = None,
+    atlas: Annotated[
+        One, typer.Option(help="Bytes of the texture atlas.  [default: 256MiB]", rich_help_panel=RUN)
+    ] = None,
+    clock: Annotated[One, typer.Option(help="real or virtual.  [default: real]", rich_help_panel=RUN)] = None,
+    latency: Annotated[
+        One, typer.Option(help="Simulated latency of each read, as 50ms.", rich_help_panel=RUN)
+    ] = None,
+    bandwidth: Annotated[
+        One, typer.Option(help="Simulated bandwidth, as 20MB/s.", rich_help_panel=RUN)
+    ] = None,
+    jitter: Annotated[
+        One, typer.Option(help="Simulated jitter of the latency, as 10ms.", rich_help_panel=RUN)
+    ] = None,
+    fail_rate: Annotated[
+        One, typer.Option(help="Simulated fraction of reads that fail.", rich_help_panel=RUN)
+    ] = None,
+    seed: Annotated[
+        One, typer.Option(help="Seed of the simulation.  [default: 0]", rich_help_panel=RUN)
+    ] = None,
+    gl: Annotated[
+        One,
+        typer.Option(help="auto, osmesa (no display), window or egl.  [default: auto]", rich_help_panel=RUN),
+    ] = None,
+    progress: Annotated[
+        str, typer.Option(help="auto, bar, plain, json or none.", rich_help_panel=OUT)
+    ] = "auto",
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Draw frames of SOURCE without a screen.
+
+    Frames are PNG files (-o); --report says what each frame showed and what it cost.
+    """
+    from octree.render.request import OPTION_NAMES, parse_request
+
+    given = {name: value for name, value in context.params.items() if name in OPTION_NAMES}
+    request = parse_request(source, camera or (), {k: v for k, v in given.items() if v is not False})
+    job = _Job(
+        output=output,
+        report=report,
+        html=html,
+        trace=trace,
+        monitor=monitor,
+        as_json=json_,
+        progress="none" if quiet else progress,
+    )
+    raise typer.Exit(job.run(request))
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """Where everything goes that one run produces."""
+
+    output: str | None
+    report: Path | None
+    html: Path | None
+    trace: Path | None
+    monitor: str | None
+    as_json: bool
+    progress: str
+
+    def check(self) -> None:
+        """Refuse what cannot be meant, before anything is opened."""
+        from octree.pyramid.errors import UsageError
+        from octree.render.encode import check_destination
+
+        if not (self.output or self.report or self.html or self.trace or self.monitor or self.as_json):
+            raise UsageError("nothing to write", hint="give -o frame.png, --report report.json or --json")
+        to_stdout = [
+            name
+            for name, wanted in (
+                ("-o -", self.output == "-"),
+                ("--monitor -", self.monitor == "-"),
+                ("--json", self.as_json),
+            )
+            if wanted
+        ]
+        if len(to_stdout) > 1:
+            raise UsageError(f"{' and '.join(to_stdout)} would both write to stdout")
+        if self.progress not in PROGRESS:
+            raise UsageError(f"--progress: {self.progress!r} is not one of {', '.join(PROGRESS)}")
+        for path in (self.report, self.html, self.trace):
+            if path is not None:
+                check_destination(path)
+
+    def run(self, request: RenderRequest) -> int:
+        """Render, write everything, and return the exit code."""
+        from octree.cli.console import print_json
+        from octree.render.frames import Renderer
+        from octree.render.trace import NULL_TRACE, Trace
+
+        self.check()
+        trace = Trace() if self.trace else NULL_TRACE
+        kept: list[Frame] = []
+        with ExitStack() as stack:
+            watch = stack.enter_context(_watch(self.progress, len(request.cameras)))
+            renderer = stack.enter_context(
+                Renderer(
+                    request, command=shlex.join(["octree", *sys.argv[1:]]), trace=trace, on_progress=watch
+                )
+            )
+            self._draw(renderer, kept, stack)
+            report = renderer.report()
+        document = report.to_json()
+        self._write(document, kept, trace)
+        if self.as_json:
+            print_json(document)
+        return _judge(request, renderer.shots, report, as_json=self.as_json)
+
+    def _draw(self, renderer: Renderer, kept: list[Frame], stack: ExitStack) -> None:
+        """Draw every frame; frames are encoded while the next ones are drawn."""
+        from octree.render.encode import FrameWriter
+        from octree.render.monitor import Monitor
+
+        writer: FrameWriter | None = None
+        if self.output is not None:
+            names = [shot.camera.name for shot in renderer.shots]
+            fps = next((shot.fps for shot in renderer.shots if shot.fps), 60.0)
+            writer = stack.enter_context(FrameWriter(self.output, names, fps=fps))
+        monitor = stack.enter_context(Monitor(self.monitor)) if self.monitor else None
+        for frame in renderer.frames():
+            if writer is not None:
+                writer.put(frame.index, frame.rgba)
+            if monitor is not None:
+                monitor.frame(frame.report)
+            if self.html:
+                kept.append(frame)
+        if monitor is not None:
+            monitor.end(renderer.report().totals.to_json())
+
+    def _write(self, document: dict[str, Any], kept: list[Frame], trace: NullTrace) -> None:
+        from octree.render.encode import atomic_file
+
+        if self.report is not None:
+            text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+            with atomic_file(self.report) as partial:
+                partial.write_text(text + "\n", encoding="utf-8")
+        if self.html is not None:
+            from octree.render.html import write_html
+
+            write_html(self.html, document, [frame.rgba for frame in kept])
+        if self.trace is not None:
+            trace.write(self.trace)
+
+
+def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport, *, as_json: bool) -> int:
+    """0, or 1 with the reason when a frame stayed below the coverage that was asked for."""
+    from octree.cli.console import err_console
+
+    low = [
+        (frame, wanted)
+        for shot, frame in zip(shots, report.frames, strict=True)
+        for wanted in (request.min_coverage if request.min_coverage is not None else float(shot.settle),)
+        if frame.coverage.ideal < wanted - 1e-9
+    ]
+    if not low:
+        return 0
+    frame, wanted = low[0]
+    say = err_console().print
+    say(
+        f"error: coverage: frame {frame.index} ({frame.camera.name}) is {frame.coverage.ideal:.4f} ideal, "
+        f"{wanted:g} asked for; {len(low)} of {len(report.frames)} frames are below",
+        markup=False,
+    )
+    for failure in report.failures[:3]:
+        say(f"  failed: {failure['key']}: {failure['error']}", markup=False)
+    hint = (
+        "the tiles above could not be read; octree verify --deep finds what is damaged"
+        if report.failures
+        else "give more --timeout, or accept less with --min-coverage"
+    )
+    say(f"hint:  {hint}", markup=False)
+    return 1
+
+
+PROGRESS = ("auto", "bar", "plain", "json", "none")
+
+
+@contextmanager
+def _watch(progress: str, views: int) -> Iterator[Callable[[Shot, float], None] | None]:
+    """A callback that shows how much of the frame being made is ideal, on stderr."""
+    if progress == "auto":
+        progress = "bar" if sys.stderr.isatty() else "none"
+    if progress == "none":
+        yield None
+    elif progress == "bar":
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+        from octree.cli.console import err_console
+
+        with Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeElapsedColumn(),
+            console=err_console(),
+            transient=True,
+        ) as bars:
+            task = bars.add_task("coverage", total=1.0)
+
+            def show_bar(shot: Shot, ideal: float) -> None:
+                bars.update(task, completed=ideal, description=f"frame {shot.index} {shot.camera.name}")
+
+            yield show_bar
+    else:
+        yield _Lines(progress == "json").show
+
+
+class _Lines:
+    """One line a second at most, and one for each frame's end."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._said_s = 0.0
+
+    def show(self, shot: Shot, ideal: float) -> None:
+        import time
+
+        now_s = time.monotonic()
+        if ideal < 1 and now_s - self._said_s < 1:
+            return
+        self._said_s = now_s
+        if self._as_json:
+            line = json.dumps({"frame": shot.index, "camera": shot.camera.name, "ideal": round(ideal, 4)})
+        else:
+            line = f"frame {shot.index} {shot.camera.name}: {100 * ideal:.0f} % ideal"
+        print(line, file=sys.stderr)

@@ -1,0 +1,290 @@
+"""From a request to layers ready to draw: sources opened, registered and given their colours.
+
+``Scene`` owns what all layers share: loader, atlas, canvas. Main thread only. Sources are opened before
+OpenGL, so that a path that is wrong is said at once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, fields
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.grid import Rect
+from octree.render.gl.canvas import Canvas
+from octree.render.gl.colors import parse_color
+from octree.render.gl.texture_atlas import Atlas
+from octree.render.layer import Layer, LayerLimits, Part
+from octree.render.loading.cache import TileCache
+from octree.render.loading.clock import RealClock, VirtualClock
+from octree.render.loading.loader import TileLoader
+from octree.render.loading.requests import FailedTile, LoadedTile
+from octree.render.look import Look, looks_of
+from octree.render.register import to_base
+from octree.render.report import Coverage, merge_coverage
+from octree.render.request import RenderRequest
+from octree.render.tile_source import OpenTileSource, open_tile_source
+from octree.render.trace import NullTrace
+
+if TYPE_CHECKING:
+    from octree.render.gl.tiled_image import TiledImageVisual
+
+
+def open_scene(request: RenderRequest, *, trace: NullTrace) -> Scene:
+    """Open every source and start the loader. Raises SourceError, UsageError."""
+    settings = request.settings
+    with ExitStack() as stack:
+        loader = stack.enter_context(
+            TileLoader(
+                settings.loader,
+                cache=TileCache(settings.render.cache_bytes),
+                clock=VirtualClock() if request.clock == "virtual" else RealClock(),
+                network=request.network,
+                trace=trace,
+            )
+        )
+        sources = [
+            stack.enter_context(closing(_open(source, request, labels=request.labels and only)))
+            for source in request.sources
+            for only in (len(request.sources) == 1,)
+        ]
+        if request.labels and len(sources) > 1:
+            for number in _which_are_labels(sources):
+                sources[number].close()
+                again = _open(request.sources[number], request, labels=True)
+                sources[number] = stack.enter_context(closing(again))
+        for source in sources:
+            loader.add_source(source)
+        return Scene(request, sources, loader, stack.pop_all())
+
+
+def _open(source: Any, request: RenderRequest, *, labels: bool) -> OpenTileSource:
+    octree = request.settings.octree
+    return open_tile_source(
+        source,
+        tile=octree.tile_size,
+        labels=labels,
+        single_level=request.single_level,
+        untiled=not octree.enabled,
+    )
+
+
+def _which_are_labels(sources: Sequence[OpenTileSource]) -> list[int]:
+    """The layers that ``--labels`` means: those recorded as labels; if none is, all of whole numbers but the
+    bottom one."""
+    recorded = [number for number, source in enumerate(sources) if source.spec.labels]
+    whole = [
+        number
+        for number, source in enumerate(sources)
+        if number and source.spec.dtype.kind in "biu" and not source.rgb
+    ]
+    return recorded or whole
+
+
+class Scene:
+    """Everything that is drawn together. ``start`` brings up OpenGL and makes the layers."""
+
+    def __init__(
+        self, request: RenderRequest, sources: Sequence[OpenTileSource], loader: TileLoader, stack: ExitStack
+    ) -> None:
+        self.loader = loader
+        self.layers: tuple[Layer, ...] = ()
+        self._request = request
+        self._sources = tuple(sources)
+        self._stack = stack
+        self._failures: dict[Any, FailedTile] = {}
+        self._canvas: Canvas | None = None
+        self._atlas: Atlas | None = None
+
+    @property
+    def extent(self) -> Rect:
+        """What the first layer covers: camera coordinates are its pixels."""
+        return self._sources[0].plane.extent
+
+    def start(self) -> None:
+        """Bring up OpenGL and make the layers. Raises GLError, and UsageError for what names no colour,
+        channel or plane."""
+        request, render = self._request, self._request.settings.render
+        background = parse_color(request.background)
+        canvas = self._canvas = self._stack.enter_context(Canvas(request.size_px, request.gl, background))
+        atlas = self._atlas = Atlas(render.atlas_bytes, max_texture_size=canvas.info.max_texture_size)
+        self._stack.callback(atlas.close)
+        looks = [
+            looks_of(source, options, request)
+            for source, options in zip(self._sources, request.layers, strict=True)
+        ]
+        parts = sum(len(look) for look in looks)
+        self.layers = tuple(
+            Layer(
+                source,
+                [Part(look.index, self._visual(look)) for look in own],
+                loader=self.loader,
+                atlas=atlas,
+                to_base=to_base(self._sources[0].spec, source.spec),
+                linear=options.interpolation == "linear",
+                limits=LayerLimits(
+                    hysteresis=render.hysteresis,
+                    prefetch_margin=render.prefetch_margin,
+                    max_tiles=max(1, _capacity(atlas, source) // parts),
+                ),
+            )
+            for source, own, options in zip(self._sources, looks, request.layers, strict=True)
+        )
+
+    def _visual(self, look: Look) -> TiledImageVisual:
+        # vispy finds its OpenGL when it is first imported: after the platform has been chosen, not before
+        from octree.render.gl.tiled_image import TiledImageVisual
+
+        return TiledImageVisual(
+            self._gl_atlas,
+            clim=look.clim,
+            gamma=look.gamma,
+            colormap=look.colormap,
+            opacity=look.opacity,
+            blending=look.blending,
+            interpolation=look.interpolation,
+            labels=look.labels,
+            rgb=look.rgb,
+            show_grid=self._request.show_grid,
+            mark_pending=self._request.mark_pending,
+        )
+
+    # while a frame is made
+
+    def pin(self) -> None:
+        """Keep what the layers want and show; the rest of the atlas may be evicted."""
+        self._gl_atlas.begin_frame()
+        for layer in self.layers:
+            layer.pin()
+
+    def waiting(self) -> Iterator[tuple[Layer, LoadedTile]]:
+        """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer."""
+        waiting = [(layer, tile) for layer in self.layers for tile in layer.waiting()]
+        return iter(sorted(waiting, key=lambda pair: pair[0].is_wanted(pair[1].key)))
+
+    def upload(self, layer: Layer, tile: LoadedTile) -> int:
+        """Upload one tile; returns its bytes, 0 when there is no room even without the stand-ins."""
+        size = layer.upload(tile)
+        if not size and layer.is_wanted(tile.key):
+            # stand-ins may go for what they stand in for
+            self._gl_atlas.begin_frame()
+            for other in self.layers:
+                other.pin(stand_ins=False)
+            size = layer.upload(tile)
+        return size
+
+    def draw(self) -> None:
+        self._gl_canvas.draw([part.visual for layer in self.layers for part in layer.parts])
+
+    def read(self) -> NDArray[np.uint8]:
+        """The last frame: uint8 (height, width, 4), RGBA."""
+        return self._gl_canvas.read()
+
+    # what it shows
+
+    def coverage(self, size_px: tuple[int, int]) -> Coverage:
+        """Of all layers, each weighted by the screen pixels it covers."""
+        return merge_coverage(
+            (layer.cover.coverage, _area(layer.visible_rect(size_px)))
+            for layer in self.layers
+            if layer.cover is not None
+        )
+
+    def visible_px(self, size_px: tuple[int, int]) -> int:
+        """Screen pixels that any layer covers."""
+        rects = [layer.visible_rect(size_px) for layer in self.layers]
+        if len(rects) == 1:
+            return _area(rects[0])
+        seen = np.zeros((size_px[1], size_px[0]), bool)
+        for row0, row1, col0, col1 in rects:
+            seen[row0:row1, col0:col1] = True
+        return int(seen.sum())
+
+    @property
+    def atlas_evicted(self) -> int:
+        return self._gl_atlas.evicted
+
+    @property
+    def atlas_peak_bytes(self) -> int:
+        return self._gl_atlas.peak_bytes
+
+    # what the report says
+
+    def note_failure(self, tile: FailedTile) -> None:
+        self._failures[tile.key] = tile
+
+    def failures(self) -> list[dict[str, Any]]:
+        """The tiles that could not be read, in order of their keys."""
+        paths = {source.token: source.describe()["path"] for source in self._sources}
+        return [
+            {
+                "source": paths[key.source],
+                "key": {"level": key.tile.level, "index": list(key.tile.index), "grid": list(key.tile.grid)},
+                "error": failure.error,
+                "attempts": failure.attempts,
+            }
+            for key, failure in sorted(self._failures.items(), key=lambda item: item[0])
+        ]
+
+    def renderer(self) -> dict[str, Any]:
+        return self._gl_canvas.info.to_json()
+
+    def describe_sources(self) -> list[dict[str, Any]]:
+        return [source.describe() for source in self._sources]
+
+    def describe_settings(self) -> dict[str, Any]:
+        """Everything that was in force: the settings file's sections, and the options of this run."""
+        request = self._request
+        own = ("sources", "settings", "layers", "network")
+        options = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in own}
+        return {
+            **request.settings.to_json(),
+            "options": {
+                **options,
+                "network": asdict(request.network) if request.network else None,
+                "layers": [asdict(layer) for layer in request.layers],
+            },
+        }
+
+    # what exists only after start
+
+    @property
+    def _gl_canvas(self) -> Canvas:
+        if self._canvas is None:
+            raise RuntimeError("the scene has not been started")
+        return self._canvas
+
+    @property
+    def _gl_atlas(self) -> Atlas:
+        if self._atlas is None:
+            raise RuntimeError("the scene has not been started")
+        return self._atlas
+
+    def close(self) -> None:
+        """Stop loading and free everything. Closing twice is harmless."""
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _area(rect: tuple[int, int, int, int]) -> int:
+    row0, row1, col0, col1 = rect
+    return (row1 - row0) * (col1 - col0)
+
+
+def _capacity(atlas: Atlas, source: OpenTileSource) -> int:
+    """Tiles of this source that fit the atlas at once, were it alone there."""
+    shape = max((level.tile for level in source.plane.levels), key=math.prod)
+    return atlas.capacity_tiles((*shape, *source.samples_shape), source.texture_dtype)

@@ -1,0 +1,242 @@
+"""One image layer of a view: what to load, what to upload, what to draw.
+
+A layer owns its plan and the level it last drew (main thread only). The loader, the cache and the atlas are
+shared by all layers; a layer speaks to them with keys and drops only its own wishes. A layer has one *part*
+for each channel; a tile counts as resident when all its parts are, so channels never disagree on screen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from octree.pyramid.grid import Rect
+from octree.pyramid.model import TileKey
+from octree.render.camera import Camera
+from octree.render.cover import Cover, cover_view
+from octree.render.gl.texture_atlas import Atlas
+from octree.render.loading.loader import TileLoader
+from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.octree import ViewPlan, plan_view
+from octree.render.register import ToBase
+from octree.render.tile_source import OpenTileSource
+
+if TYPE_CHECKING:
+    from octree.render.gl.tiled_image import TiledImageVisual
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One channel of a layer: its position on the axes that are not displayed, and how it is drawn."""
+
+    index: tuple[int, ...]
+    visual: TiledImageVisual
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLimits:
+    """What the frame loop gives every layer; see ``config.RenderSettings``."""
+
+    hysteresis: float
+    prefetch_margin: float
+    max_tiles: int | None
+
+
+class Layer:
+    """One source in one view. Main thread only."""
+
+    def __init__(
+        self,
+        source: OpenTileSource,
+        parts: Sequence[Part],
+        *,
+        loader: TileLoader,
+        atlas: Atlas,
+        to_base: ToBase,
+        linear: bool,
+        limits: LayerLimits,
+    ) -> None:
+        self.source = source
+        self.parts = tuple(parts)
+        self.to_base = to_base
+        self._loader, self._atlas = loader, atlas
+        self._margin_texels = 0.5 if linear else 0.0
+        self._limits = limits
+        self._plan: ViewPlan | None = None
+        self._view = Rect(0, 0, 0, 0)
+        self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
+        self._sent = False  # the loader knows the plan
+        self.cover: Cover | None = None
+
+    # 1, 2: from a camera to wishes
+
+    def plan(
+        self,
+        camera: Camera,
+        size_px: tuple[int, int],
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        fresh: bool = False,
+        prefetch: bool = False,
+    ) -> ViewPlan:
+        """Decide what this view wants and tell the loader.
+
+        ``motion`` is how far the camera will move within the look-ahead, camera pixels (y, x). ``fresh``: the
+        view has nothing to do with the one before, whose level must not hold it back.
+        """
+        view = self.to_base.rect(camera.rect(size_px))
+        (sy, sx) = self.to_base.scale
+        plan = plan_view(
+            self.source.plane,
+            view,
+            (camera.zoom / sy, camera.zoom / sx),
+            index=self.parts[0].index,
+            previous_level=self._plan.ideal_level if self._plan and not fresh else None,
+            hysteresis=self._limits.hysteresis,
+            max_tiles=self._limits.max_tiles,
+            margin_texels=self._margin_texels,
+            known=self._known,
+            prefetch_margin=self._limits.prefetch_margin if prefetch else 0.0,
+            motion=(motion[0] * sy, motion[1] * sx),
+            cheap_levels=self.source.stored_levels,
+        )
+        # a view that has just been chosen is still: only one that goes on from the last has moved
+        moved = view != self._view and not fresh
+        if moved or not self._sent or plan != self._plan:
+            self._loader.plan(self, self._requests(plan), moved=moved)
+            tiles = (*plan.coverage, *plan.wanted, *plan.prefetch)
+            self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
+        self._plan, self._view, self._sent = plan, view, True
+        return plan
+
+    def keys(self, tile: TileKey) -> Iterator[LoadKey]:
+        """The key of each part of one tile."""
+        for part in self.parts:
+            yield self._key(tile, part)
+
+    def _key(self, tile: TileKey, part: Part) -> LoadKey:
+        return LoadKey(self.source.token, self.source.version, tile._replace(index=part.index))
+
+    def _known(self, tile: TileKey) -> bool:
+        return all(key in self._atlas or self._loader.known(key) for key in self.keys(tile))
+
+    def _requests(self, plan: ViewPlan) -> list[LoadRequest]:
+        tiers = ((Tier.COVERAGE, plan.coverage), (Tier.IDEAL, plan.wanted), (Tier.PREFETCH, plan.prefetch))
+        return [
+            LoadRequest(key, tier, max(0, tile.level - plan.level))
+            for tier, tiles in tiers
+            for tile in tiles
+            if tier is not Tier.IDEAL or tile not in plan.leaving
+            for key in self.keys(tile)
+            if key not in self._atlas
+        ]
+
+    # 3: what is in memory
+
+    def waiting(self) -> Iterator[LoadedTile]:
+        """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first."""
+        for key in self._rank:
+            if key not in self._atlas and (tile := self._loader.get(key)) is not None:
+                yield tile
+
+    def is_wanted(self, key: LoadKey) -> bool:
+        """The key is of the wanted level, not a stand-in or prefetched."""
+        return self._plan is not None and key.tile.level == self._plan.level
+
+    def upload(self, tile: LoadedTile) -> int:
+        """Bring one tile into the atlas; returns the bytes uploaded, 0 when there was no room."""
+        key = tile.key
+
+        def neighbour(drow: int, dcol: int) -> NDArray[Any] | None:
+            row, col = key.tile.grid[-2:]
+            beside = key._replace(tile=key.tile._replace(grid=(row + drow, col + dcol)))
+            found = self._loader.get(beside)
+            return found.data if found is not None else None
+
+        return self._atlas.upload(tile, neighbour)
+
+    # 4: what is drawn
+
+    def pin(self) -> None:
+        """Keep in the atlas what this view shows, wants and falls back on."""
+        self._atlas.pin(key for key in self._rank if key in self._atlas)
+        if self.cover is not None:
+            self._atlas.pin(key for tile in self.cover.drawn for key in self.keys(tile) if key in self._atlas)
+
+    def resident(self, tile: TileKey) -> bool:
+        """All parts of the tile are in the atlas."""
+        return all(key in self._atlas for key in self.keys(tile))
+
+    def failed(self, tile: TileKey) -> bool:
+        """Some part of the tile could not be read, after all tries."""
+        return any(self._loader.failed(key) is not None for key in self.keys(tile))
+
+    def make_cover(self, size_px: tuple[int, int]) -> Cover:
+        """Decide what every part of the view shows, and give it to the visuals."""
+        plan = self._planned()
+        cover = cover_view(
+            self.source.plane, self._view, plan.level, self.parts[0].index, self.resident, self.failed
+        )
+        origin = ((self._view.y0 + self._view.y1) / 2, (self._view.x0 + self._view.x1) / 2)
+        for part in self.parts:
+            part.visual.set_cover(cover, lambda tile, part=part: self._key(tile, part), origin)
+            part.visual.set_view(self._view, size_px)
+        self.cover = cover
+        return cover
+
+    # 5: what it showed
+
+    @property
+    def is_complete(self) -> bool:
+        """Every wanted tile is resident or has failed: nothing that arrives can make this view better."""
+        return self._plan is not None and all(
+            self.resident(tile) or self.failed(tile) for tile in self._plan.wanted
+        )
+
+    @property
+    def drawn(self) -> frozenset[TileKey]:
+        return self.cover.drawn if self.cover is not None else frozenset()
+
+    @property
+    def wanted_count(self) -> int:
+        """Wanted tiles, each part counted."""
+        return len(self._planned().wanted) * len(self.parts)
+
+    @property
+    def ideal_count(self) -> int:
+        """Wanted tiles that are drawn, each part counted."""
+        return len(self.drawn & set(self._planned().wanted)) * len(self.parts)
+
+    def rest(self) -> None:
+        """The view is done: what it still had under way is not needed any more."""
+        self._loader.plan(self, (), moved=False)
+        self._sent = False
+
+    @property
+    def plan_in_force(self) -> ViewPlan:
+        return self._planned()
+
+    def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
+        view, extent = self._view, self.source.plane.extent
+        rows = _covered(view.y0, view.y1, extent.y0, extent.y1, size_px[1])
+        cols = _covered(view.x0, view.x1, extent.x0, extent.x1, size_px[0])
+        return (*rows, *cols)
+
+    def _planned(self) -> ViewPlan:
+        if self._plan is None:
+            raise RuntimeError("plan comes before cover")
+        return self._plan
+
+
+def _covered(view0: float, view1: float, low: float, high: float, count_px: int) -> tuple[int, int]:
+    """Pixels i in [0, count_px) whose centre ``view0 + (i + 0.5) * step`` lies in [low, high)."""
+    step = (view1 - view0) / count_px
+    first = math.ceil((low - view0) / step - 0.5)
+    last = math.ceil((high - view0) / step - 0.5)
+    first = min(max(first, 0), count_px)
+    return first, min(max(last, first), count_px)
