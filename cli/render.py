@@ -274,9 +274,10 @@ class _Job:
             with atomic_file(self.report) as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
         if self.html is not None:
+            from octree.render.encode import encode_png
             from octree.render.html import write_html
 
-            write_html(self.html, document, [frame.rgba for frame in kept])
+            write_html(self.html, document, [encode_png(frame.rgba) for frame in kept])
         if self.trace is not None:
             trace.write(self.trace)
 

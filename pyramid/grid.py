@@ -45,7 +45,7 @@ class TileRange(NamedTuple):
     col1: int
 
     @property
-    def count(self) -> int:
+    def count(self) -> int:  # type: ignore[override] # hides tuple.count, which nobody calls on a range
         return max(0, self.row1 - self.row0) * max(0, self.col1 - self.col0)
 
 

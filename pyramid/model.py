@@ -54,7 +54,7 @@ class TileKey(NamedTuple):
     """
 
     level: int
-    index: tuple[int, ...]
+    index: tuple[int, ...]  # type: ignore[assignment] # hides tuple.index, which nobody calls on a key
     grid: tuple[int, ...]
 
 

@@ -52,17 +52,15 @@ class GeneratedImage:
                 y0, x0 = row * BLOCK_PX, col * BLOCK_PX
                 top, left = max(y0, rows[0]), max(x0, cols[0])
                 bottom, right = min(y0 + BLOCK_PX, rows[1]), min(x0 + BLOCK_PX, cols[1])
-                out[top - rows[0] : bottom - rows[0], left - cols[0] : right - cols[0]] = self._block(row, col)[
-                    top - y0 : bottom - y0, left - x0 : right - x0
-                ]
+                out[top - rows[0] : bottom - rows[0], left - cols[0] : right - cols[0]] = self._block(
+                    row, col
+                )[top - y0 : bottom - y0, left - x0 : right - x0]
         return out
 
     def _block(self, row: int, col: int) -> NDArray[np.uint16]:
         y = np.arange(row * BLOCK_PX, (row + 1) * BLOCK_PX, dtype=np.float32)
         x = np.arange(col * BLOCK_PX, (col + 1) * BLOCK_PX, dtype=np.float32)
-        spots = np.concatenate(
-            [self._spots(row + dy, col + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
-        )
+        spots = np.concatenate([self._spots(row + dy, col + dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)])
         near = (np.abs(spots[:, 0] - y.mean()) < BLOCK_PX / 2 + _REACH_PX) & (
             np.abs(spots[:, 1] - x.mean()) < BLOCK_PX / 2 + _REACH_PX
         )
@@ -71,7 +69,8 @@ class GeneratedImage:
         bumps = (height * _bump((y - cy) / radius)).T @ _bump((x - cx) / radius)
         wave = np.outer(np.sin(y / 1300), np.cos(x / 1700)) + np.outer(np.cos(y / 5200), np.sin(x / 4100))
         noise = np.random.default_rng((self.seed, row, col)).integers(0, 256, (BLOCK_PX, BLOCK_PX), np.uint16)
-        return np.clip(1500 + 700 * wave + bumps, 0, 65000).astype(np.uint16) + noise
+        smooth: NDArray[np.uint16] = np.clip(1500 + 700 * wave + bumps, 0, 65000).astype(np.uint16)
+        return smooth + noise
 
     def _spots(self, row: int, col: int) -> NDArray[np.float32]:
         """(n, 4): centre y, centre x, radius in pixels, height, of the spots centred in one block."""
@@ -80,7 +79,8 @@ class GeneratedImage:
         draw = np.random.default_rng((self.seed, row, col, 1)).random((_SPOTS_PER_BLOCK, 4), np.float32)
         corner = np.array([row, col], np.float32) * BLOCK_PX
         size = 4 + 28 * draw[:, 2:3] ** 3
-        return np.hstack([corner + draw[:, :2] * BLOCK_PX, size, 2000 + 30000 * draw[:, 3:4] ** 2])
+        spots = [corner + draw[:, :2] * BLOCK_PX, size, 2000 + 30000 * draw[:, 3:4] ** 2]
+        return np.hstack(spots).astype(np.float32)
 
 
 def _bump(distance: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -182,8 +182,7 @@ class Renderer:
         with meter.part("plan", self._trace):
             self._plan(shot)
         with meter.part("load_wait", self._trace):
-            for layer in self._scene.layers:
-                self._loader.sync(layer)
+            self._loader.auto_sync()
         with meter.part("upload", self._trace):
             self._take_arrivals()
             self._upload(budgeted=True)

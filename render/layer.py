@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -116,13 +117,13 @@ class Layer:
     def keys(self, tile: TileKey) -> Iterator[LoadKey]:
         """The key of each part of one tile."""
         for part in self.parts:
-            yield self._key(tile, part)
+            yield self._key(part, tile)
 
-    def _key(self, tile: TileKey, part: Part) -> LoadKey:
+    def _key(self, part: Part, tile: TileKey) -> LoadKey:
         return LoadKey(self.source.token, self.source.version, tile._replace(index=part.index))
 
     def _known(self, tile: TileKey) -> bool:
-        return all(key in self._atlas or self._loader.known(key) for key in self.keys(tile))
+        return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
 
     def _requests(self, plan: ViewPlan) -> list[LoadRequest]:
         tiers = ((Tier.COVERAGE, plan.coverage), (Tier.IDEAL, plan.wanted), (Tier.PREFETCH, plan.prefetch))
@@ -140,7 +141,7 @@ class Layer:
     def waiting(self) -> Iterator[LoadedTile]:
         """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first."""
         for key in self._rank:
-            if key not in self._atlas and (tile := self._loader.get(key)) is not None:
+            if key not in self._atlas and (tile := self._loader.peek(key)) is not None:
                 yield tile
 
     def is_wanted(self, key: LoadKey) -> bool:
@@ -154,18 +155,19 @@ class Layer:
         def neighbour(drow: int, dcol: int) -> NDArray[Any] | None:
             row, col = key.tile.grid[-2:]
             beside = key._replace(tile=key.tile._replace(grid=(row + drow, col + dcol)))
-            found = self._loader.get(beside)
+            found = self._loader.peek(beside)
             return found.data if found is not None else None
 
         return self._atlas.upload(tile, neighbour)
 
     # 4: what is drawn
 
-    def pin(self) -> None:
-        """Keep in the atlas what this view shows, wants and falls back on."""
-        self._atlas.pin(key for key in self._rank if key in self._atlas)
-        if self.cover is not None:
-            self._atlas.pin(key for tile in self.cover.drawn for key in self.keys(tile) if key in self._atlas)
+    def pin(self, *, stand_ins: bool = True) -> None:
+        """Keep in the atlas what this view wants, and what it shows meanwhile."""
+        atlas = self._atlas
+        atlas.pin(key for key in self._rank if key in atlas and (stand_ins or self.is_wanted(key)))
+        if stand_ins:
+            atlas.pin(key for tile in self.drawn for key in self.keys(tile) if key in atlas)
 
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
@@ -183,7 +185,7 @@ class Layer:
         )
         origin = ((self._view.y0 + self._view.y1) / 2, (self._view.x0 + self._view.x1) / 2)
         for part in self.parts:
-            part.visual.set_cover(cover, lambda tile, part=part: self._key(tile, part), origin)
+            part.visual.set_cover(cover, partial(self._key, part), origin)
             part.visual.set_view(self._view, size_px)
         self.cover = cover
         return cover
