@@ -15,7 +15,7 @@ ngff.py        the only file that knows OME-Zarr metadata
 task.py        one task: read, reduce, write every level that fits
 journal.py lock.py          what is done already, and who may write
 execute.py     tasks in a bounded window: serial, threads, dask.distributed
-build.py       the shell around them
+builder.py     the shell around them
 verify.py      is this pyramid whole and right?
 """
 
@@ -24,7 +24,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from octree.pyramid.build import BuildResult, build, plan_build
+    from octree.pyramid.builder import BuildResult, build, plan_build
     from octree.pyramid.plan import BuildPlan
     from octree.pyramid.source import ArraySource, open_source
     from octree.pyramid.store import Pyramid, open_pyramid
@@ -43,12 +43,12 @@ __all__ = [
 _HOME = {
     "ArraySource": "source",
     "BuildPlan": "plan",
-    "BuildResult": "build",
+    "BuildResult": "builder",
     "Pyramid": "store",
-    "build": "build",
+    "build": "builder",
     "open_pyramid": "store",
     "open_source": "source",
-    "plan_build": "build",
+    "plan_build": "builder",
 }
 
 

@@ -1,0 +1,424 @@
+"""Shape, voxel size and options → everything a build will do, before it starts. Pure.
+
+*Write unit*: what is written as one file or as one group of files by one task: a shard, or a chunk when there
+are no shards. *Task block*: whole write units that one task owns. *Round*: the levels that one pass of tasks
+writes; its first level is the copy of SOURCE (round 0) or the reduction of the last level of the round before,
+the others are reduced in memory. Blocks halve with each level of a round, so a task owns its write units on
+every level of it, and no two tasks ever touch one file.
+
+The layout depends on shape, dtype, tile, shard and (only when it is short) memory; never on workers or on how
+SOURCE is stored. All shapes are per axis in the image's axis order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from octree.pyramid.codecs import Codec
+from octree.pyramid.downsample import Method, Scalar
+from octree.pyramid.errors import UsageError
+from octree.pyramid.model import Axis, Box, LevelInfo, PyramidSpec
+
+BLOCK_TILES = 8  # edge of a task block, in tiles, where shards are smaller or absent
+DEPTH_BYTES = 32 * 2**20  # a task block grows along z up to this size
+RUNTIME_BYTES = 24 * 2**20  # threads, allocator slack, metadata: measured on builds of tiny images
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """Levels ``first`` to ``last`` (inclusive); ``blocks[i]`` is the task block on level first + i.
+
+    ``grid``     number of tasks along each axis.
+    ``factors``  from the input (SOURCE or level first - 1) to level ``first``: all 1 in round 0.
+    """
+
+    first: int
+    last: int
+    blocks: tuple[tuple[int, ...], ...]
+    grid: tuple[int, ...]
+    factors: tuple[int, ...]
+
+    @property
+    def tasks(self) -> int:
+        return math.prod(self.grid)
+
+
+@dataclass(frozen=True, slots=True)
+class BuildPlan:
+    """What a build will do.
+
+    ``spec``      the pyramid to be written (no channels' windows yet).
+    ``factors``   per level, from the level before; all 1 for level 0.
+    ``workers``   how many tasks run at once; fewer than asked for when memory is short.
+    ``peak_bytes``     planned peak, beside the bare process.  ``minimum_bytes``  least ``memory`` that would do.
+    ``files``     files at most (empty ones are not stored), metadata included.
+    ``notes``     what was changed to fit, for people.
+    """
+
+    spec: PyramidSpec
+    factors: tuple[tuple[int, ...], ...]
+    rounds: tuple[Round, ...]
+    method: Method
+    nodata: Scalar | None
+    codec: Codec
+    workers: int
+    memory_bytes: int
+    peak_bytes: int
+    task_bytes: int
+    minimum_bytes: int
+    files: int
+    notes: tuple[str, ...] = field(default=())
+
+    @property
+    def level_bytes(self) -> tuple[int, ...]:
+        """Uncompressed bytes of each level."""
+        return tuple(math.prod(level.shape) * self.spec.dtype.itemsize for level in self.spec.levels)
+
+    @property
+    def tasks(self) -> int:
+        return sum(r.tasks for r in self.rounds)
+
+    @property
+    def zarr_format(self) -> int:
+        return 2 if self.spec.ome_version == "0.4" else 3
+
+    def block(self, round_index: int, task: int, level: int) -> Box:
+        """The voxels of ``level`` that a task owns, clipped to the level."""
+        r = self.rounds[round_index]
+        return _clipped(
+            np.unravel_index(task, r.grid), r.blocks[level - r.first], self.spec.levels[level].shape
+        )
+
+    def input_box(self, round_index: int, task: int) -> Box:
+        """What a task reads: voxels of SOURCE in round 0, of the level before the round's first later on."""
+        r = self.rounds[round_index]
+        reach = tuple(b * f for b, f in zip(r.blocks[0], r.factors, strict=True))
+        shape = self.spec.levels[max(0, r.first - 1)].shape
+        return _clipped(np.unravel_index(task, r.grid), reach, shape)
+
+    def to_json(self) -> dict[str, Any]:
+        """The plan as ``--dry-run --json`` prints it."""
+        return {
+            "axes": "".join(self.spec.axis_names),
+            "dtype": self.spec.dtype.name,
+            "rgb": self.spec.rgb,
+            "labels": self.spec.labels,
+            "ome_version": self.spec.ome_version,
+            "method": self.method,
+            "codec": str(self.codec),
+            "levels": [
+                {
+                    "path": level.path,
+                    "shape": list(level.shape),
+                    "chunks": list(level.chunks),
+                    "shards": list(level.shards) if level.shards else None,
+                    "scale": list(level.scale),
+                    "translation": list(level.translation),
+                    "bytes": size,
+                }
+                for level, size in zip(self.spec.levels, self.level_bytes, strict=True)
+            ],
+            "bytes": sum(self.level_bytes),
+            "files": self.files,
+            "tasks": self.tasks,
+            "rounds": [[r.first, r.last] for r in self.rounds],
+            "workers": self.workers,
+            "memory_bytes": self.memory_bytes,
+            "peak_bytes": self.peak_bytes,
+            "minimum_bytes": self.minimum_bytes,
+            "notes": list(self.notes),
+        }
+
+
+def _clipped(index: tuple[Any, ...], block: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    start = tuple(int(i) * b for i, b in zip(index, block, strict=True))
+    return Box(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
+
+
+def level_factors(
+    names: str, shape: tuple[int, ...], voxel_size: tuple[float, ...], *, tile: int, z_joins: bool
+) -> Iterator[tuple[int, ...]]:
+    """Factors of level 1, 2, …, each from the level before, until y and x (and z if it joins) fit one tile.
+
+    y and x have equal factors always. z joins when voxel sizes are known; then at each step the axes halve whose
+    voxel size is below √2 times the finest one's; an axis of length 1 has nothing to halve and does not count.
+    """
+    plane = [i for i, name in enumerate(names) if name in "yx"]
+    z = names.find("z") if z_joins else -1
+    lengths, sizes = list(shape), list(voxel_size)
+    while True:
+        plane_length = max(lengths[i] for i in plane)
+        deep = z >= 0 and lengths[z] > 1
+        if plane_length <= tile and not (deep and lengths[z] > tile):
+            return
+        plane_size = min(sizes[i] for i in plane) if plane_length > 1 else math.inf
+        z_size = sizes[z] if deep else math.inf
+        limit = math.sqrt(2) * min(plane_size, z_size)
+        halved = ([*plane] if plane_size < limit else []) + ([z] if z_size < limit else [])
+        yield tuple(2 if i in halved else 1 for i in range(len(shape)))
+        for i in halved:
+            lengths[i], sizes[i] = -(-lengths[i] // 2), sizes[i] * 2
+
+
+def _round_up(n: int, unit: int) -> int:
+    return -(-n // unit) * unit
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    """Edges that the memory search may change: task block and shard in tiles, depth in voxels."""
+
+    block_tiles: int
+    shard_tiles: int
+    depth: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlanRequest:
+    """What a plan depends on. ``transient_bytes`` is what reading one task block needs besides its result, as a
+    function of the block; ``held_bytes`` what the source keeps."""
+
+    axes: tuple[Axis, ...]
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    voxel_size: tuple[float, ...]
+    translation: tuple[float, ...]
+    voxel_size_known: bool
+    rgb: bool
+    labels: bool
+    name: str
+    method: Method
+    nodata: Scalar | None
+    codec: Codec
+    tile: int
+    shard: int
+    ome_version: str
+    workers: int
+    memory_bytes: int
+    held_bytes: int = 0
+
+
+def make_plan(request: PlanRequest, transient_bytes: Any = None) -> BuildPlan:
+    """The plan, or UsageError naming the least memory that would do."""
+    names = "".join(axis.name for axis in request.axes)
+    steps = level_factors(
+        names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.voxel_size_known
+    )
+    factors = ((1,) * len(names), *steps)
+    wanted = _first_layout(request, names)
+    minimum = 0
+    for layout in _smaller_and_smaller(wanted, request.shard):
+        levels, rounds = _lay_out(request, names, factors, layout)
+        task = _task_bytes(request, levels, rounds, transient_bytes)
+        minimum = RUNTIME_BYTES + request.held_bytes + task
+        if minimum <= request.memory_bytes:
+            break
+    else:
+        raise UsageError(
+            f"a memory limit of {request.memory_bytes} bytes is too small: this build needs at least {minimum}",
+            hint=f"give --memory {-(-minimum // 2**20)}MiB or more",
+            needed_bytes=minimum,
+        )
+    workers = min(
+        request.workers, (request.memory_bytes - RUNTIME_BYTES - request.held_bytes) // max(task, 1)
+    )
+    workers = max(1, min(workers, max(r.tasks for r in rounds)))
+    notes = _notes(request, wanted, layout, workers)
+    return BuildPlan(
+        spec=PyramidSpec(
+            axes=request.axes,
+            dtype=request.dtype,
+            levels=levels,
+            name=request.name,
+            ome_version=request.ome_version,
+            method=request.method,
+            rgb=request.rgb,
+            labels=request.labels,
+        ),
+        factors=factors,
+        rounds=rounds,
+        method=request.method,
+        nodata=request.nodata,
+        codec=request.codec,
+        workers=workers,
+        memory_bytes=request.memory_bytes,
+        peak_bytes=RUNTIME_BYTES + request.held_bytes + workers * task,
+        task_bytes=task,
+        minimum_bytes=minimum,
+        files=_files(levels, request.ome_version),
+        notes=notes,
+    )
+
+
+def _first_layout(request: PlanRequest, names: str) -> _Layout:
+    sharded = request.shard > 0 and request.ome_version != "0.4"
+    tiles = request.shard if sharded else BLOCK_TILES
+    while tiles < BLOCK_TILES:
+        tiles *= 2
+    depth = 1
+    if "z" in names:
+        edges = [min(tiles * request.tile, n) for n, a in zip(request.shape, names, strict=True) if a in "yx"]
+        plane = math.prod(edges) * request.dtype.itemsize * _samples(request, names)
+        most = min(BLOCK_TILES, 1 << (request.shape[names.index("z")] - 1).bit_length())
+        while depth * 2 <= most and plane * depth * 2 <= DEPTH_BYTES:
+            depth *= 2
+    return _Layout(tiles, request.shard if sharded else 0, depth)
+
+
+def _samples(request: PlanRequest, names: str) -> int:
+    return request.shape[names.index("c")] if request.rgb else 1
+
+
+def _smaller_and_smaller(layout: _Layout, shard: int) -> Iterator[_Layout]:
+    """The wanted layout, then ones that need less memory: shallower, then narrower, shards last."""
+    yield layout
+    depth, tiles, shard_tiles = layout.depth, layout.block_tiles, layout.shard_tiles
+    while depth > 1:
+        depth //= 2
+        yield _Layout(tiles, shard_tiles, depth)
+    while tiles > 1:
+        tiles = tiles // 2 if tiles % 2 == 0 else 1
+        if shard_tiles and tiles % shard_tiles:
+            shard_tiles = tiles
+        yield _Layout(tiles, shard_tiles, depth)
+
+
+def _lay_out(
+    request: PlanRequest, names: str, factors: tuple[tuple[int, ...], ...], layout: _Layout
+) -> tuple[tuple[LevelInfo, ...], tuple[Round, ...]]:
+    chunk = tuple(_chunk_edge(request, name, n) for name, n in zip(names, request.shape, strict=True))
+    first_block = tuple(
+        c * layout.block_tiles if name in "yx" else layout.depth if name == "z" else c
+        for name, c in zip(names, chunk, strict=True)
+    )
+    shapes = _shapes(request.shape, factors)
+    rounds = _rounds(shapes, factors, chunk, first_block)
+    levels, total = [], (1,) * len(names)
+    blocks = [block for r in rounds for block in r.blocks]
+    shift = 0.0 if request.method == "nearest" else 0.5
+    for k, (shape, block) in enumerate(zip(shapes, blocks, strict=True)):
+        total = tuple(a * b for a, b in zip(total, factors[k], strict=True))
+        scale = tuple(s * f for s, f in zip(request.voxel_size, total, strict=True))
+        moved = tuple(
+            t + s * (f - 1) * shift
+            for t, s, f in zip(request.translation, request.voxel_size, total, strict=True)
+        )
+        shards = _shard_shape(names, chunk, block, shape, layout) if layout.shard_tiles else None
+        levels.append(LevelInfo(str(k), shape, chunk, shards, scale, moved, str(request.codec)))
+    return tuple(levels), rounds
+
+
+def _chunk_edge(request: PlanRequest, name: str, length: int) -> int:
+    if name in "yx":
+        return min(request.tile, length)
+    return length if name == "c" and request.rgb else 1
+
+
+def _shard_shape(
+    names: str, chunk: tuple[int, ...], block: tuple[int, ...], shape: tuple[int, ...], layout: _Layout
+) -> tuple[int, ...]:
+    """The shard: the asked edge, but never larger than the task block or than the level needs."""
+    edges = []
+    for name, c, b, n in zip(names, chunk, block, shape, strict=True):
+        edge = min(layout.shard_tiles * c, b) if name in "yx" else b
+        # what is left over in the block must be whole shards
+        edge = edge if b % edge == 0 else b
+        edges.append(min(edge, _round_up(n, c)))
+    return tuple(edges)
+
+
+def _shapes(shape: tuple[int, ...], factors: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
+    shapes = [shape]
+    for step in factors[1:]:
+        shapes.append(tuple(-(-n // f) for n, f in zip(shapes[-1], step, strict=True)))
+    return shapes
+
+
+def _rounds(
+    shapes: list[tuple[int, ...]],
+    factors: tuple[tuple[int, ...], ...],
+    chunk: tuple[int, ...],
+    first_block: tuple[int, ...],
+) -> tuple[Round, ...]:
+    rounds, level = [], 0
+    while level < len(shapes):
+        step = factors[level]
+        # the block that is read, on the level before, is as large as round 0's
+        block = tuple(max(c, b // f // c * c) for b, f, c in zip(first_block, step, chunk, strict=True))
+        block = _fit(block, chunk, shapes[level])
+        grid = tuple(-(-n // b) for n, b in zip(shapes[level], block, strict=True))
+        blocks, last = [block], level
+        while last + 1 < len(shapes):
+            following = _next_block(blocks[-1], factors[last + 1], chunk, shapes[last], shapes[last + 1])
+            if following is None:
+                break
+            blocks.append(following)
+            last += 1
+        rounds.append(Round(level, last, tuple(blocks), grid, step))
+        level = last + 1
+    return tuple(rounds)
+
+
+def _fit(block: tuple[int, ...], chunk: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(min(b, _round_up(n, c)) for b, c, n in zip(block, chunk, shape, strict=True))
+
+
+def _next_block(
+    block: tuple[int, ...],
+    step: tuple[int, ...],
+    chunk: tuple[int, ...],
+    shape: tuple[int, ...],
+    next_shape: tuple[int, ...],
+) -> tuple[int, ...] | None:
+    """The block on the next level that a task can make of its own voxels; None when it would cut a chunk."""
+    following = []
+    for b, f, c, n, m in zip(block, step, chunk, shape, next_shape, strict=True):
+        if b >= n:
+            following.append(_round_up(m, c))
+        elif b % (f * c) == 0:
+            following.append(b // f)
+        else:
+            return None
+    return tuple(following)
+
+
+def _task_bytes(
+    request: PlanRequest, levels: tuple[LevelInfo, ...], rounds: tuple[Round, ...], transient: Any
+) -> int:
+    """Most bytes that one task holds: what it reads, its levels, the widened sums, encoded chunks."""
+    most = 0
+    for r in rounds:
+        base = levels[max(0, r.first - 1)].shape
+        box = tuple(min(b * f, n) for b, f, n in zip(r.blocks[0], r.factors, base, strict=True))
+        size = math.prod(box) * request.dtype.itemsize
+        extra = transient(Box((0,) * len(box), box)) if transient and r.first == 0 else 0
+        most = max(most, size * 4 + extra)
+    return most
+
+
+def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:
+    """Data files at most, and the metadata files."""
+    units = sum(
+        math.prod(-(-n // u) for n, u in zip(level.shape, level.shards or level.chunks, strict=True))
+        for level in levels
+    )
+    return units + len(levels) + (2 if ome_version == "0.4" else 1)
+
+
+def _notes(request: PlanRequest, wanted: _Layout, got: _Layout, workers: int) -> tuple[str, ...]:
+    notes = []
+    if got != wanted:
+        edge = got.shard_tiles or got.block_tiles
+        notes.append(
+            f"blocks of {edge} tiles and depth {got.depth} instead of {wanted.block_tiles} and {wanted.depth}, to fit the memory limit"
+        )
+    if workers < request.workers:
+        notes.append(
+            f"{workers} of {request.workers} workers: no more fit the memory limit or the number of blocks"
+        )
+    return tuple(notes)
