@@ -66,6 +66,17 @@ class PlaneLevel:
     def tile_counts(self) -> tuple[int, int]:
         return math.ceil(self.shape[0] / self.tile[0]), math.ceil(self.shape[1] / self.tile[1])
 
+    def tiles_along(self, axis: int, low: float, high: float) -> tuple[int, int]:
+        """Tiles ``[first, last)`` along one axis that share length with ``[low, high)`` of the image (base
+        coordinates inside ``Plane.extent``, ``low < high``); never none."""
+        count = -(-self.shape[axis] // self.tile[axis])
+        size = self.scale[axis] * self.tile[axis]
+        first = math.floor((low - self.origin[axis]) / size)
+        last = math.ceil((high - self.origin[axis]) / size)
+        # a level that was floored or shifted does not reach the edge: its outermost tile stands in
+        first = min(max(first, 0), count - 1)
+        return first, max(min(last, count), first + 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Plane:
@@ -103,17 +114,8 @@ class Plane:
         clipped = rect.intersect(self.extent)
         if clipped.is_empty:
             return TileRange(0, 0, 0, 0)
-        counts = info.tile_counts
-        span: list[int] = []
-        for axis, (low, high) in enumerate(((clipped.y0, clipped.y1), (clipped.x0, clipped.x1))):
-            size = info.scale[axis] * info.tile[axis]
-            first = math.floor((low - info.origin[axis]) / size)
-            last = math.ceil((high - info.origin[axis]) / size)
-            # a level that was floored or shifted does not reach the edge: its outermost tile stands in
-            first = min(max(first, 0), counts[axis] - 1)
-            last = max(min(last, counts[axis]), first + 1)
-            span += [first, last]
-        return TileRange(*span)
+        rows = info.tiles_along(0, clipped.y0, clipped.y1)
+        return TileRange(*rows, *info.tiles_along(1, clipped.x0, clipped.x1))
 
 
 def plane_of(spec: PyramidSpec, tile: int | None = None) -> Plane:

@@ -10,6 +10,7 @@ All rectangles are in base coordinates (``pyramid.grid``), pairs are (y, x).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ MAX_WANTED = 16_384
 """Most tiles one plan names when the caller knows no smaller bound: far more than any atlas holds."""
 COVERAGE_SHARE = 3
 """Stand-ins may add one read for so many missing tiles."""
+_NO_TILES = TileRange(0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,14 +119,17 @@ def plan_view(
         plane.levels[level], level, index, _middle(plane, level, tiles, centre, room), centre
     )
     cheap = len(plane.levels) if cheap_levels is None else cheap_levels
-    later = _shifted(view, motion)
-    plan = ViewPlan(level, ideal, degraded, wanted)
     moving = motion[0] != 0.0 or motion[1] != 0.0
+    later = _shifted(view, motion) if moving else view
+    plan = ViewPlan(level, ideal, degraded, wanted)
+    stay = _tiles_with_margin(plane, level, later, margin_texels) if moving else tiles
     return replace(
         plan,
         coverage=_stand_ins(plane, plan, seen, later if moving else None, known, cheap),
-        prefetch=_prefetch(plane, plan, view, later, known, prefetch_margin, room) if level < cheap else (),
-        leaving=_leaving(plane, plan, later, margin_texels) if moving else frozenset(),
+        prefetch=_prefetch(plane, plan, tiles, view, later, known, prefetch_margin, room)
+        if level < cheap
+        else (),
+        leaving=_leaving(wanted, tiles, stay),
     )
 
 
@@ -202,18 +207,24 @@ def _middle(plane: Plane, level: int, tiles: TileRange, centre: tuple[float, flo
 
 
 def _nearest_first(
-    info: PlaneLevel, level: int, index: tuple[int, ...], tiles: TileRange, centre: tuple[float, float]
+    info: PlaneLevel,
+    level: int,
+    index: tuple[int, ...],
+    tiles: TileRange,
+    centre: tuple[float, float],
+    without: TileRange = _NO_TILES,
 ) -> tuple[TileKey, ...]:
-    """Keys by the distance of the tile's middle from ``centre`` in screen-like units (base pixels), ties by
-    row, then column."""
+    """Keys of ``tiles`` but for those in ``without``, by the distance of the tile's middle from ``centre`` (base
+    pixels), ties by row, then column."""
     height, width = info.scale[0] * info.tile[0], info.scale[1] * info.tile[1]
     y0, x0 = info.origin[0] + height / 2 - centre[0], info.origin[1] + width / 2 - centre[1]
     across = [(col, (x0 + col * width) ** 2) for col in range(tiles.col0, tiles.col1)]
+    beside = [pair for pair in across if not without.col0 <= pair[0] < without.col1]
     ranked = [
         (dy + dx, row, col)
         for row in range(tiles.row0, tiles.row1)
         for dy in ((y0 + row * height) ** 2,)
-        for col, dx in across
+        for col, dx in (beside if without.row0 <= row < without.row1 else across)
     ]
     ranked.sort()
     return tuple([TileKey(level, index, (row, col)) for _, row, col in ranked])
@@ -262,7 +273,7 @@ def _stand_ins(
 
 def _hull(grids: set[tuple[int, int]]) -> TileRange:
     rows, cols = [g[0] for g in grids], [g[1] for g in grids]
-    return TileRange(min(rows), max(rows) + 1, min(cols), max(cols) + 1) if grids else TileRange(0, 0, 0, 0)
+    return TileRange(min(rows), max(rows) + 1, min(cols), max(cols) + 1) if grids else _NO_TILES
 
 
 def _ancestors(
@@ -276,68 +287,74 @@ def _ancestors(
 ) -> tuple[set[tuple[int, int]], list[tuple[int, ...]]]:
     """Unknown tiles of level ``coarse`` over the missing tiles of level ``fine`` as far as these are seen, and
     the missing tiles that no known tile of ``coarse`` covers."""
-    spans: dict[tuple[int, int], TileRange] = {}
-    is_known: dict[tuple[int, int], bool] = {}
+    below, above = plane.levels[fine], plane.levels[coarse]
+
+    def spans(axis: int, low: float, high: float) -> dict[int, tuple[int, int]]:
+        size, origin = below.scale[axis] * below.tile[axis], below.origin[axis]
+        found = {}
+        for number in {grid[axis] for grid in missing}:
+            start = max(origin + number * size, low)
+            stop = min(origin + (number + 1) * size, high)
+            # a tile wanted only for its edge texels, or one that stands in beyond its level's end, shares
+            # nothing with the view: it has the ancestors of the view's edge
+            found[number] = above.tiles_along(axis, min(start, high), max(stop, start))
+        return found
+
+    rows, cols = spans(0, seen.y0, seen.y1), spans(1, seen.x0, seen.x1)
     unknown: set[tuple[int, int]] = set()
-    still: list[tuple[int, ...]] = []
-    for row, col in missing:
-        # rows and columns of ancestors are independent: a span per row and one per column would do, but the
-        # rectangle handles levels that do not nest, and there are few missing tiles in a steady view
-        span = spans.get((row, col))
-        if span is None:
-            span = plane.tiles_meeting(coarse, plane.tile_rect(fine, row, col).intersect(seen))
-            spans[row, col] = span
-        if span.count == 0:
-            continue
-        covered = True
-        for r in range(span.row0, span.row1):
-            for c in range(span.col0, span.col1):
-                if (r, c) not in is_known:
-                    is_known[r, c] = known(TileKey(coarse, index, (r, c)))
-                if not is_known[r, c]:
-                    covered = False
-                    unknown.add((r, c))
-        if not covered:
-            still.append((row, col))
-    return unknown, still
+    covered = set()
+    for span in {(rows[grid[0]], cols[grid[1]]) for grid in missing}:
+        over = {(r, c) for r in range(*span[0]) for c in range(*span[1])}
+        lacking = {grid for grid in over if not known(TileKey(coarse, index, grid))}
+        unknown |= lacking
+        if not lacking:
+            covered.add(span)
+    return unknown, [grid for grid in missing if (rows[grid[0]], cols[grid[1]]) not in covered]
 
 
 def _prefetch(
     plane: Plane,
     plan: ViewPlan,
+    wanted: TileRange,
     view: Rect,
     later: Rect,
     known: Callable[[TileKey], bool],
     margin: float,
     room: int,
 ) -> tuple[TileKey, ...]:
-    """Tiles around the view and where it is going, nearest to the view's next centre first; never more than
+    """Tiles where the view is going, then around it, nearest to the view's next centre first; never more than
     are wanted (at least 8), nor than there is room for."""
-    height, width = view.y1 - view.y0, view.x1 - view.x0
-    around = _grown(view, margin * height, margin * width)
-    ranges = [plane.tiles_meeting(plan.level, around)] if margin > 0 else []
-    if later != view:
-        ranges.append(plane.tiles_meeting(plan.level, later))
-    most = min(max(8, len(plan.wanted)), room - len(plan.wanted))
+    most = min(max(8, wanted.count), room - wanted.count)
     if most <= 0 or not plan.wanted:
         return ()
-    index = plan.wanted[0].index
+    height, width = view.y1 - view.y0, view.x1 - view.x0
+    regions = [later] if later != view else []
+    if margin > 0:
+        regions.append(_grown(view, margin * height, margin * width))
     centre = ((later.y0 + later.y1) / 2, (later.x0 + later.x1) / 2)
-    wanted = set(plan.wanted)
-    found: list[TileKey] = []
-    for tiles in reversed(ranges):
-        bounded = _middle(plane, plan.level, tiles, centre, 2 * MAX_WANTED)
-        for key in _nearest_first(plane.levels[plan.level], plan.level, index, bounded, centre):
-            if key not in wanted and not known(key):
-                wanted.add(key)
-                found.append(key)
-    return tuple(found[:most])
+    info, index = plane.levels[plan.level], plan.wanted[0].index
+    found: dict[TileKey, None] = {}
+    for region in regions:
+        tiles = plane.tiles_meeting(plan.level, region)
+        near = _middle(plane, plan.level, tiles, centre, MAX_WANTED)
+        keys = _nearest_first(info, plan.level, index, near, centre, without=wanted)
+        found.update(dict.fromkeys(key for key in keys if not known(key)))
+    return tuple(itertools.islice(found, most))
 
 
-def _leaving(plane: Plane, plan: ViewPlan, later: Rect, margin_texels: float) -> frozenset[TileKey]:
-    stay = _tiles_with_margin(plane, plan.level, later, margin_texels)
+def _leaving(wanted: tuple[TileKey, ...], all_of: TileRange, stay: TileRange) -> frozenset[TileKey]:
+    """The wanted tiles outside ``stay``."""
+    if (
+        stay.row0 <= all_of.row0
+        and stay.row1 >= all_of.row1
+        and stay.col0 <= all_of.col0
+        and stay.col1 >= all_of.col1
+    ):
+        return frozenset()
     return frozenset(
-        key
-        for key in plan.wanted
-        if not (stay.row0 <= key.grid[0] < stay.row1 and stay.col0 <= key.grid[1] < stay.col1)
+        [
+            key
+            for key in wanted
+            if not (stay.row0 <= key[2][0] < stay.row1 and stay.col0 <= key[2][1] < stay.col1)
+        ]
     )
