@@ -70,7 +70,8 @@ class GeneratedImage:
         wave = np.outer(np.sin(y / 1300), np.cos(x / 1700)) + np.outer(np.cos(y / 5200), np.sin(x / 4100))
         noise = np.random.default_rng((self.seed, row, col)).integers(0, 256, (BLOCK_PX, BLOCK_PX), np.uint16)
         smooth: NDArray[np.uint16] = np.clip(1500 + 700 * wave + bumps, 0, 65000).astype(np.uint16)
-        return smooth + noise
+        pixels: NDArray[np.uint16] = smooth + noise
+        return pixels
 
     def _spots(self, row: int, col: int) -> NDArray[np.float32]:
         """(n, 4): centre y, centre x, radius in pixels, height, of the spots centred in one block."""
@@ -85,4 +86,5 @@ class GeneratedImage:
 
 def _bump(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Close to a Gaussian, but exactly 0 from 4 radii on, so that blocks agree where they meet."""
-    return np.clip(1 - (distance / 4) ** 2, 0, None) ** 8
+    height: NDArray[np.float32] = np.clip(1 - (distance / 4) ** 2, 0, None) ** 8
+    return height
