@@ -41,19 +41,21 @@ def parse_axes(text: str, shape: tuple[int, ...]) -> str:
     return letters
 
 
-def guess_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> str:
+def guess_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic], path: str = "the source") -> str:
     """Axes by rank alone: yx, zyx, czyx, tczyx; a last axis of 3 or 4 in uint8 or uint16 is samples.
 
-    Raises SourceError when the rank does not make an image.
+    Raises SourceError, naming ``path``, when the rank does not make an image.
     """
     samples = len(shape) >= 3 and shape[-1] in SAMPLE_COUNTS and dtype in (np.uint8, np.uint16)
     by_rank = {2: "yx", 3: "yxs" if samples else "zyx", 4: "zyxs" if samples else "czyx"}
     by_rank |= {5: "tzyxs" if samples else "tczyx"}
     if len(shape) in by_rank:
         return by_rank[len(shape)]
-    what = "a single value" if not shape else f"an array of {len(shape)} axes, shape {shape}"
+    what = "a single value" if not shape else f"an array of {len(shape)} axes, of shape {shape}"
     raise SourceError(
-        f"the source is {what}; an image has 2 to 5 axes", hint="select or reshape the part that is the image"
+        f"{path} is {what}; an image has 2 to 5 axes",
+        hint="select or reshape the part that is the image",
+        path=path,
     )
 
 

@@ -79,15 +79,15 @@ def wrap_array(source: Any) -> ObjectArray:
     """A RawArray over ``source``. Raises UsageError when it has no shape, dtype or slicing."""
     if isinstance(source, np.ndarray):
         return ObjectArray(source.shape, source.dtype, source.__getitem__, engine="numpy", copies=False)
+    library = type(source).__module__.partition(".")[0]
+    if library == "xarray":
+        return _wrap_xarray(source)
     for attribute in ("shape", "dtype", "__getitem__"):
         if not hasattr(source, attribute):
             raise UsageError(
                 f"a source is a path or an object with shape, dtype and slicing; {type(source).__name__} has no {attribute}",
                 hint="give a path, or convert it with numpy.asarray",
             )
-    library = type(source).__module__.partition(".")[0]
-    if library == "xarray":
-        return _wrap_xarray(source)
     shape, dtype = tuple(int(n) for n in source.shape), _dtype_of(source)
     fetch = _fetcher(source, library)
     engine = library if library in ("dask", "zarr", "h5py", "tensorstore") else "object"

@@ -122,7 +122,8 @@ def _by_pillow(path: Path, image: Any) -> DecodedArray:
     frames = int(getattr(image, "n_frames", 1)) if image.format in _MOVING else 1
     if frames > 1:  # each frame may have its own mode
         mode = "RGBA" if _MODES.get(mode, ("",))[0] == "RGBA" else "RGB"
-    if image.getexif().get(_ORIENTATION) in _SIDEWAYS:
+    orientation = _orientation(image)
+    if orientation in _SIDEWAYS:
         width, height = height, width
     taken, dtype, samples = _MODES.get(mode, ("RGB", "u1", 3))
     shape = (height, width, samples) if samples else (height, width)
@@ -130,15 +131,26 @@ def _by_pillow(path: Path, image: Any) -> DecodedArray:
         shape = (frames, *shape)
     axes = ("t" if frames > 1 else "") + ("yxs" if samples else "yx")
     return DecodedArray(
-        path, shape, dtype, lambda: _decode_pillow(path, taken, frames), engine="pillow", axes=axes
+        path,
+        shape,
+        dtype,
+        lambda: _decode_pillow(path, taken, frames, turned=orientation != 1),
+        engine="pillow",
+        axes=axes,
     )
 
 
-def _decode_pillow(path: Path, mode: str, frames: int) -> NDArray[Any]:
+def _orientation(image: Any) -> int:
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1  # Pillow would decode the whole image to look for a note behind the pixels
+    return int(image.getexif().get(_ORIENTATION) or 1)
+
+
+def _decode_pillow(path: Path, mode: str, frames: int, *, turned: bool) -> NDArray[Any]:
     from PIL import Image, ImageOps
 
     def taken(image: Any) -> NDArray[Any]:
-        upright = ImageOps.exif_transpose(image)
+        upright = ImageOps.exif_transpose(image) if turned else image
         return np.asarray(upright if upright.mode == mode else upright.convert(mode))
 
     try:
@@ -212,9 +224,10 @@ def _damaged(path: Path, error: Exception) -> SourceError:
 def _by_imageio(path: Path) -> DecodedArray:
     import imageio.v3 as imageio
 
+    extension: Any = path.suffix or None  # a hint which plug-in to try
     try:
         with path.open("rb") as stream:  # given a path, imageio may leave the file open
-            image = np.asarray(imageio.imread(stream, extension=path.suffix or None))
+            image = np.asarray(imageio.imread(stream, extension=extension))
     except Exception as error:  # imageio's plug-ins raise whatever their libraries raise
         raise SourceError(
             f"{path} is no image that octree can read",

@@ -118,10 +118,13 @@ class RawFileArray:
 
     @property
     def block(self) -> tuple[int, ...]:
-        """A band of whole rows of about 4 MiB: rows are what lies together."""
-        rows, row_bytes = self._c_shape[-2], self._c_shape[-1] * self._stored.itemsize
-        band = (1,) * (len(self.shape) - 2) + (max(1, min(rows, _BAND_BYTES // row_bytes)), self._c_shape[-1])
-        return band[::-1] if self._reversed else band
+        """What lies together, up to about 4 MiB: whole rows, then whole planes."""
+        left, edges = max(1, _BAND_BYTES // self._stored.itemsize), []
+        for length in reversed(self._c_shape):
+            edges.append(max(1, min(length, left)))
+            left //= length
+        edges[0] = self._c_shape[-1]
+        return tuple(edges) if self._reversed else tuple(reversed(edges))
 
     def read(self, box: Box) -> NDArray[Any]:
         start, stop = (box.start[::-1], box.stop[::-1]) if self._reversed else (box.start, box.stop)

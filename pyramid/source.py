@@ -153,7 +153,9 @@ def open_source(
     raw, path, name = _open_raw(source, engine)
     try:
         _check_array(raw, path)
-        letters = parse_axes(axes, raw.shape) if axes else raw.facts.axes or guess_axes(raw.shape, raw.dtype)
+        letters = (
+            parse_axes(axes, raw.shape) if axes else raw.facts.axes or guess_axes(raw.shape, raw.dtype, path)
+        )
         if "c" in letters and "s" in letters:
             merged = MergedSamples(raw, letters)
             raw, letters = merged, merged.letters
@@ -179,7 +181,7 @@ def _check_array(raw: RawArray, path: str) -> None:
             path=path,
         )
     if len(raw.shape) < 2:
-        guess_axes(raw.shape, raw.dtype)
+        guess_axes(raw.shape, raw.dtype, path)  # raises
 
 
 def _measures(

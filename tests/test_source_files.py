@@ -1,0 +1,538 @@
+"""Sources in files other than TIFF: .npy, flat images, Zarr, OME-Zarr, HDF5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import h5py
+import imagecodecs
+import numpy as np
+import pytest
+import zarr
+from PIL import Image
+
+from octree.pyramid import ngff
+from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
+from octree.pyramid.model import Axis, Box, Channel, LevelInfo, PyramidSpec
+from octree.pyramid.source import ArraySource, open_source
+
+DTYPES = [
+    "bool",
+    "int8",
+    "uint8",
+    "int16",
+    "uint16",
+    "int32",
+    "uint32",
+    "int64",
+    "uint64",
+    "float16",
+    "float32",
+    "float64",
+    "complex64",
+    "complex128",
+]
+
+
+def boxes(shape: tuple[int, ...], count: int = 12) -> Iterator[Box]:
+    rng = np.random.default_rng(1)
+    yield Box((0,) * len(shape), shape)
+    yield Box(tuple(n - 1 for n in shape), shape)
+    for _ in range(count):
+        start = [int(rng.integers(0, n)) for n in shape]
+        yield Box(
+            tuple(start), tuple(int(rng.integers(a + 1, n + 1)) for a, n in zip(start, shape, strict=True))
+        )
+
+
+def same_everywhere(source: ArraySource, expected: np.ndarray) -> None:
+    assert source.shape == expected.shape
+    assert source.dtype == expected.dtype.newbyteorder("=")
+    assert source.dtype.isnative
+    for box in boxes(source.shape):
+        part = source.read(box)
+        assert part.dtype == source.dtype
+        np.testing.assert_array_equal(part, expected[box.slices])
+
+
+def image(shape: tuple[int, ...], dtype: str = "uint8") -> np.ndarray:
+    rng = np.random.default_rng(0)
+    kind = np.dtype(dtype)
+    if kind.kind == "c":
+        return (rng.normal(size=shape) + 1j * rng.normal(size=shape)).astype(kind)
+    if kind.kind == "f":
+        return rng.normal(size=shape).astype(kind)
+    if kind.kind == "b":
+        return rng.integers(0, 2, shape).astype(bool)
+    info = np.iinfo(kind)
+    return rng.integers(info.min, info.max, shape, dtype=kind, endpoint=True)
+
+
+def letters(source: ArraySource) -> str:
+    return "".join(axis.name for axis in source.axes)
+
+
+class TestNpy:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("byteorder", "<>")
+    @pytest.mark.parametrize("order", "CF")
+    def test_every_dtype_and_order(self, tmp_path: Path, dtype: str, byteorder: str, order: str) -> None:
+        pixels = image((5, 33, 17), dtype)
+        file = tmp_path / "array é.npy"
+        np.save(file, np.array(pixels.astype(pixels.dtype.newbyteorder(byteorder)), order=order))
+        with open_source(file) as source:
+            assert letters(source) == "zyx"
+            assert source.name == "array é"
+            same_everywhere(source, pixels)
+
+    @pytest.mark.parametrize("shape", [(1, 1), (300, 1), (1, 300), (2, 3, 4, 5, 6), (40, 3, 2)])
+    @pytest.mark.parametrize("order", "CF")
+    def test_shapes(self, tmp_path: Path, shape: tuple[int, ...], order: str) -> None:
+        file = tmp_path / "a.npy"
+        pixels = image(shape, "int32")
+        np.save(file, np.array(pixels, order=order))
+        with open_source(file) as source:
+            same_everywhere(source, pixels)
+            assert all(1 <= b <= n for b, n in zip(source.read_shape, shape, strict=True))
+
+    def test_only_the_box_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from octree.pyramid import read_raw
+
+        file = tmp_path / "big.npy"
+        np.save(file, image((400, 1000), "uint16"))
+        read: list[int] = []
+        original = read_raw.PositionedFile.read_into
+
+        def record(self: Any, out: np.ndarray, offset: int) -> None:
+            read.append(out.nbytes)
+            original(self, out, offset)
+
+        monkeypatch.setattr(read_raw.PositionedFile, "read_into", record)
+        with open_source(file) as source:
+            source.read(Box((10, 20), (14, 70)))
+            assert read == [100] * 4
+            read.clear()
+            source.read(Box((10, 0), (14, 1000)))
+            assert read == [8000], "whole rows are one run of bytes"
+
+    def test_truncated(self, tmp_path: Path) -> None:
+        file = tmp_path / "cut.npy"
+        np.save(file, image((100, 100)))
+        file.write_bytes(file.read_bytes()[:5000])
+        with pytest.raises(SourceError, match=r"cut\.npy is truncated"):
+            open_source(file)
+
+    def test_shrunk_after_opening(self, tmp_path: Path) -> None:
+        file = tmp_path / "cut.npy"
+        np.save(file, image((100, 100)))
+        with open_source(file) as source:
+            file.write_bytes(file.read_bytes()[:5000])
+            with pytest.raises(SourceError, match="ends too early"):
+                source.read(Box((90, 0), (100, 100)))
+
+    @pytest.mark.parametrize(
+        ("array", "words"),
+        [
+            (np.zeros((3, 0)), "length 0"),
+            (np.float64(3), "single value"),
+            (np.zeros(7), "1 axes"),
+            (np.zeros((1,) * 6), "6 axes"),
+            (np.zeros((4, 4), [("a", "u1"), ("b", "f4")]), "structured"),
+            (np.zeros((4, 4), "U3"), "dtype"),
+            (np.zeros((4, 4), "datetime64[s]"), "datetime"),
+            (np.zeros((4, 4), np.longdouble), "float128"),
+            (np.array([[1, "a"], [None, 2]], object), "objects"),
+        ],
+    )
+    def test_what_is_no_image_is_refused(self, tmp_path: Path, array: np.ndarray, words: str) -> None:
+        file = tmp_path / "odd.npy"
+        np.save(file, array, allow_pickle=True)
+        with pytest.raises(SourceError, match=words) as caught:
+            open_source(file)
+        assert str(file) in caught.value.message
+        assert caught.value.hint
+
+    def test_broken_header(self, tmp_path: Path) -> None:
+        file = tmp_path / "odd.npy"
+        file.write_bytes(b"\x93NUMPY\x01\x00\x10\x00not a dictionary")
+        with pytest.raises(SourceError, match=r"not a \.npy file"):
+            open_source(file)
+
+
+def saved(tmp_path: Path, name: str, picture: Image.Image, **options: Any) -> Path:
+    file = tmp_path / name
+    picture.save(file, **options)
+    return file
+
+
+class TestFlat:
+    @pytest.mark.parametrize("ending", ["png", "bmp", "tga", "webp", "ppm"])
+    def test_rgb(self, tmp_path: Path, ending: str) -> None:
+        pixels = image((31, 47, 3))
+        file = saved(
+            tmp_path,
+            f"a b.{ending}",
+            Image.fromarray(pixels),
+            **({"lossless": True} if ending == "webp" else {}),
+        )
+        with open_source(file) as source:
+            assert source.rgb
+            same_everywhere(source, np.moveaxis(pixels, -1, 0))
+
+    def test_jpeg(self, tmp_path: Path) -> None:
+        file = saved(tmp_path, "a.jpg", Image.fromarray(image((31, 47, 3))))
+        with Image.open(file) as picture:
+            expected = np.moveaxis(np.asarray(picture), -1, 0)
+        with open_source(file) as source:
+            same_everywhere(source, expected)
+
+    def test_rgba(self, tmp_path: Path) -> None:
+        pixels = image((31, 47, 4))
+        with open_source(saved(tmp_path, "a.png", Image.fromarray(pixels))) as source:
+            assert source.rgb
+            same_everywhere(source, np.moveaxis(pixels, -1, 0))
+
+    @pytest.mark.parametrize(
+        ("dtype", "ending"),
+        [("uint8", "png"), ("uint16", "png"), ("bool", "png"), ("bool", "bmp"), ("uint8", "pgm")],
+    )
+    def test_grey(self, tmp_path: Path, dtype: str, ending: str) -> None:
+        pixels = image((31, 47), dtype)
+        with open_source(saved(tmp_path, f"a.{ending}", Image.fromarray(pixels))) as source:
+            assert letters(source) == "yx"
+            same_everywhere(source, pixels)
+
+    @pytest.mark.parametrize("samples", [2, 3, 4])
+    def test_png_of_16_bits_keeps_them(self, tmp_path: Path, samples: int) -> None:
+        pixels = image((20, 30, samples), "uint16")
+        file = tmp_path / "deep.png"
+        file.write_bytes(imagecodecs.png_encode(pixels))
+        expected = pixels if samples > 2 else pixels[..., [0, 0, 0, 1]]
+        with open_source(file) as source:
+            assert source.rgb
+            same_everywhere(source, np.moveaxis(expected, -1, 0))
+
+    @pytest.mark.parametrize("shape", [(20, 30), (20, 30, 3)])
+    @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+    def test_jpeg_2000(self, tmp_path: Path, shape: tuple[int, ...], dtype: str) -> None:
+        pixels = image(shape, dtype)
+        file = tmp_path / "a.jp2"
+        file.write_bytes(imagecodecs.jpeg2k_encode(pixels, reversible=True, level=0))
+        with open_source(file) as source:
+            same_everywhere(source, np.moveaxis(pixels, -1, 0) if pixels.ndim == 3 else pixels)
+
+    def test_palette_becomes_rgb(self, tmp_path: Path) -> None:
+        picture = Image.fromarray(image((31, 47, 3))).quantize(17)
+        with open_source(saved(tmp_path, "a.png", picture)) as source:
+            same_everywhere(source, np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0))
+
+    def test_palette_with_transparency_becomes_rgba(self, tmp_path: Path) -> None:
+        picture = Image.fromarray(image((31, 47, 3))).quantize(17)
+        file = saved(tmp_path, "a.png", picture, transparency=3)
+        with Image.open(file) as again:
+            expected = np.moveaxis(np.asarray(again.convert("RGBA")), -1, 0)
+        assert expected[3].min() == 0
+        with open_source(file) as source:
+            same_everywhere(source, expected)
+
+    def test_grey_with_alpha_becomes_rgba(self, tmp_path: Path) -> None:
+        pixels = image((31, 47, 2))
+        with open_source(
+            saved(
+                tmp_path,
+                "a.png",
+                Image.merge("LA", [Image.fromarray(np.ascontiguousarray(pixels[..., i])) for i in (0, 1)]),
+            )
+        ) as source:
+            same_everywhere(source, np.moveaxis(pixels[..., [0, 0, 0, 1]], -1, 0))
+
+    def test_cmyk_becomes_rgb(self, tmp_path: Path) -> None:
+        file = saved(tmp_path, "a.jpg", Image.new("CMYK", (16, 16), (200, 10, 30, 4)))
+        with Image.open(file) as again:
+            expected = np.moveaxis(np.asarray(again.convert("RGB")), -1, 0)
+        with open_source(file) as source:
+            same_everywhere(source, expected)
+
+    @pytest.mark.parametrize("orientation", range(1, 9))
+    def test_exif_orientation_is_applied(self, tmp_path: Path, orientation: int) -> None:
+        from PIL import ImageOps
+
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = saved(tmp_path, "photo.png", Image.fromarray(image((31, 47, 3))), exif=exif)
+        with Image.open(file) as again:
+            expected = np.moveaxis(np.asarray(ImageOps.exif_transpose(again)), -1, 0)
+        with open_source(file) as source:
+            same_everywhere(source, expected)
+
+    def test_moving_image_has_an_axis_t(self, tmp_path: Path) -> None:
+        frames = [Image.fromarray(frame) for frame in image((4, 20, 30, 3))]
+        file = saved(tmp_path, "a.webp", frames[0], save_all=True, append_images=frames[1:], lossless=True)
+        with open_source(file) as source:
+            assert letters(source) == "tcyx"
+            assert source.rgb
+            same_everywhere(source, image((4, 20, 30, 3)).transpose(0, 3, 1, 2))
+
+    def test_more_pixels_than_pillow_allows(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        pixels = image((31, 47))
+        with open_source(saved(tmp_path, "a.png", Image.fromarray(pixels))) as source:
+            same_everywhere(source, pixels)
+        assert Image.MAX_IMAGE_PIXELS == 100
+
+    def test_is_decoded_once_and_counted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        file = saved(tmp_path, "a.png", Image.fromarray(image((31, 47, 3))))
+        with open_source(file) as source:
+            box = Box((0, 0, 0), (3, 5, 5))
+            assert source.held_bytes == 31 * 47 * 3
+            assert source.transient_bytes(box) == 31 * 47 * 3
+            source.read(box)
+            assert source.transient_bytes(box) == 0
+            file.unlink()
+            source.read(Box((0, 5, 5), (3, 31, 47)))
+
+    def test_truncated(self, tmp_path: Path) -> None:
+        file = saved(tmp_path, "cut.png", Image.fromarray(image((310, 470))))
+        file.write_bytes(file.read_bytes()[:5000])
+        with open_source(file) as source, pytest.raises(SourceError, match=r"cut\.png cannot be decoded"):
+            source.read(Box((0, 0), (5, 5)))
+
+    @pytest.mark.parametrize("content", [b"hello", b"\x89PNG\r\n\x1a\n", b"\0" * 1000, "текст".encode()])
+    @pytest.mark.parametrize("name", ["a.png", "a", "a.jpg", "a.dat"])
+    def test_no_image(self, tmp_path: Path, content: bytes, name: str) -> None:
+        file = tmp_path / name
+        file.write_bytes(content)
+        with pytest.raises(SourceError, match=r"no image that octree can read|cannot be decoded"):
+            open_source(file)
+
+    def test_empty_file(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").touch()
+        with pytest.raises(SourceError, match="is empty"):
+            open_source(tmp_path / "a.png")
+
+
+class TestZarr:
+    @pytest.mark.parametrize("zarr_format", [2, 3])
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_every_dtype(self, tmp_path: Path, zarr_format: int, dtype: str) -> None:
+        pixels = image((5, 33, 17), dtype)
+        array = zarr.create_array(
+            tmp_path / "a.zarr", shape=pixels.shape, dtype=dtype, chunks=(2, 16, 16), zarr_format=zarr_format
+        )
+        array[:] = pixels
+        with open_source(tmp_path / "a.zarr") as source:
+            assert source.read_shape == (2, 16, 16)
+            assert source.name == "a"
+            same_everywhere(source, pixels)
+
+    def test_big_endian_v2(self, tmp_path: Path) -> None:
+        pixels = image((33, 17), "uint16")
+        zarr.create_array(
+            tmp_path / "a.zarr", shape=pixels.shape, dtype=">u2", chunks=(16, 16), zarr_format=2
+        )[:] = pixels
+        with open_source(tmp_path / "a.zarr") as source:
+            same_everywhere(source, pixels)
+
+    def test_shards_and_dimension_names(self, tmp_path: Path) -> None:
+        pixels = image((4, 64, 64), "uint16")
+        zarr.create_array(
+            tmp_path / "a.zarr",
+            shape=pixels.shape,
+            dtype="u2",
+            chunks=(1, 16, 16),
+            shards=(1, 32, 32),
+            dimension_names=("time", "y", "x"),
+        )[:] = pixels
+        with open_source(tmp_path / "a.zarr") as source:
+            assert letters(source) == "tyx"
+            assert source.read_shape == (1, 32, 32)
+            assert source.engine == "tensorstore"
+            same_everywhere(source, pixels)
+
+    def test_a_codec_that_only_zarr_reads(self, tmp_path: Path) -> None:
+        import numcodecs
+
+        pixels = image((33, 17), "uint16")
+        zarr.create_array(
+            tmp_path / "a.zarr",
+            shape=pixels.shape,
+            dtype="u2",
+            chunks=(16, 16),
+            zarr_format=2,
+            compressors=[numcodecs.LZMA()],
+        )[:] = pixels
+        with open_source(tmp_path / "a.zarr") as source:
+            assert source.engine == "zarr"
+            same_everywhere(source, pixels)
+        with pytest.raises(SourceError, match="TensorStore"):
+            open_source(tmp_path / "a.zarr", engine="tensorstore")
+
+    def test_array_inside_a_group(self, tmp_path: Path) -> None:
+        group = zarr.create_group(tmp_path / "g.zarr")
+        group.create_array("raw", shape=(20, 30), dtype="u1")[:] = image((20, 30))
+        with pytest.raises(SourceError, match="without a multiscale image") as caught:
+            open_source(tmp_path / "g.zarr")
+        assert "raw" in str(caught.value.hint)
+        for path in (str(tmp_path / "g.zarr/raw"), f"{tmp_path}/g.zarr::/raw"):
+            with open_source(path) as source:
+                same_everywhere(source, image((20, 30)))
+
+    def test_strings_are_refused(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(4, 4), dtype="U4", zarr_format=2)
+        with pytest.raises(SourceError, match="dtype"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_folder_without_zarr(self, tmp_path: Path) -> None:
+        with pytest.raises(SourceError, match="no OME-Zarr pyramid"):
+            open_source(tmp_path)
+
+
+def write_image(folder: Path, pixels: np.ndarray, spec: PyramidSpec) -> None:
+    folder.mkdir()
+    names = [axis.name for axis in spec.axes] if spec.ome_version == "0.5" else None
+    zarr.create_array(
+        folder / "0", shape=pixels.shape, dtype=pixels.dtype, chunks=spec.levels[0].chunks,
+        zarr_format=3 if spec.ome_version == "0.5" else 2, dimension_names=names,
+    )[:] = pixels  # fmt: skip
+    ngff.write_image_metadata(folder, spec)
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_ome_zarr_keeps_its_metadata(tmp_path: Path, version: str) -> None:
+    pixels = image((2, 33, 17), "uint16")
+    level = LevelInfo("0", pixels.shape, (1, 16, 16), None, (1.0, 0.5, 0.25), (0.0, 3.0, 4.0))
+    channels = (Channel("DAPI", "0000FF", (5.0, 900.0)), Channel("GFP", "00FF00", (0.0, 100.0)))
+    axes = (Axis("c"), Axis("y", "micrometer"), Axis("x", "micrometer"))
+    spec = PyramidSpec(axes, pixels.dtype, (level,), name="é", ome_version=version, channels=channels)
+    write_image(tmp_path / "i.ome.zarr", pixels, spec)
+    with open_source(tmp_path / "i.ome.zarr") as source:
+        assert source.axes == axes
+        assert source.voxel_size == (1.0, 0.5, 0.25)
+        assert source.voxel_size_known
+        assert source.translation == (0.0, 3.0, 4.0)
+        assert source.channels == channels
+        assert source.name == "é"
+        assert not source.rgb
+        same_everywhere(source, pixels)
+
+
+@pytest.mark.parametrize("samples", [3, 4])
+def test_ome_zarr_of_colour_is_colour_again(tmp_path: Path, samples: int) -> None:
+    pixels = image((samples, 33, 17))
+    level = LevelInfo("0", pixels.shape, (3, 16, 16), None, (1.0,) * 3, (0.0,) * 3)
+    spec = PyramidSpec((Axis("c"), Axis("y"), Axis("x")), pixels.dtype, (level,), rgb=True)
+    write_image(tmp_path / "i.ome.zarr", pixels, spec)
+    with open_source(tmp_path / "i.ome.zarr") as source:
+        assert source.rgb
+        assert not source.voxel_size_known
+        same_everywhere(source, pixels)
+
+
+class TestHdf5:
+    @pytest.mark.parametrize("dtype", DTYPES)
+    @pytest.mark.parametrize("chunks", [None, (2, 16, 16)])
+    def test_every_dtype(self, tmp_path: Path, dtype: str, chunks: tuple[int, ...] | None) -> None:
+        pixels = image((5, 33, 17), dtype)
+        with h5py.File(tmp_path / "a b.h5", "w") as file:
+            file.create_dataset(
+                "group/data", data=pixels, chunks=chunks, compression="gzip" if chunks else None
+            )
+        with open_source(f"{tmp_path}/a b.h5::/group/data") as source:
+            assert source.name == "data"
+            assert source.engine == "hdf5"
+            assert not chunks or source.read_shape == chunks
+            same_everywhere(source, pixels)
+
+    def test_big_endian_and_labelled_dimensions(self, tmp_path: Path) -> None:
+        pixels = image((5, 33, 17), "uint16")
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["data"] = pixels.astype(">u2")
+            for dim, label in zip(file["data"].dims, ("time", "y", "x"), strict=True):
+                dim.label = label
+        with open_source(f"{tmp_path}/a.h5::data") as source:
+            assert letters(source) == "tyx"
+            same_everywhere(source, pixels)
+
+    def test_the_only_dataset_needs_no_name(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["deep/inside"] = image((20, 30))
+            file["note"] = 5
+        with open_source(tmp_path / "a.h5") as source:
+            same_everywhere(source, image((20, 30)))
+
+    def test_missing_dataset_lists_what_is_there(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["volumes/raw"] = image((20, 30))
+            file["volumes/mask"] = image((20, 30))
+        for inner in ("/volumes/rwa", "/volumes", ""):
+            with pytest.raises(SourceNotFound) as caught:
+                open_source(f"{tmp_path}/a.h5::{inner}")
+            assert "/volumes/raw (20, 30)" in str(caught.value.hint)
+            assert "/volumes/mask" in str(caught.value.hint)
+
+    def test_damaged_chunk_names_the_block(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            data = file.create_dataset("d", data=image((64, 64)), chunks=(32, 32), compression="gzip")
+            offset = data.id.get_chunk_info(3).byte_offset
+        content = bytearray((tmp_path / "a.h5").read_bytes())
+        content[offset : offset + 30] = b"\xff" * 30
+        (tmp_path / "a.h5").write_bytes(content)
+        with open_source(f"{tmp_path}/a.h5::/d") as source:
+            source.read(Box((0, 0), (32, 32)))
+            with pytest.raises(SourceError, match=r"/d: the block"):
+                source.read(Box((32, 32), (64, 64)))
+
+    def test_no_hdf5(self, tmp_path: Path) -> None:
+        (tmp_path / "a.h5").write_text("nothing")
+        with pytest.raises(SourceError, match="cannot be read as HDF5"):
+            open_source(f"{tmp_path}/a.h5::/d")
+        with pytest.raises(SourceNotFound):
+            open_source(f"{tmp_path}/gone.h5::/d")
+
+
+def test_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match="there is no file"):
+        open_source(tmp_path / "gone.tif")
+    with pytest.raises(FileNotFoundError):
+        open_source(tmp_path / "gone.tif")
+
+
+def test_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "a.npy"
+    np.save(file, image((20, 30)))
+    with open_source(file) as source:
+        first = source.fingerprint()
+    with open_source(file) as source:
+        assert source.fingerprint() == first
+    np.save(file, image((20, 31)))
+    with open_source(file) as source:
+        assert source.fingerprint() != first
+
+
+def test_reading_outside_is_an_error(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", image((20, 30)))
+    with open_source(tmp_path / "a.npy") as source:
+        for start, stop in (((0, 0), (21, 30)), ((-1, 0), (5, 5)), ((5, 5), (4, 6)), ((0,), (5,))):
+            with pytest.raises(ValueError, match="does not lie"):
+                source.read(Box(start, stop))
+        assert source.read(Box((3, 3), (3, 9))).shape == (0, 6)
+
+
+def test_bad_measures_are_usage_errors(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", image((20, 30)))
+    for options in (
+        {"voxel_size": {"z": 1.0}},
+        {"voxel_size": {"y": 0.0}},
+        {"voxel_size": {"y": float("nan")}},
+        {"voxel_size": {"y": -1}},
+        {"unit": "micrometre5"},
+        {"unit": "second"},
+        {"axes": "yy"},
+        {"axes": "zyx"},
+        {"axes": "qx"},
+        {"axes": "tz"},
+    ):
+        with pytest.raises(UsageError):
+            open_source(tmp_path / "a.npy", **options)  # type: ignore[arg-type]  # a table of options
