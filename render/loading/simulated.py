@@ -68,7 +68,7 @@ class SimulatedPoolGroup:
         self._link = SharedLink(network)
         self._pools = {key: _Pool(pool, reader_of(pool)) for key, pool in settings.pools}
         self._time_ms = clock.now_ms()
-        self._events: list[tuple[float, LoadKey, _Phase, int, Load]] = []
+        self._events: list[tuple[float, tuple[int, int], LoadKey, _Phase, int, Load]] = []
         self._data: dict[LoadKey, Future[NDArray[Any]]] = {}
         self._arrived: list[Arrival] = []
         self._threads = ThreadPoolExecutor(REAL_THREADS, thread_name_prefix="octree-sim")
@@ -147,7 +147,7 @@ class SimulatedPoolGroup:
         while (next_ms := self._next_event_ms()) is not None and next_ms <= end_ms:
             self._time_ms = next_ms
             while self._events and self._events[0][0] <= next_ms:
-                _, key, phase, run, load = heapq.heappop(self._events)
+                _, _, key, phase, run, load = heapq.heappop(self._events)
                 if load.run == run and self._pools[load.pool_key].running.get(key) is load:
                     self._happen(phase, load)
             for pool in self._pools.values():
@@ -193,7 +193,8 @@ class SimulatedPoolGroup:
             return checked_tile(source, load.key, reader.read(load.registered, load.key.tile))
 
     def _schedule(self, time_ms: float, phase: _Phase, load: Load) -> None:
-        heapq.heappush(self._events, (time_ms, load.key, phase, load.run, load))
+        # of answers that come at once the most urgent one gets the link
+        heapq.heappush(self._events, (time_ms, load.rank, load.key, phase, load.run, load))
 
     def _happen(self, phase: _Phase, load: Load) -> None:
         if phase is _Phase.TIMED_OUT:
