@@ -323,8 +323,8 @@ def _prefetch(
     room: int,
 ) -> tuple[TileKey, ...]:
     """Tiles where the view is going, then around it, nearest to the view's next centre first; never more than
-    are wanted (at least 8), nor than there is room for."""
-    most = min(max(8, wanted.count), room - wanted.count)
+    are wanted and eight, nor than there is room for."""
+    most = min(wanted.count + 8, room - wanted.count)
     if most <= 0 or not plan.wanted:
         return ()
     height, width = view.y1 - view.y0, view.x1 - view.x0
