@@ -1,0 +1,254 @@
+"""The suite file: TOML in, frozen cases out. Strict: what is not understood is named, with what is allowed."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from octree.pyramid.errors import UsageError
+from octree.render.check.compare import Tolerance
+
+ASPECTS = ("tiles", "coverage", "pixels")
+CASE_KEYS = (
+    *("name", "source", "camera", "size", "options", "frames", "masks", "tolerance"),
+    *("compare", "repeat"),
+)
+TOLERANCE_KEYS = ("max_delta", "budget", "cap", "cluster", "drift")
+_MERGED = ("options", "tolerance")
+_FORBIDDEN_IN_NAMES = set('/\\:*?"<>|') | {chr(code) for code in range(32)}
+
+Rectangle = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One case. ``sources`` are absolute where they are files. ``frames`` None: all. ``masks`` are rectangles
+    (x0, y0, x1, y1) in frame pixels. ``repeat``: how often it is rendered to see whether it is stable."""
+
+    name: str
+    sources: tuple[Any, ...]
+    cameras: tuple[str, ...] = ("fit",)
+    size_px: tuple[int, int] = (1024, 768)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    frames: tuple[int, ...] | None = None
+    masks: tuple[Rectangle, ...] = ()
+    tolerance: Tolerance = field(default_factory=Tolerance)
+    compare: tuple[str, ...] = ASPECTS
+    repeat: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Suite:
+    """A suite file: its path and its cases, in order."""
+
+    path: Path
+    cases: tuple[Case, ...]
+
+    @property
+    def default_baselines(self) -> Path:
+        return self.path.parent / "baselines"
+
+
+def load_suite(path: Path) -> Suite:
+    """Read and check a suite. Raises ``UsageError`` that says where in the file something is wrong."""
+    try:
+        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+    except FileNotFoundError:
+        raise UsageError(f"no suite file {path}", hint="give a TOML file of cases", path=str(path)) from None
+    except OSError as error:
+        raise UsageError(
+            f"cannot read the suite {path}: {error.strerror or error}", path=str(path)
+        ) from error
+    except ValueError as error:
+        raise UsageError(f"the suite {path} is not TOML: {error}", path=str(path)) from error
+    try:
+        return Suite(path.absolute(), parse_suite(document, path.absolute().parent))
+    except UsageError as error:
+        raise UsageError(f"suite {path}: {error.message}", hint=error.hint, path=str(path)) from error
+
+
+def parse_suite(document: Mapping[str, Any], folder: Path) -> tuple[Case, ...]:
+    """The cases of a parsed suite whose relative paths start at ``folder``."""
+    _only("the suite", document, ("defaults", "case"))
+    defaults = _table("defaults", document.get("defaults", {}))
+    _only("[defaults]", defaults, tuple(key for key in CASE_KEYS if key != "name"))
+    items = document.get("case", [])
+    if not isinstance(items, list) or not items:
+        raise UsageError("no cases", hint="a case is a table that starts with [[case]]")
+    cases = tuple(_case(number, item, defaults, folder) for number, item in enumerate(items, start=1))
+    seen: dict[str, str] = {}
+    for case in cases:
+        other = seen.setdefault(case.name.casefold(), case.name)
+        if other is not case.name:
+            raise UsageError(
+                f"two cases are called {case.name!r}", hint="names are file names: capitals do not count"
+            )
+    return cases
+
+
+def _case(number: int, item: Any, defaults: Mapping[str, Any], folder: Path) -> Case:
+    item = _table(f"case {number}", item)
+    name = item.get("name")
+    where = f"case {name!r}" if isinstance(name, str) else f"case {number}"
+    _only(where, item, CASE_KEYS)
+    values = {**defaults, **item}
+    for key in _MERGED:
+        merged = [_table(f"{where}: {key}", table.get(key, {})) for table in (defaults, item)]
+        values[key] = merged[0] | merged[1]
+    if "source" not in values:
+        raise UsageError(f"{where}: no source")
+    case = Case(
+        name=check_name(name, where),
+        sources=tuple(_located(text, folder) for text in _texts(where, "source", values["source"])),
+        cameras=tuple(
+            _located_camera(text, folder) for text in _texts(where, "camera", values.get("camera", "fit"))
+        ),
+        size_px=_size(where, values.get("size", "1024x768")),
+        options=parse_options(where, values["options"], folder),
+        frames=_frames(where, values.get("frames")),
+        masks=parse_masks(where, values.get("masks", [])),
+        tolerance=parse_tolerance(where, values["tolerance"]),
+        compare=_aspects(where, values.get("compare", list(ASPECTS))),
+        repeat=_repeat(where, values.get("repeat", 2)),
+    )
+    check_values(case)
+    return case
+
+
+def check_values(case: Case) -> None:
+    """Read every option and camera once, so that a misspelt value is an error of the suite, said before
+    anything is rendered. Raises ``UsageError``."""
+    from octree.render.camera import parse_camera
+    from octree.render.config import default_settings
+    from octree.render.request import parse_request
+
+    try:
+        options = {key: value for key, value in case.options.items() if key != "config"}
+        parse_request(case.sources, case.cameras, options, settings=default_settings())
+        for camera in case.cameras:
+            parse_camera(camera, extent=(1.0, 1.0), size_px=case.size_px)
+    except UsageError as error:
+        raise UsageError(f"case {case.name!r}: {error.message}", hint=error.hint) from error
+
+
+def check_name(name: Any, where: str) -> str:
+    """``name`` if it can be a file name everywhere. Raises ``UsageError``."""
+    if not isinstance(name, str) or not name.strip():
+        raise UsageError(f"{where}: no name")
+    if name != name.strip() or name.startswith(".") or name.endswith(".") or set(name) & _FORBIDDEN_IN_NAMES:
+        raise UsageError(
+            f"{where}: {name!r} cannot be a name",
+            hint='names become file names: no / \\ : * ? " < > |, no dot or space at either end',
+        )
+    if len(name.encode()) > 150:
+        raise UsageError(f"{where}: the name is too long for a file name")
+    return name
+
+
+def parse_options(where: str, table: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
+    """Render options with ``_`` for ``-``. Size has its own key; values are read when the case is rendered."""
+    from octree.render.request import OPTION_NAMES
+
+    allowed = [name for name in OPTION_NAMES if name != "size"]
+    options: dict[str, Any] = {}
+    for key, value in table.items():
+        name = key.replace("-", "_")
+        if name not in allowed:
+            raise UsageError(
+                f"{where}: unknown option {key!r}",
+                hint=f"options: {', '.join(allowed).replace('_', '-')}; size is a key of the case",
+            )
+        options[name] = _located(value, folder) if name == "config" and folder else value
+    return options
+
+
+def parse_tolerance(where: str, table: Mapping[str, Any]) -> Tolerance:
+    """A tolerance from its keys; those not given keep their default."""
+    _only(f"{where}: tolerance", table, TOLERANCE_KEYS)
+    for key, value in table.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        high = 1 if key == "budget" else float("inf") if key == "cluster" else 255
+        if not number or not 0 <= value <= high or (key == "cluster" and not isinstance(value, int)):
+            kind = {"budget": "a fraction from 0 to 1", "cluster": "a whole number of pixels"}.get(key)
+            raise UsageError(f"{where}: tolerance {key} must be {kind or 'from 0 to 255'}, not {value!r}")
+    return Tolerance(**table)
+
+
+def parse_masks(where: str, value: Any) -> tuple[Rectangle, ...]:
+    """Rectangles ``[x0, y0, x1, y1]`` of frame pixels."""
+    rectangles = []
+    for rectangle in value if isinstance(value, list | tuple) else [value]:
+        whole = isinstance(rectangle, list | tuple) and all(type(edge) is int for edge in rectangle)
+        if not whole or len(rectangle) != 4:
+            raise UsageError(f"{where}: a mask is [x0, y0, x1, y1] in pixels, not {rectangle!r}")
+        x0, y0, x1, y1 = rectangle
+        if not (x1 > x0 and y1 > y0):
+            raise UsageError(f"{where}: the mask {list(rectangle)} is empty")
+        rectangles.append((x0, y0, x1, y1))
+    return tuple(rectangles)
+
+
+# single values
+
+
+def _only(where: str, table: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    unknown = [key for key in table if key not in allowed]
+    if unknown:
+        raise UsageError(f"{where}: unknown key {unknown[0]!r}", hint=f"known keys: {', '.join(allowed)}")
+
+
+def _table(where: str, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise UsageError(f"{where} must be a table, not {value!r}")
+    return value
+
+
+def _texts(where: str, key: str, value: Any) -> list[str]:
+    texts = value if isinstance(value, list) else [value]
+    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+        raise UsageError(f"{where}: {key} must be a text or a list of texts, not {value!r}")
+    return texts
+
+
+def _located(text: Any, folder: Path) -> Any:
+    """A path relative to the suite as an absolute one; addresses with a scheme stay as they are."""
+    return text if not isinstance(text, str) or "://" in text else str(folder / text)
+
+
+def _located_camera(text: str, folder: Path) -> str:
+    is_file = text.strip().lower().endswith(".json") and "=" not in text
+    return str(folder / text.strip()) if is_file else text
+
+
+def _size(where: str, value: Any) -> tuple[int, int]:
+    from octree.render.request import parse_size
+
+    if isinstance(value, list) and len(value) == 2:
+        value = f"{value[0]}x{value[1]}"
+    try:
+        return parse_size(value)
+    except UsageError as error:
+        raise UsageError(f"{where}: size: {error.message}", hint=error.hint) from error
+
+
+def _frames(where: str, value: Any) -> tuple[int, ...] | None:
+    if value is None or value == "all":
+        return None
+    if not isinstance(value, list) or not value or not all(type(i) is int and i >= 0 for i in value):
+        raise UsageError(f"{where}: frames must be a list of indices from 0, not {value!r}")
+    return tuple(dict.fromkeys(value))
+
+
+def _aspects(where: str, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(aspect in ASPECTS for aspect in value):
+        raise UsageError(f"{where}: compare must be a list out of {', '.join(ASPECTS)}, not {value!r}")
+    return tuple(value)
+
+
+def _repeat(where: str, value: Any) -> int:
+    if type(value) is not int or not 1 <= value <= 100:
+        raise UsageError(f"{where}: repeat must be a whole number from 1 to 100, not {value!r}")
+    return value
