@@ -1,0 +1,116 @@
+"""What ``octree demo`` makes: pyramids of a picture and of a generated image, frames of both, a film of tiles
+arriving, and an HTML report. Everything comes from installed packages; nothing is fetched."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from octree.pyramid import BuildResult, build
+from octree.pyramid.sample import GeneratedImage, picture
+from octree.render.encode import FrameWriter, atomic_file, encode_png
+from octree.render.frames import Frame, Renderer
+from octree.render.html import write_html
+from octree.render.report import RunReport
+from octree.render.request import parse_request
+
+Say = Callable[[str], None]
+
+
+def make_demo(folder: Path, *, edge_px: int, say: Say) -> list[Path]:
+    """Make the demo in ``folder`` (what an earlier demo left there is replaced); returns the files to look at."""
+    folder.mkdir(parents=True, exist_ok=True)
+    retina, cells = folder / "retina.ome.zarr", folder / f"cells-{edge_px}.ome.zarr"
+    _build(picture("retina.jpg"), retina, say)
+    _build(GeneratedImage(edge_px), cells, say)
+    made = [
+        *_views(retina, folder, "retina", ["fit", "x=360,y=640,zoom=2"], {"interpolation": "linear"}, say),
+        *_views(
+            cells,
+            folder,
+            "cells",
+            ["fit", f"x={edge_px / 2},y={edge_px / 2},zoom=1", f"x={edge_px / 2},y={edge_px / 2},zoom=7.3"],
+            {"clim": "1000,24000", "gamma": "0.7", "colormap": "viridis", "interpolation": "linear"},
+            say,
+        ),
+    ]
+    return [*made, *_film(cells, folder, edge_px, say)]
+
+
+def _build(source: Any, dest: Path, say: Say) -> BuildResult:
+    result = build(source, dest, overwrite=True)
+    rate = result.bytes_read / 1e6 / max(result.seconds, 1e-9)
+    say(
+        f"built {dest}: {len(result.spec.levels)} levels, {result.bytes_written / 1e6:.1f} MB, "
+        f"{result.seconds:.2f} s ({rate:.0f} MB/s), peak memory {result.peak_rss_bytes / 2**20:.0f} MiB"
+    )
+    return result
+
+
+def _views(
+    pyramid: Path, folder: Path, name: str, cameras: list[str], options: dict[str, Any], say: Say
+) -> list[Path]:
+    """Settled frames, with one report for all."""
+    pattern = str(folder / f"{name}-{{index}}.png")
+    with _run(pyramid, cameras, {"size": "1024x768", **options}, pattern) as (renderer, frames):
+        for frame in frames:
+            coverage, timings = frame.report.coverage, frame.report.timings_ms
+            say(
+                f"rendered {pattern.format(index=frame.index)}: level {frame.report.level}, "
+                f"{100 * coverage.ideal:.0f} % ideal, {timings.total:.0f} ms"
+            )
+        report = renderer.report()
+    path = folder / f"{name}-report.json"
+    _write_json(path, report.to_json())
+    return [Path(pattern.format(index=shot.index)) for shot in renderer.shots] + [path]
+
+
+def _film(pyramid: Path, folder: Path, edge_px: int, say: Say) -> list[Path]:
+    """Tiles refining over a slow network, on the virtual clock: the same film on every machine."""
+    camera = folder / "camera.json"
+    close = {"x": edge_px * 0.55, "y": edge_px * 0.52, "zoom": 1.0}
+    keyframes = [
+        {"t_s": 0, "x": edge_px / 2, "y": edge_px / 2, "zoom": 384 / edge_px},
+        {"t_s": 1.6, **close},
+        {"t_s": 2.6, **close},
+    ]
+    _write_json(camera, {"fps": 15, "easing": "smooth", "keyframes": keyframes})
+    options = {"size": "512x384", "clim": "1000,24000", "gamma": "0.7", "clock": "virtual"}
+    options |= {"latency": "80ms", "bandwidth": "4MB/s", "show_grid": True, "min_coverage": "0"}
+    film, page = folder / "refining.gif", folder / "report.html"
+    start_s = time.perf_counter()
+    kept: list[Frame] = []
+    with _run(pyramid, [str(camera)], options, str(film)) as (renderer, frames):
+        kept.extend(frames)
+        report: RunReport = renderer.report()
+    write_html(page, report.to_json(), [encode_png(frame.rgba) for frame in kept])
+    say(f"filmed {film}: {len(kept)} frames in {time.perf_counter() - start_s:.1f} s, report {page}")
+    return [film, page]
+
+
+@contextmanager
+def _run(
+    pyramid: Path, cameras: list[str], options: dict[str, Any], output: str
+) -> Iterator[tuple[Renderer, Iterator[Frame]]]:
+    """A renderer, and its frames; each is written to ``output`` as it goes by."""
+    request = parse_request([str(pyramid)], cameras, options)
+    with Renderer(request, command="octree demo") as renderer:
+        names = [shot.camera.name for shot in renderer.shots]
+        fps = next((shot.fps for shot in renderer.shots if shot.fps), 60.0)
+        with FrameWriter(output, names, fps=fps) as writer:
+
+            def written() -> Iterator[Frame]:
+                for frame in renderer.frames():
+                    writer.put(frame.index, frame.rgba)
+                    yield frame
+
+            yield renderer, written()
+
+
+def _write_json(path: Path, document: Any) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
