@@ -211,6 +211,10 @@ class Scene:
         return self._gl_atlas.evicted
 
     @property
+    def atlas_bytes(self) -> int:
+        return self._gl_atlas.bytes
+
+    @property
     def atlas_peak_bytes(self) -> int:
         return self._gl_atlas.peak_bytes
 

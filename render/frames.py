@@ -28,6 +28,7 @@ from octree.render.loading.requests import FailedTile
 from octree.render.report import (
     ByteCounts,
     FrameReport,
+    Gauges,
     RunReport,
     TileCounts,
     Timings,
@@ -292,6 +293,9 @@ class Renderer:
                 stats.bytes_read - before.bytes_read, uploaded_bytes - bytes_before, deferred_bytes
             ),
             timings_ms=timings,
+            gauges=Gauges(
+                stats.queued, stats.loading, stats.delayed, stats.cache_bytes, self._scene.atlas_bytes
+            ),
         )
 
     def report(self) -> RunReport:

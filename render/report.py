@@ -98,6 +98,21 @@ class ByteCounts:
 
 
 @dataclass(frozen=True, slots=True)
+class Gauges:
+    """What was the case when the frame was drawn: loads ``queued`` for a worker, ``loading``, and ``delayed``
+    (not wanted for long enough yet); bytes held in the tile cache and in the atlas."""
+
+    queued: int = 0
+    loading: int = 0
+    delayed: int = 0
+    cache_bytes: int = 0
+    atlas_bytes: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class Timings:
     """Milliseconds of one frame on the main thread, always real time. ``total`` runs from the plan to the end
     of drawing with GL finished; ``readback`` is apart from it."""
@@ -131,6 +146,7 @@ class FrameReport:
     tiles: TileCounts = field(default_factory=TileCounts)
     bytes: ByteCounts = field(default_factory=ByteCounts)
     timings_ms: Timings = field(default_factory=Timings)
+    gauges: Gauges = field(default_factory=Gauges)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -145,6 +161,7 @@ class FrameReport:
             "tiles": self.tiles.to_json(),
             "bytes": self.bytes.to_json(),
             "timings_ms": self.timings_ms.to_json(),
+            "gauges": self.gauges.to_json(),
         }
 
 

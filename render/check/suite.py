@@ -106,7 +106,7 @@ def run(
         results.append(result)
         if on_case is not None:
             on_case(result)
-    result = SuiteResult(
+    outcome = SuiteResult(
         suite=suite.path,
         cases=tuple(results),
         baselines=runner.store.root,
@@ -116,8 +116,8 @@ def run(
     )
     from octree.render.check.reports import write_reports
 
-    write_reports(result)
-    return result
+    write_reports(outcome)
+    return outcome
 
 
 def is_ci(env: Mapping[str, str] = os.environ) -> bool:
