@@ -11,10 +11,13 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import UsageError
 
-TABLE_SIZE = 256
+TABLE_SIZE = 4096
+GRAYS = ("gray", "grey", "grays", "greys")
+
+RGBA = tuple[float, float, float, float]
 
 
-def parse_color(text: str) -> tuple[float, float, float, float]:
+def parse_color(text: str) -> RGBA:
     """RGBA, each 0 to 1, of a colour name, ``#rgb``, ``#rgba``, ``#rrggbb``, ``#rrggbbaa`` or ``transparent``."""
     word = text.strip().lower()
     if word in ("transparent", "none"):
@@ -44,40 +47,40 @@ def _color_names() -> dict[str, str]:
     return names
 
 
-def colormap_table(name: str) -> NDArray[np.uint8]:
-    """(256, 4) RGBA of a colormap: a vispy colormap by name, or black to one colour ("red", "#00ff00")."""
-    ramp = np.linspace(0.0, 1.0, TABLE_SIZE)
-    if name in ("gray", "grey", "grays", "greys"):
-        values = np.repeat(ramp[:, None], 4, axis=1)
-        values[:, 3] = 1.0
-    elif (mapped := _vispy_colormap(name, ramp)) is not None:
-        values = mapped
-    else:
-        try:
-            color = np.array(parse_color(name))
-        except UsageError as error:
-            raise UsageError(
-                f"no colormap or colour called {name!r}",
-                hint=f"a colormap such as {', '.join(_similar_maps(name))}; or a colour such as red, #00ff00",
-            ) from error
-        values = ramp[:, None] * color
-        values[:, 3] = color[3]
-    return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)
-
-
-def _vispy_colormap(name: str, ramp: NDArray[np.float64]) -> NDArray[np.float64] | None:
+def colormap_values(name: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 4) RGBA, not premultiplied, at n places from 0 to 1 of a colormap: gray, one of vispy's by name, or
+    black to one colour ("red", "#00ff00"). UsageError for an unknown name."""
+    at = np.clip(at, 0, 1)
+    if name in GRAYS:
+        return np.stack([at, at, at, np.ones_like(at)], axis=1)
     from vispy.color import get_colormap, get_colormaps
 
-    if name not in get_colormaps():
-        return None
-    values: Any = get_colormap(name).map(ramp.astype(np.float32))
-    return np.asarray(values, np.float64).reshape(TABLE_SIZE, 4)
+    if name in get_colormaps():
+        values: Any = get_colormap(name).map(at.astype(np.float32))
+        return np.clip(np.asarray(values, np.float64).reshape(len(at), 4), 0, 1)
+    try:
+        red, green, blue, alpha = parse_color(name)
+    except UsageError as error:
+        near = difflib.get_close_matches(name, get_colormaps(), 3) or ["gray", "viridis", "magma"]
+        raise UsageError(
+            f"no colormap or colour called {name!r}",
+            hint=f"a colormap such as {', '.join(near)}; or a colour such as red, #00ff00",
+        ) from error
+    return np.stack([at * red, at * green, at * blue, np.full_like(at, alpha)], axis=1)
 
 
-def _similar_maps(name: str) -> list[str]:
-    from vispy.color import get_colormaps
+def is_solid(name: str) -> bool:
+    """Whether every colour of a colormap is opaque."""
+    return bool((colormap_values(name, np.linspace(0.0, 1.0, 256))[:, 3] >= 1).all())
 
-    return difflib.get_close_matches(name, get_colormaps(), 3) or ["gray", "viridis", "magma"]
+
+def color_table(name: str, gamma: float) -> NDArray[np.uint8]:
+    """(TABLE_SIZE, 4) premultiplied RGBA: row i is the colour of the value (i / (TABLE_SIZE - 1))², gamma
+    applied. By the root of the value, so that dark values keep their steps when gamma lifts them."""
+    value = np.linspace(0.0, 1.0, TABLE_SIZE) ** 2
+    color = colormap_values(name, value**gamma)
+    color[:, :3] *= color[:, 3:]
+    return np.rint(color * 255).astype(np.uint8)
 
 
 _PRIME_HUE, _PRIME_TONE = 65521, 65519
@@ -108,9 +111,9 @@ def label_colors(ids: NDArray[Any]) -> NDArray[np.uint8]:
     return color
 
 
-def label_constants() -> dict[str, str]:
-    """The numbers of ``label_colors`` as the shader wants them: a factor for each byte of an id."""
-    constants = {}
+def shader_constants() -> dict[str, str]:
+    """Numbers that the shader must share: the table's size, and for ``label_colors`` a factor for each byte."""
+    constants = {"TABLE_SIZE": f"{TABLE_SIZE}.0"}
     for name, prime, step in (("HUE", _PRIME_HUE, _STEP_HUE), ("TONE", _PRIME_TONE, _STEP_TONE)):
         factors = ", ".join(f"{256**byte * step % prime}.0" for byte in range(4))
         constants[f"{name}_FACTORS"] = f"vec4({factors})"

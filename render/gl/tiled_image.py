@@ -28,15 +28,8 @@ from octree.pyramid.model import TileKey
 from octree.render.cover import Cover
 from octree.render.gl import colors
 from octree.render.gl.library import Visual, gloo
-from octree.render.gl.quads import (
-    MISSING,
-    VERTEX,
-    Quads,
-    corner_indices,
-    exact_vertices,
-    place_quads,
-    plain_vertices,
-)
+from octree.render.gl.marks import MarksVisual
+from octree.render.gl.quads import VERTEX, Quads, corner_indices, exact_vertices, place_quads, plain_vertices
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.requests import LoadKey
 
@@ -50,6 +43,7 @@ _BLEND: dict[str, dict[str, Any]] = {
     "opaque": {"blend": False},
 }
 _TEXEL_MAX = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
+_NO_RECTS = np.zeros((0, 4))
 
 
 class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type information
@@ -77,30 +71,27 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         mark_pending: bool = False,
     ) -> None:
         self._atlas = atlas
-        self._kind = "LABELS" if labels else "RGB" if rgb else ""
-        self._exact = False
-        self._interpolation: Interpolation = interpolation
+        self._defines = {"LABELS"} if labels else {"RGB"} if rgb else set[str]()
+        self._built: frozenset[str] = frozenset()
         self._cover: Cover | None = None
         self._quads: Quads | None = None
-        self._origin = (0.0, 0.0)
         self._view: tuple[Rect, tuple[int, int]] | None = None
+        self._marks: MarksVisual | None = None
         self._stale = True
         self._pages: list[tuple[int, NDArray[np.void]]] = []
         self._buffer = gloo.VertexBuffer(np.zeros(4, VERTEX))
         self._indices = gloo.IndexBuffer(corner_indices(1))
         self._index_count = 1
+        self.shader_builds = 0
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
-        self._table = gloo.Texture2D(
-            np.zeros((1, colors.TABLE_SIZE, 4), np.uint8), interpolation="linear", wrapping="clamp_to_edge"
-        )
-        program = self.shared_program
-        program["u_table"] = self._table
-        program["u_part"] = (0.0, 0.0, 1.0, 1.0)
-        self._aids = [0.0, 0.0, 0.0]
-        self._clim = clim
-        self.clim, self.gamma, self.opacity = clim, gamma, opacity
-        self.colormap, self.nan_color, self.blending = colormap, nan_color, blending
+        self._table: Any = None
+        self.shared_program["u_part"] = (0.0, 0.0, 1.0, 1.0)
+        self._clim, self._gamma, self._opacity, self._colormap = clim, gamma, opacity, colormap
+        self._nan_color, self._blending, self._interpolation = nan_color, blending, interpolation
+        self.clim, self.opacity, self.nan_color = clim, opacity, nan_color
+        self.blending, self.interpolation = blending, interpolation
+        self.gamma, self.colormap = gamma, colormap
         self.show_grid, self.mark_pending = show_grid, mark_pending
 
     # what to draw
@@ -119,15 +110,12 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         place = self._atlas.place
         self._cover = cover
         self._quads = place_quads(cover, [place(key_of(key)) for key in cover.quads.keys])
-        self._origin = origin
         self._stale = True
         self.update()
 
     def set_view(self, view: Rect, size_px: tuple[int, int]) -> None:
         """The frame of ``size_px`` (w, h) shows ``view`` (base coordinates of this layer), for ``Canvas.draw``."""
-        if not self._exact:
-            self._exact = True
-            self._rebuild()
+        self._defines.add("EXACT")
         if self._view != (view, size_px):
             self._view = (view, size_px)
             self._stale = True
@@ -144,9 +132,6 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         if not (np.isfinite(low) and np.isfinite(high)):
             raise UsageError(f"contrast limits must be numbers, not {low}, {high}")
         self._clim = (low, high)
-        # equal limits: everything above is white, the limit itself and below black
-        gain = 1.0 / (high - low) if high != low else 3e38
-        self.shared_program["u_window"] = (low, float(np.clip(gain, -3e38, 3e38)))
         self.update()
 
     @property
@@ -158,8 +143,11 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         if not value > 0:
             raise UsageError(f"gamma must be above 0, not {value}")
         self._gamma = float(value)
-        self.shared_program["u_gamma"] = self._gamma
-        self.update()
+        if "RGB" in self._defines:
+            self.shared_program["u_gamma"] = self._gamma
+            if value != 1.0:
+                self._defines.add("GAMMA")
+        self._set_colors()
 
     @property
     def opacity(self) -> float:
@@ -179,8 +167,21 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
 
     @colormap.setter
     def colormap(self, value: str) -> None:
-        self._table.set_data(colors.colormap_table(value)[None])
+        self._solid_colors = colors.is_solid(value)  # an unknown name fails here, before anything changes
         self._colormap = value
+        self._set_colors()
+
+    def _set_colors(self) -> None:
+        """Plain gray, or a table once that was needed: from then on no shader changes any more."""
+        if self._colormap not in colors.GRAYS or self._gamma != 1.0:
+            self._defines.add("TABLE")
+        if "TABLE" in self._defines:
+            table = colors.color_table(self._colormap, self._gamma)[None]
+            if self._table is None:
+                self._table = gloo.Texture2D(table, interpolation="nearest", wrapping="clamp_to_edge")
+            else:
+                self._table.set_data(table)
+            self.shared_program["u_table"] = self._table
         self.update()
 
     @property
@@ -190,7 +191,8 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     @nan_color.setter
     def nan_color(self, value: tuple[float, float, float, float]) -> None:
         self._nan_color = value
-        self.shared_program["u_nan_color"] = value
+        alpha = value[3]
+        self.shared_program["u_nan_color"] = (value[0] * alpha, value[1] * alpha, value[2] * alpha, alpha)
         self.update()
 
     @property
@@ -202,8 +204,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         if value not in _BLEND:
             raise UsageError(f"no blending called {value!r}", hint=f"one of {', '.join(_BLEND)}")
         self._blending = value
-        self.set_gl_state(None, depth_test=False, cull_face=False, **_BLEND[value])
-        self._set_aid(0, value == "opaque")
+        self._define("OPAQUE", value == "opaque")
 
     @property
     def interpolation(self) -> Interpolation:
@@ -213,31 +214,33 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     def interpolation(self, value: Interpolation) -> None:
         if value not in ("nearest", "linear"):
             raise UsageError(f"no interpolation called {value!r}", hint="nearest or linear")
-        if value != self._interpolation:
-            self._interpolation = value
-            self._rebuild()
-            self.update()
+        self._interpolation = value
+        # a mean of ids is not an id
+        self._define("LINEAR", value == "linear" and "LABELS" not in self._defines)
+        self._stale = True
 
     @property
     def show_grid(self) -> bool:
-        return self._aids[1] > 0
+        return self._show_grid
 
     @show_grid.setter
     def show_grid(self, value: bool) -> None:
-        self._set_aid(1, value)
+        self._show_grid = value
+        self._stale = True
+        self.update()
 
     @property
     def mark_pending(self) -> bool:
-        return self._aids[2] > 0
+        return self._mark_pending
 
     @mark_pending.setter
     def mark_pending(self, value: bool) -> None:
-        self._set_aid(2, value)
+        self._mark_pending = value
         self._stale = True
+        self.update()
 
-    def _set_aid(self, number: int, on: bool) -> None:
-        self._aids[number] = float(on)
-        self.shared_program["u_aids"] = tuple(self._aids)
+    def _define(self, name: str, on: bool) -> None:
+        (self._defines.add if on else self._defines.discard)(name)
         self.update()
 
     # drawing
@@ -245,53 +248,93 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """Draw one part of the frame given to ``set_view``; see ``Canvas.draw``."""
         self.shared_program["u_part"] = (*offset_px, *size_px)
+        if self._marks is not None:
+            self._marks.set_part(offset_px, size_px)
         self.draw()
 
     def draw(self) -> None:
         """Draw now, into the current framebuffer. (vispy's own draw knows one draw call only.)"""
         if not self.visible or self._prepare_draw(self) is False:
             return
+        self.set_gl_state(None, depth_test=False, cull_face=False, **_BLEND[self._effective_blending()])
         self._configure_gl_state()
         for page, vertices in self._pages:
             self._use_page(page)
             self._buffer.set_data(vertices)
             self._grow_indices(len(vertices) // 4)
             self._program.draw("triangles", self._indices)
+        if self._marks is not None:
+            self._marks.draw()
 
     def _prepare_draw(self, view: Any = None) -> bool:
-        if self._quads is None:
+        if self._quads is None or self._cover is None:
             return False
         if self._stale:
-            self._pages = list(self._split(self._quads))
             self._stale = False
-        return bool(self._pages)
+            self._pages = list(self._split(self._quads))
+            self._mark(self._quads, self._cover)
+        return True
 
     def _split(self, quads: Quads) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Vertices of each page."""
-        if self._exact and self._view is not None:
-            vertices, kept = exact_vertices(quads, *self._view)
+        if self._view is not None:
+            vertices, pages = exact_vertices(quads, *self._view, nearest="LINEAR" not in self._defines)
         else:
-            vertices, kept = plain_vertices(quads, (0.0, 0.0))
-        if not self.mark_pending:
-            seen = quads.kind[kept] != MISSING
-            vertices, kept = vertices.reshape(-1, 4)[seen].ravel(), kept[seen]
-        pages = quads.page[kept]
+            vertices, pages = plain_vertices(quads, (0.0, 0.0))
         edges = [0, *(np.flatnonzero(np.diff(pages)) + 1), len(pages)]
         for first, last in itertools.pairwise(edges):
             if last > first:
                 yield int(pages[first]), vertices[4 * first : 4 * last]
 
-    def _use_page(self, number: int) -> None:
-        program = self.shared_program
-        if number < 0:  # patterns only: any texture will do
-            program["u_page"], program["u_page_px"] = self._table, (1.0, 1.0)
-            program["u_texel_max"], program["u_samples"] = 1.0, 1.0
+    def _mark(self, quads: Quads, cover: Cover) -> None:
+        """What lies over the image: failures always, the rest when asked for."""
+        failed = np.array(cover.failed, np.float64).reshape(-1, 4)
+        pending = borders = _NO_RECTS
+        if self._mark_pending:
+            missing = np.array(cover.missing, np.float64).reshape(-1, 4)
+            pending = np.concatenate([quads.dest[quads.level != cover.level], missing])
+        if self._show_grid:
+            borders = quads.dest
+        if not (len(failed) or len(pending) or len(borders)):
+            self._marks = None
             return
+        if self._marks is None:
+            self._marks = MarksVisual()
+            self._marks.transforms = self.transforms
+        self._marks.opacity = self._opacity
+        self._marks.set_marks(
+            failed=failed, pending=pending, borders=borders, levels=quads.level, view=self._view
+        )
+
+    def _use_page(self, number: int) -> None:
+        """Point the shader at one page. Its contrast limits are in what the texture reads (0 to 1)."""
         page = self._atlas.texture(number)
+        self._define_float(page.dtype_name == "float32")
+        if self._built != self._defines:
+            self._rebuild()
+        program = self.shared_program
         program["u_page"] = page
         program["u_page_px"] = (page.shape[1], page.shape[0])
-        program["u_texel_max"] = _TEXEL_MAX[page.dtype_name]
-        program["u_samples"] = float(page.samples)
+        if "RGB" in self._defines:
+            program["u_samples"] = float(page.samples)
+        low, high = self._clim
+        full = _TEXEL_MAX[page.dtype_name]
+        # equal limits: everything above is white, the limit itself and below black
+        gain = full / (high - low) if high != low else 3e38
+        program["u_window"] = (low / full, float(np.clip(gain, -3e38, 3e38)))
+
+    def _effective_blending(self) -> Blending:
+        """Blending costs a software rasteriser a quarter of the frame: none where every pixel is opaque."""
+        if self._blending != "translucent" or self._opacity < 1 or not self._solid_colors:
+            return self._blending
+        samples = {self._atlas.texture(page).samples for page, _ in self._pages}
+        floats = any(self._atlas.texture(page).dtype_name == "float32" for page, _ in self._pages)
+        if "LABELS" in self._defines or (floats and self._nan_color[3] < 1) or samples & {2, 4}:
+            return self._blending
+        return "opaque"
+
+    def _define_float(self, on: bool) -> None:
+        (self._defines.add if on else self._defines.discard)("FLOAT")
 
     def _grow_indices(self, count: int) -> None:
         if count != self._index_count:
@@ -301,21 +344,19 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     # vispy's machinery
 
     def _sources(self) -> tuple[str, str]:
-        lines = [f"#define {name}" for name in (self._kind, self._exact and "EXACT") if name]
-        if self._interpolation == "linear" and self._kind != "LABELS":  # a mean of ids is not an id
-            lines.append("#define LINEAR")
-        for name, value in colors.label_constants().items():
-            lines.append(f"#define {name} {value}")
+        lines = [f"#define {name}" for name in sorted(self._defines)]
+        lines += [f"#define {name} {value}" for name, value in colors.shader_constants().items()]
         head = "\n".join(lines) + "\n"
         here = files("octree.render.gl")
-        return tuple(head + (here / f"tiled_image.{kind}").read_text("utf-8") for kind in ("vert", "frag"))  # type: ignore[return-value] # two of them
+        vertex, fragment = ((here / f"tiled_image.{kind}").read_text("utf-8") for kind in ("vert", "frag"))
+        return head + vertex, head + fragment
 
     def _rebuild(self) -> None:
-        vertex, fragment = self._sources()
-        self.shared_program.vert = vertex
-        self.shared_program.frag = fragment
+        self.shared_program.vert, self.shared_program.frag = self._sources()
         self._prepare_transforms(self)
         self.shared_program.bind(self._buffer)
+        self._built = frozenset(self._defines)
+        self.shader_builds += 1
 
     def _prepare_transforms(self, view: Any) -> None:
         view.view_program.vert["transform"] = view.transforms.get_transform()

@@ -1,5 +1,5 @@
-// One corner of a quad: a rectangle of the frame and the tile that fills it. The attributes are described in
-// quads.py. EXACT: positions are pixels of the frame; otherwise vispy's transform places them.
+// One corner of a quad: a rectangle of the frame and the tile that fills it (attributes: quads.py).
+// EXACT: positions are pixels of the frame; otherwise vispy's transform places them.
 #extension GL_EXT_gpu_shader4 : enable
 #ifdef GL_EXT_gpu_shader4
 #define CONSTANT flat varying
@@ -8,25 +8,15 @@
 #endif
 
 uniform vec4 u_part;           // EXACT: first pixel (x, y) and size (w, h) of this part of the frame
-
 attribute vec2 a_position;
-attribute vec4 a_bounds;
-attribute vec4 a_start;
-attribute vec4 a_step;
-attribute vec4 a_mark;
-
+attribute vec2 a_local;
+attribute vec4 a_tile;
 varying vec2 v_local;
-CONSTANT vec4 v_bounds;
-CONSTANT vec4 v_start;
-CONSTANT vec4 v_step;
-CONSTANT vec4 v_mark;
+CONSTANT vec4 v_tile;
 
 void main() {
-    v_local = a_start.xy;
-    v_bounds = a_bounds;
-    v_start = a_start;
-    v_step = a_step;
-    v_mark = a_mark;
+    v_local = a_local;
+    v_tile = a_tile;
 #ifdef EXACT
     gl_Position = vec4((a_position - u_part.xy) / u_part.zw * 2.0 - 1.0, 0.0, 1.0);
 #else
