@@ -143,14 +143,7 @@ class Scene:
 
         return TiledImageVisual(
             self._gl_atlas,
-            clim=look.clim,
-            gamma=look.gamma,
-            colormap=look.colormap,
-            opacity=look.opacity,
-            blending=look.blending,
-            interpolation=look.interpolation,
-            labels=look.labels,
-            rgb=look.rgb,
+            **look.drawing(),
             show_grid=self._request.show_grid,
             mark_pending=self._request.mark_pending,
         )

@@ -84,17 +84,34 @@ class Layer:
         fresh: bool = False,
         prefetch: bool = False,
     ) -> ViewPlan:
-        """Decide what this view wants and tell the loader.
+        """Decide what the view of a camera wants and tell the loader.
 
         ``motion`` is how far the camera will move within the look-ahead, camera pixels (y, x). ``fresh``: the
         view has nothing to do with the one before, whose level must not hold it back.
         """
-        view = self.to_base.rect(camera.rect(size_px))
         (sy, sx) = self.to_base.scale
+        return self.plan_rect(
+            self.to_base.rect(camera.rect(size_px)),
+            (camera.zoom / sy, camera.zoom / sx),
+            motion=(motion[0] * sy, motion[1] * sx),
+            fresh=fresh,
+            prefetch=prefetch,
+        )
+
+    def plan_rect(
+        self,
+        view: Rect,
+        px_per_base: tuple[float, float],
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        fresh: bool = False,
+        prefetch: bool = False,
+    ) -> ViewPlan:
+        """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
         plan = plan_view(
             self.source.plane,
             view,
-            (camera.zoom / sy, camera.zoom / sx),
+            px_per_base,
             index=self.parts[0].index,
             previous_level=self._plan.ideal_level if self._plan and not fresh else None,
             hysteresis=self._limits.hysteresis,
@@ -102,7 +119,7 @@ class Layer:
             margin_texels=self._margin_texels,
             known=self._known,
             prefetch_margin=self._limits.prefetch_margin if prefetch else 0.0,
-            motion=(motion[0] * sy, motion[1] * sx),
+            motion=motion,
             cheap_levels=self.source.stored_levels,
         )
         # a view that has just been chosen is still: only one that goes on from the last has moved
@@ -177,8 +194,9 @@ class Layer:
         """Some part of the tile could not be read, after all tries."""
         return any(self._loader.failed(key) is not None for key in self.keys(tile))
 
-    def make_cover(self, size_px: tuple[int, int]) -> Cover:
-        """Decide what every part of the view shows, and give it to the visuals."""
+    def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
+        """Decide what every part of the view shows, and give it to the visuals. ``size_px`` is that of the
+        frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
         plan = self._planned()
         cover = cover_view(
             self.source.plane, self._view, plan.level, self.parts[0].index, self.resident, self.failed
@@ -186,7 +204,8 @@ class Layer:
         origin = ((self._view.y0 + self._view.y1) / 2, (self._view.x0 + self._view.x1) / 2)
         for part in self.parts:
             part.visual.set_cover(cover, partial(self._key, part), origin)
-            part.visual.set_view(self._view, size_px)
+            if size_px is not None:
+                part.visual.set_view(self._view, size_px)
         self.cover = cover
         return cover
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Channel
@@ -29,6 +30,10 @@ class Look:
     interpolation: Interpolation
     labels: bool
     rgb: bool
+
+    def drawing(self) -> dict[str, Any]:
+        """The arguments of ``TiledImageVisual``."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "index"}
 
 
 def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:

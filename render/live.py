@@ -1,0 +1,203 @@
+"""``TiledImage``: the same pipeline in anybody's vispy scene, with any camera.
+
+    canvas = vispy.scene.SceneCanvas(show=True)
+    view = canvas.central_widget.add_view(camera="panzoom")
+    image = TiledImage("slide.ome.zarr", parent=view.scene, colormap="viridis")
+
+All on the thread of vispy's event loop. Sixty times a second the node looks where the camera stands, plans,
+uploads what has arrived within the frame's budget, and asks for a draw if anything changed; it never waits.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+from vispy import app
+from vispy.scene.node import Node
+from vispy.scene.visuals import create_visual_node
+
+from octree.pyramid.grid import Rect
+from octree.render.config import Settings, load_settings
+from octree.render.gl.texture_atlas import Atlas
+from octree.render.gl.tiled_image import TiledImageVisual
+from octree.render.layer import Layer, LayerLimits, Part
+from octree.render.loading.cache import TileCache
+from octree.render.loading.loader import TileLoader
+from octree.render.look import looks_of
+from octree.render.register import ToBase
+from octree.render.report import Coverage
+from octree.render.request import parse_request
+from octree.render.tile_source import open_tile_source
+
+TICK_S = 1 / 60
+
+
+class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] # made by vispy at run time
+    # vispy's nodes have an opacity of their own, applied by a filter; the visual's is in its shader already
+    opacity = TiledImageVisual.opacity
+
+
+class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
+    """A tiled image as a vispy scene node. Coordinates are level-0 pixels: x to the right, y down.
+
+    ``source``    a pyramid, or anything ``octree render`` takes, array objects included.
+    ``settings``  see ``octree.render.config``; None looks for a settings file as the commands do.
+    ``atlas``     texture memory shared with other nodes of the same canvas; None makes one.
+    ``options``   of ``octree render`` by their long names: clim, gamma, colormap, opacity, blending,
+                  interpolation, channels, index, labels, single_level, show_grid, mark_pending.
+
+    Call ``close`` (or close the canvas) to stop loading. ``visuals`` are the vispy visuals, one for each
+    channel: set their ``clim``, ``gamma``, ``colormap``, ``opacity`` at any time; nothing is uploaded again.
+    Raises OctreeError for a source or option that is wrong.
+    """
+
+    def __init__(
+        self,
+        source: Any,
+        *,
+        parent: Node | None = None,
+        name: str | None = None,
+        settings: Settings | None = None,
+        atlas: Atlas | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(parent=None, name=name)
+        self._stack = ExitStack()
+        with ExitStack() as stack:
+            request = parse_request([source], [], options, settings=settings or load_settings())
+            self._limits = render = request.settings.render
+            opened = open_tile_source(
+                source,
+                tile=request.settings.octree.tile_size,
+                labels=request.labels,
+                single_level=request.single_level,
+                untiled=not request.settings.octree.enabled,
+            )
+            stack.callback(opened.close)
+            self._loader = stack.enter_context(
+                TileLoader(request.settings.loader, cache=TileCache(render.cache_bytes))
+            )
+            self._loader.add_source(opened)
+            if atlas is None:
+                atlas = Atlas(render.atlas_bytes)
+                stack.callback(atlas.close)
+            self._atlas = atlas
+            looks = looks_of(opened, request.layers[0], request)
+            parts = [
+                Part(
+                    look.index,
+                    _VisualNode(
+                        atlas,
+                        **look.drawing(),
+                        show_grid=request.show_grid,
+                        mark_pending=request.mark_pending,
+                        parent=self,
+                    ),
+                )
+                for look in looks
+            ]
+            tile = max((level.tile for level in opened.plane.levels), key=lambda edges: edges[0] * edges[1])
+            capacity = atlas.capacity_tiles((*tile, *opened.samples_shape), opened.texture_dtype)
+            self._layer = Layer(
+                opened,
+                parts,
+                loader=self._loader,
+                atlas=atlas,
+                to_base=ToBase(),
+                linear=request.layers[0].interpolation == "linear",
+                limits=LayerLimits(render.hysteresis, render.prefetch_margin, max(1, capacity // len(parts))),
+            )
+            self._stack = stack.pop_all()
+        for part, look in zip(parts, looks, strict=True):
+            part.visual.opacity = look.opacity  # making the node has set vispy's default
+        self._seen: tuple[Rect, tuple[float, float]] | None = None
+        self._timer = app.Timer(TICK_S, connect=self._tick, start=True)
+        self._stack.callback(self._timer.stop)
+        self.parent = parent
+
+    @property
+    def visuals(self) -> Sequence[TiledImageVisual]:
+        """One for each channel, bottom first."""
+        return [part.visual for part in self._layer.parts]
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """What the last frame showed; None before the first."""
+        return self._layer.cover.coverage if self._layer.cover is not None else None
+
+    @property
+    def extent(self) -> Rect:
+        """The image in the node's coordinates: for ``camera.set_range``."""
+        return self._layer.source.plane.extent
+
+    @property
+    def is_settled(self) -> bool:
+        """Every tile that the view wants is drawn, or has failed."""
+        return self._layer.cover is not None and self._layer.is_complete
+
+    def close(self) -> None:
+        """Stop loading and free the textures. Closing twice is harmless."""
+        self._stack.close()
+        self.parent = None
+
+    def _tick(self, _event: Any = None) -> None:
+        """One turn: where is the camera, what arrived, does anything change?"""
+        canvas = self._canvas_in_view()
+        if canvas is None:
+            return
+        if canvas._closed:
+            self.close()
+            return
+        seen = self._view()
+        if seen is None:
+            return
+        changed = seen != self._seen
+        if changed:
+            self._layer.plan_rect(*seen, fresh=self._seen is None, prefetch=True)
+            self._seen = seen
+        self._loader.poll()
+        canvas.set_current()
+        self._atlas.begin_frame()
+        self._layer.pin()
+        if self._upload() or changed:
+            self._layer.make_cover()
+            self.update()
+
+    def _canvas_in_view(self) -> Any:
+        scene = self.scene_node
+        return getattr(scene, "canvas", None) if scene is not None else None
+
+    def _upload(self) -> int:
+        until_s = time.perf_counter() + self._limits.upload_ms / 1000
+        left_bytes, count = self._limits.upload_bytes, 0
+        for tile in self._layer.waiting():
+            if count and (left_bytes <= 0 or time.perf_counter() >= until_s):
+                break
+            size = self._layer.upload(tile)
+            left_bytes -= size
+            count += size > 0
+        return count
+
+    def _view(self) -> tuple[Rect, tuple[float, float]] | None:
+        """What of the image the canvas shows, and how many of its pixels a base pixel takes, (y, x).
+
+        The corners of the framebuffer go back through the transforms; a rotated view gives its bounding box.
+        """
+        canvas = self._canvas_in_view()
+        width, height = canvas.size
+        try:
+            to_image = self._layer.parts[0].visual.get_transform("canvas", "visual")
+            corners = to_image.map([(0, 0), (width, 0), (0, height), (width, height)])
+        except (AttributeError, np.linalg.LinAlgError):
+            return None  # not in a scene yet, or a camera that shows nothing
+        xy = np.asarray(corners, np.float64)
+        xy = xy[:, :2] / xy[:, 3:4]
+        x0, y0, x1, y1 = map(float, (*xy.min(0), *xy.max(0)))
+        if not np.isfinite(xy).all() or x1 <= x0 or y1 <= y0:
+            return None
+        scale = canvas.pixel_scale
+        return Rect(y0, x0, y1, x1), (scale * height / (y1 - y0), scale * width / (x1 - x0))
