@@ -150,8 +150,10 @@ class LoaderPool:
         return gone
 
     def rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
-        """Give every queued load its new rank."""
+        """Give every load its new rank (those being read too: they may be queued again for another try)."""
         with self._changed:
+            for load in self._running.values():
+                load.rank = ranks(load)
             changed = False
             for load in self._queue:
                 rank = ranks(load)

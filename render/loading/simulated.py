@@ -8,6 +8,7 @@ on every machine, however fast its disks are.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -68,7 +69,10 @@ class SimulatedPoolGroup:
         self._link = SharedLink(network)
         self._pools = {key: _Pool(pool, reader_of(pool)) for key, pool in settings.pools}
         self._time_ms = clock.now_ms()
-        self._events: list[tuple[float, tuple[int, int], LoadKey, _Phase, int, Load]] = []
+        self._events: list[tuple[float, tuple[int, int], LoadKey, _Phase, int, int, Load]] = []
+        self._serial = (
+            itertools.count()
+        )  # of two events that are alike but for their load, the earlier one first
         self._data: dict[LoadKey, Future[NDArray[Any]]] = {}
         self._arrived: list[Arrival] = []
         self._threads = ThreadPoolExecutor(REAL_THREADS, thread_name_prefix="octree-sim")
@@ -91,7 +95,7 @@ class SimulatedPoolGroup:
 
     def rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
         for pool in self._pools.values():
-            for load in pool.queue:
+            for load in (*pool.queue, *pool.running.values()):
                 load.rank = ranks(load)
             pool.queue.reorder()
 
@@ -147,7 +151,7 @@ class SimulatedPoolGroup:
         while (next_ms := self._next_event_ms()) is not None and next_ms <= end_ms:
             self._time_ms = next_ms
             while self._events and self._events[0][0] <= next_ms:
-                _, _, key, phase, run, load = heapq.heappop(self._events)
+                _, _, key, phase, run, _, load = heapq.heappop(self._events)
                 if load.run == run and self._pools[load.pool_key].running.get(key) is load:
                     self._happen(phase, load)
             for pool in self._pools.values():
@@ -194,7 +198,9 @@ class SimulatedPoolGroup:
 
     def _schedule(self, time_ms: float, phase: _Phase, load: Load) -> None:
         # of answers that come at once the most urgent one gets the link
-        heapq.heappush(self._events, (time_ms, load.rank, load.key, phase, load.run, load))
+        heapq.heappush(
+            self._events, (time_ms, load.rank, load.key, phase, load.run, next(self._serial), load)
+        )
 
     def _happen(self, phase: _Phase, load: Load) -> None:
         if phase is _Phase.TIMED_OUT:
