@@ -79,6 +79,7 @@ def plan_view(
     px_per_base: tuple[float, float],
     *,
     index: tuple[int, ...] = (),
+    previous: ViewPlan | None = None,
     previous_level: int | None = None,
     hysteresis: float = 0.1,
     max_tiles: int | None = None,
@@ -94,6 +95,8 @@ def plan_view(
     ``view``             what the frame shows, base coordinates of the layer.
     ``px_per_base``      device pixels of the screen per base pixel.
     ``index``            position on the axes that are not displayed; goes into every key.
+    ``previous``         the view's last plan: its stand-ins are kept while they help, since they may be on their
+                         way, and its level is held on to; ``previous_level`` is for the latter alone.
     ``max_tiles``        how many tiles can be resident at once; more wanted ones than that, and the plan takes
                          the next coarser level.
     ``margin_texels``    half a texel with linear filtering, so that neighbours whose edge shows are wanted too.
@@ -103,6 +106,8 @@ def plan_view(
     ``fixed_level``      this level instead of the zoom's (clamped; still degraded for want of room).
     ``cheap_levels``     stand-ins and prefetch only from the first so many levels (those that are stored).
     """
+    if previous is not None and previous_level is None:
+        previous_level = previous.ideal_level
     ideal = _ideal_level(plane, px_per_base, previous_level, hysteresis, fixed_level)
     seen = view.intersect(plane.extent)
     if seen.is_empty or not all(map(math.isfinite, (*view, *px_per_base))):
@@ -125,7 +130,7 @@ def plan_view(
     stay = _tiles_with_margin(plane, level, later, margin_texels) if moving else tiles
     return replace(
         plan,
-        coverage=_stand_ins(plane, plan, seen, later if moving else None, known, cheap),
+        coverage=_stand_ins(plane, plan, previous, seen, later if moving else None, known, cheap),
         prefetch=_prefetch(plane, plan, tiles, view, later, known, prefetch_margin, room)
         if level < cheap
         else (),
@@ -134,7 +139,7 @@ def plan_view(
 
 
 def load_requests(plan: ViewPlan, source: TileSource) -> tuple[LoadRequest, ...]:
-    """A plan as requests for the loader, most urgent first. Tiles that are leaving are not asked for."""
+    """A plan as requests for the loader, most urgent first. No load is begun for tiles that are leaving."""
     token, version, level = source.token, source.version, plan.level
     tiers: Iterable[tuple[Tier, tuple[TileKey, ...]]] = (
         (Tier.COVERAGE, plan.coverage),
@@ -143,10 +148,11 @@ def load_requests(plan: ViewPlan, source: TileSource) -> tuple[LoadRequest, ...]
     )
     leaving = plan.leaving
     return tuple(
-        LoadRequest(LoadKey(token, version, key), tier, key.level - level)
-        for tier, keys in tiers
-        for key in keys
-        if tier is not Tier.IDEAL or key not in leaving
+        [
+            LoadRequest(LoadKey(token, version, key), tier, key.level - level, key not in leaving)
+            for tier, keys in tiers
+            for key in keys
+        ]
     )
 
 
@@ -233,6 +239,7 @@ def _nearest_first(
 def _stand_ins(
     plane: Plane,
     plan: ViewPlan,
+    previous: ViewPlan | None,
     seen: Rect,
     later: Rect | None,
     known: Callable[[TileKey], bool],
@@ -256,19 +263,28 @@ def _stand_ins(
     else:
         all_roots = _nearest_first(plane.levels[coarsest], coarsest, index, root_range, centre)
         roots = tuple(key for key in all_roots if not known(key))
-    budget -= len(roots)
+    if not missing:
+        return roots
+    begun = dict.fromkeys(
+        key
+        for key in (previous.coverage if previous is not None else ())
+        if plan.level < key.level < coarsest
+        and key.index == index
+        and not plane.tile_rect(key.level, *key.grid).intersect(seen).is_empty
+        and not known(key)
+    )
+    budget -= len(roots) + len(begun)
     if later is not None:
         seen = seen.intersect(later)
-    if budget <= 0 or not missing or seen.is_empty:
-        return roots
-    for level in range(plan.level + 1, coarsest):
+    for level in range(plan.level + 1, coarsest if not seen.is_empty else 0):
         grids, missing = _ancestors(plane, plan.level, level, missing, seen, index, known)
         if not missing:
             break
-        if len(grids) <= budget:
-            keys = _nearest_first(plane.levels[level], level, index, _hull(grids), centre)
-            return roots + tuple(key for key in keys if key.grid in grids)
-    return roots
+        keys = _nearest_first(plane.levels[level], level, index, _hull(grids), centre)
+        new = [key for key in keys if key.grid in grids and key not in begun]
+        if len(new) <= budget:
+            return (*roots, *begun, *new)
+    return (*roots, *begun)
 
 
 def _hull(grids: set[tuple[int, int]]) -> TileRange:

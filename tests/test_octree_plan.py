@@ -365,6 +365,19 @@ def test_levels_that_are_made_and_not_read_are_no_stand_ins_and_are_not_prefetch
     assert (plan.coverage, plan.prefetch) == ((), ())
 
 
+def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
+    """As ideal tiles arrive the budget of stand-ins shrinks: those begun must not be thrown away for that."""
+    view = Rect(1000, 1000, 1768, 2024)
+    first = plan_view(SEVEN, view, (1, 1))
+    arrived = set(first.wanted[:15])
+    after = plan_view(SEVEN, view, (1, 1), known=arrived.__contains__, previous=first)
+    assert set(first.coverage) <= set(after.coverage)
+    done = plan_view(SEVEN, view, (1, 1), known=lambda key: key.level == 0, previous=after)
+    assert {key.level for key in done.coverage} <= {6}
+    elsewhere = plan_view(SEVEN, Rect(9000, 9000, 9768, 10024), (1, 1), previous=first)
+    assert not set(first.coverage[1:]) & set(elsewhere.coverage)
+
+
 # motion
 
 
@@ -379,12 +392,13 @@ def test_while_the_view_moves_a_stand_in_is_still_in_view_when_it_arrives() -> N
     assert fast.coverage == (TileKey(6, (), (0, 0)),)
 
 
-def test_tiles_that_will_have_left_are_named_and_not_requested() -> None:
+def test_tiles_that_will_have_left_are_named_and_no_load_is_begun_for_them() -> None:
     view = Rect(0, 0, 768, 1024)
     plan = plan_view(SEVEN, view, (1, 1), motion=(0.0, 600.0))
     assert plan.leaving == {key for key in plan.wanted if key.grid[1] < 2}
-    asked = {r.key.tile for r in load_requests(plan, FakeSource()) if r.tier is Tier.IDEAL}
-    assert asked == set(plan.wanted) - plan.leaving
+    ideal = [r for r in load_requests(plan, FakeSource()) if r.tier is Tier.IDEAL]
+    assert [r.key.tile for r in ideal] == list(plan.wanted)
+    assert {r.key.tile for r in ideal if not r.load} == plan.leaving
 
 
 def test_prefetch_goes_ahead_of_the_motion_first() -> None:

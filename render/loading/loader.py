@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
@@ -113,6 +113,14 @@ class _Counts:
     reads_wasted: int = 0
 
 
+class _Wish(NamedTuple):
+    """One owner's wish for one key: its rank in the plan, and whether it may begin a read."""
+
+    tier: int
+    place: int
+    load: bool
+
+
 class TileLoader:
     """The owner of everything about loading. All methods are for the thread that made it; none of them waits,
     but for ``wait`` and ``auto_sync``."""
@@ -138,7 +146,7 @@ class TileLoader:
         self._thread = threading.get_ident()
         self._sources: dict[str, RegisteredSource] = {}
         self._plans: dict[Owner, Sequence[LoadRequest]] = {}
-        self._wishes: dict[Owner, dict[LoadKey, tuple[int, int]]] = {}
+        self._wishes: dict[Owner, dict[LoadKey, _Wish]] = {}
         self._wanted: dict[LoadKey, int] = {}  # how many owners want it
         self._loads: dict[LoadKey, Load] = {}
         self._unkept: dict[LoadKey, LoadedTile] = {}  # wanted, in memory, and too much for the cache
@@ -198,17 +206,29 @@ class TileLoader:
         self._generation += 1
         self._plans[owner] = requests
         old = self._wishes.get(owner, {})
-        new = {
-            request.key: (int(request.tier), place) for place, request in reversed(list(enumerate(requests)))
-        }
+        new: dict[LoadKey, _Wish] = {}
+        for place, request in enumerate(requests):
+            new.setdefault(request.key, _Wish(int(request.tier), place, request.load))
         self._wishes[owner] = new
-        added = [request for request in requests if request.key not in old and request.load]
         for key in new.keys() - old.keys():
             self._wanted[key] = self._wanted.get(key, 0) + 1
+        added = [r for r in requests if r.load and ((was := old.get(r.key)) is None or not was.load)]
         self._begin(owner, added, now_ms)
         self._drop_wishes(old, [key for key in old if key not in new], keep_record=True)
+        self._hold_back([key for key, wish in new.items() if not wish.load and key in self._loads])
         if self._loads:
             self._engine.rank(self._rank_of)
+
+    def _hold_back(self, keys: Sequence[LoadKey]) -> None:
+        """Do not begin to read these, unless some other owner wishes it; what is being read goes on."""
+        asked = [key for key in keys if not any(key in w and w[key].load for w in self._wishes.values())]
+        loads = [self._loads[key] for key in asked]
+        for load in self._engine.withdraw(loads):
+            del self._loads[load.key]
+            self._counts.cancelled += 1
+        for load in loads:
+            if load.key in self._loads:
+                self._engine.want(load)
 
     def _begin(self, owner: Owner, requests: Sequence[LoadRequest], now_ms: float) -> None:
         """Start what is nowhere yet."""
@@ -243,7 +263,7 @@ class TileLoader:
         return load
 
     def _drop_wishes(
-        self, wishes: dict[LoadKey, tuple[int, int]], keys: Sequence[LoadKey], *, keep_record: bool = False
+        self, wishes: dict[LoadKey, _Wish], keys: Sequence[LoadKey], *, keep_record: bool = False
     ) -> None:
         unwanted: list[Load] = []
         for key in keys:
@@ -268,7 +288,7 @@ class TileLoader:
 
     def _rank_of_key(self, key: LoadKey) -> tuple[int, int]:
         """The most urgent of the owners' ranks."""
-        ranks = [wishes[key] for wishes in self._wishes.values() if key in wishes]
+        ranks = [wishes[key][:2] for wishes in self._wishes.values() if key in wishes]
         return min(ranks, default=(int(Tier.PREFETCH) + 1, 0))
 
     def drop_owner(self, owner: Owner) -> None:
@@ -384,7 +404,7 @@ class TileLoader:
         owners = self._wishes.values() if owner is None else [self._wishes.get(owner, {})]
         for wishes in owners:
             for key in self._loads.keys() & wishes.keys():
-                if prefetch or wishes[key][0] != Tier.PREFETCH:
+                if prefetch or wishes[key].tier != Tier.PREFETCH:
                     return False
         return True
 

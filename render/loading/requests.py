@@ -74,7 +74,7 @@ def transition(state: State, event: Event) -> State:
 class LoadRequest(NamedTuple):
     """One wanted tile. ``levels_above_ideal`` picks the pool (0: the ideal level); requests of one plan
     are given in order of urgency, and ``tier`` comes before that order. ``load`` False: keep the tile if it is in
-    memory, but do not read it."""
+    memory or being read, but do not begin to read it."""
 
     key: LoadKey
     tier: Tier
