@@ -113,7 +113,7 @@ class Layer:
             view,
             px_per_base,
             index=self.parts[0].index,
-            previous_level=self._plan.ideal_level if self._plan and not fresh else None,
+            previous=self._plan if not fresh else None,
             hysteresis=self._limits.hysteresis,
             max_tiles=self._limits.max_tiles,
             margin_texels=self._margin_texels,
@@ -145,10 +145,9 @@ class Layer:
     def _requests(self, plan: ViewPlan) -> list[LoadRequest]:
         tiers = ((Tier.COVERAGE, plan.coverage), (Tier.IDEAL, plan.wanted), (Tier.PREFETCH, plan.prefetch))
         return [
-            LoadRequest(key, tier, max(0, tile.level - plan.level))
+            LoadRequest(key, tier, max(0, tile.level - plan.level), load=tile not in plan.leaving)
             for tier, tiles in tiers
             for tile in tiles
-            if tier is not Tier.IDEAL or tile not in plan.leaving
             for key in self.keys(tile)
             if key not in self._atlas
         ]
