@@ -1,5 +1,120 @@
-"""``octree check``: being written."""
+"""``octree check``: keep rendered frames from changing unnoticed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octree.cli.options import Debug, Json, Quiet
+
+if TYPE_CHECKING:
+    from octree.render.check.judge import CaseResult
+    from octree.render.check.suite import SuiteResult
 
 
-def check() -> None:
-    """Being written."""
+def check(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="TOML file of cases.", show_default=False)],
+    case: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CASE]...", help="Only these cases.  [default: all]", show_default=False),
+    ] = None,
+    accept: Annotated[
+        bool,
+        typer.Option(
+            "--accept", help="Take the frames that the last run staged as baselines: of the CASEs, or of all."
+        ),
+    ] = False,
+    reason: Annotated[str, typer.Option(help="Why they are accepted; kept in the manifest.")] = "",
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="For which renderers an accepted baseline holds: exact (this one), family, default (all), or auto."
+        ),
+    ] = "auto",
+    baselines: Annotated[
+        Path | None, typer.Option(help="Folder of baselines.  [default: baselines/ beside SUITE]")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Folder for reports and staged frames.")] = Path(
+        "octree-check"
+    ),
+    require_renderer: Annotated[
+        str | None,
+        typer.Option(help="Fail unless the renderer's name or fingerprint contains this, as llvmpipe."),
+    ] = None,
+    json_: Json = False,
+    quiet: Quiet = False,
+    debug: Debug = False,
+) -> None:
+    """Render every case of SUITE and compare it with its baseline.
+
+    Writes report.html, report.json and junit.xml. Exit code 1 when a case fails, is unstable or cannot be
+    rendered; a missing baseline fails where the variable CI is set.
+    """
+    from octree.cli.console import print_json
+    from octree.render.check.baseline import scope_of
+    from octree.render.check.reports import to_json
+    from octree.render.check.suite import run
+
+    if require_renderer:
+        _require_renderer(require_renderer)
+    result = run(
+        suite,
+        baselines=baselines,
+        output=output,
+        only=() if accept else (case or ()),
+        accept=(case or []) if accept else None,
+        reason=reason,
+        scope=scope_of(scope),
+        on_case=None if quiet else _say_case,
+    )
+    if json_:
+        print_json(to_json(result))
+    if not quiet:
+        _say_end(result)
+    raise typer.Exit(result.exit_code)
+
+
+def _require_renderer(wanted: str) -> None:
+    from octree.pyramid.errors import GLError
+    from octree.render.gl.platform import start
+
+    info = start()
+    if wanted.lower() not in f"{info.renderer} {info.fingerprint}".lower():
+        raise GLError(
+            f"the renderer is {info.renderer} ({info.fingerprint}), not {wanted}",
+            hint="octree doctor says which OpenGL each platform gives",
+            renderer=info.renderer,
+        )
+
+
+_COLOURS = {"pass": "green", "new": "yellow", "fail": "red", "unstable": "yellow", "error": "red"}
+
+
+def _say_case(case: CaseResult) -> None:
+    """One line per case as soon as it is known, and why it did not pass."""
+    from octree.cli.console import err_console
+
+    say = err_console().print
+    verdict = case.verdict.value
+    say(f"[{_COLOURS[verdict]}]{verdict:>8}[/] ", end="")
+    say(f"{case.name} ({case.seconds:.1f} s)", markup=False)
+    for reason in case.reasons:
+        say(f"         {reason}", markup=False)
+    if case.error and case.error.get("hint"):
+        say(f"         hint: {case.error['hint']}", markup=False)
+    for warning in case.warnings:
+        say(f"         warning: {warning}", markup=False)
+
+
+def _say_end(result: SuiteResult) -> None:
+    from octree.cli.console import err_console
+    from octree.render.check.reports import headline
+
+    say = err_console().print
+    say(headline(result), markup=False)
+    for name in result.unused:
+        say(f"warning: baseline without a case: {result.baselines / name}", markup=False)
+    if any(case.stageable and case.verdict.value in ("fail", "new") for case in result.cases):
+        say(f"look at {result.output / 'report.html'}; to accept: {result.accept_command()}", markup=False)

@@ -1,26 +1,281 @@
-"""What a run leaves behind: report.json, junit.xml, report.html, a Markdown summary."""
+"""What a run leaves behind: report.json, junit.xml, summary.md and report.html, and difference pictures."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from octree.render.encode import atomic_file
+from octree.render.check.compare import Frame, amplified, highlighted
+from octree.render.check.judge import CaseResult, FrameResult, Verdict
+from octree.render.check.record import frame_file
+from octree.render.encode import atomic_file, encode_png, write_error, write_png
+from octree.render.pages import data_url, render_page
 from octree.render.report import plain_json, utc_now, version
 
 if TYPE_CHECKING:
     from octree.render.check.suite import SuiteResult
 
 SCHEMA = "octree-check/1"
+DIFFERENCE_FOLDER = "difference"
+PICTURES_PER_CASE = 6
+"""Frames of a case that the page shows in full; a path may have hundreds that fail alike."""
+_THUMBNAIL_PX = 220
+_GRAVITY = (Verdict.ERROR, Verdict.FAIL, Verdict.UNSTABLE, Verdict.NEW, Verdict.PASS)
 
 
-def write_reports(result: SuiteResult) -> None:
-    with atomic_file(result.output / "report.json") as partial:
-        partial.write_text(json.dumps(to_json(result), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+def write_reports(result: SuiteResult, env: Mapping[str, str] = os.environ) -> None:
+    """Write every report into ``result.output``; the summary also where GITHUB_STEP_SUMMARY says.
+
+    Raises ``DestinationError`` or ``WriteError``."""
+    document = to_json(result)
+    output = result.output
+    _write_differences(result)
+    _write(output / "report.json", json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    _write(output / "junit.xml", to_junit(result))
+    _write(output / "summary.md", to_markdown(result))
+    _write(output / "report.html", to_html(result))
+    summary = env.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        try:
+            with open(summary, "a", encoding="utf-8") as file:
+                file.write(to_markdown(result))
+        except OSError as error:
+            raise write_error(Path(summary), error) from error
+
+
+def _write(path: Path, text: str) -> None:
+    with atomic_file(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _write_differences(result: SuiteResult) -> None:
+    """A picture of the difference for each frame whose pixels fail; those of earlier runs go."""
+    for case in result.cases:
+        folder = result.output / DIFFERENCE_FOLDER / case.name
+        shutil.rmtree(folder, ignore_errors=True)
+        for frame in _shown(case):
+            if frame.expected is not None and frame.actual is not None and frame.diff is not None:
+                picture = highlighted(
+                    frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks
+                )
+                write_png(folder / frame_file(frame.index), picture)
+
+
+def _shown(case: CaseResult) -> list[FrameResult]:
+    """The frames worth a look: those that did not pass, the first few."""
+    return [frame for frame in case.frames if frame.verdict is not Verdict.PASS][:PICTURES_PER_CASE]
+
+
+# JSON
 
 
 def to_json(result: SuiteResult) -> dict[str, Any]:
+    """The report as plain values."""
     document: dict[str, Any] = plain_json(
-        {"schema": SCHEMA, "octree_version": version(), "written_utc": utc_now(), "passed": result.passed}
+        {
+            "schema": SCHEMA,
+            "octree_version": version(),
+            "written_utc": utc_now(),
+            "suite": result.suite,
+            "baselines": result.baselines,
+            "output": result.output,
+            "passed": result.passed,
+            "seconds": round(result.seconds, 3),
+            "counts": {verdict.value: result.count(verdict) for verdict in Verdict},
+            "cases": [case_json(case) for case in result.cases],
+            "unused_baselines": result.unused,
+        }
     )
     return document
+
+
+def case_json(case: CaseResult) -> dict[str, Any]:
+    """One case as plain values."""
+    document: dict[str, Any] = plain_json(
+        {
+            "name": case.name,
+            "verdict": case.verdict,
+            "reasons": case.reasons,
+            "warnings": case.warnings,
+            "baseline": case.baseline,
+            "accepted": case.accepted,
+            "fingerprint": case.record.fingerprint if case.record else None,
+            "seconds": round(case.seconds, 3),
+            "timings": case.record.timings if case.record else None,
+            "error": case.error,
+            "frames": [
+                {
+                    "index": frame.index,
+                    "camera": frame.camera,
+                    "verdict": frame.verdict,
+                    "kinds": frame.kinds,
+                    "reasons": frame.reasons,
+                    "diff": frame.diff.to_json() if frame.diff else None,
+                }
+                for frame in case.frames
+            ],
+        }
+    )
+    return document
+
+
+# JUnit
+
+
+def to_junit(result: SuiteResult) -> str:
+    """JUnit XML: a failure for a case that fails or is unstable, an error for one that could not run."""
+    from xml.etree import ElementTree
+
+    counts = {
+        "tests": len(result.cases),
+        "failures": result.count(Verdict.FAIL) + result.count(Verdict.UNSTABLE),
+        "errors": result.count(Verdict.ERROR),
+        "skipped": 0,
+    }
+    facts = {key: str(value) for key, value in counts.items()} | {"time": f"{result.seconds:.3f}"}
+    root = ElementTree.Element("testsuites", {"name": "octree check", **facts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": _xml(result.suite.stem), **facts})
+    for case in result.cases:
+        item = ElementTree.SubElement(
+            suite,
+            "testcase",
+            {"classname": "octree.check", "name": _xml(case.name), "time": f"{case.seconds:.3f}"},
+        )
+        said = _xml("; ".join(case.reasons))
+        if case.failed:
+            kinds = sorted({kind for frame in case.frames for kind in frame.kinds})
+            tag = "error" if case.verdict is Verdict.ERROR else "failure"
+            what = ", ".join(kinds) or case.verdict.value
+            detail = ElementTree.SubElement(item, tag, {"message": said, "type": what})
+            detail.text = _xml("\n".join(f"frame {f.index}: {r}" for f in case.frames for r in f.reasons))
+        notes = [*(() if case.failed else case.reasons), *(f"warning: {text}" for text in case.warnings)]
+        if notes:
+            ElementTree.SubElement(item, "system-out").text = _xml("\n".join(notes))
+    ElementTree.indent(root)
+    return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
+
+
+def _xml(text: str) -> str:
+    """``text`` without what XML 1.0 cannot hold."""
+    return "".join(c for c in text if c in "\t\n" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF))
+
+
+# Markdown
+
+
+def to_markdown(result: SuiteResult) -> str:
+    """A short summary: one line, and a table of what did not simply pass."""
+    lines = [f"### {'✅' if result.passed else '❌'} octree check: {_cell(result.suite.name)}", ""]
+    lines += [headline(result), ""]
+    rows = [case for case in by_gravity(result.cases) if case.verdict is not Verdict.PASS or case.warnings]
+    if rows:
+        lines += ["| case | verdict | why | baseline |", "|---|---|---|---|"]
+        for case in rows:
+            why = "; ".join([*case.reasons, *(f"warning: {text}" for text in case.warnings)])
+            lines.append(
+                f"| {_cell(case.name)} | {case.verdict.value} | {_cell(why)} | {_cell(case.baseline or '–')} |"
+            )
+        lines.append("")
+    if result.unused:
+        names = ", ".join(f"`{name}`" for name in result.unused)
+        lines += [f"Baselines without a case: {_cell(names)}", ""]
+    return "\n".join(lines)
+
+
+def headline(result: SuiteResult) -> str:
+    """``4 cases: 3 pass, 1 fail, in 2.1 s``."""
+    counts = [f"{result.count(verdict)} {verdict.value}" for verdict in Verdict if result.count(verdict)]
+    many = len(result.cases)
+    return f"{many} case{'s' if many != 1 else ''}: {', '.join(counts) or 'nothing to do'}, in {result.seconds:.1f} s"
+
+
+def _cell(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def by_gravity(cases: Iterable[CaseResult]) -> list[CaseResult]:
+    """What needs a person first; within a verdict the case with most differing pixels."""
+
+    def weight(case: CaseResult) -> tuple[int, int]:
+        differing = max((frame.diff.differing_px for frame in case.frames if frame.diff), default=0)
+        return _GRAVITY.index(case.verdict), -differing
+
+    return sorted(cases, key=weight)
+
+
+# HTML
+
+
+def to_html(result: SuiteResult) -> str:
+    """One page that works offline, worst cases first."""
+    return render_page(
+        "check.html.jinja",
+        passed=result.passed,
+        headline=headline(result),
+        suite=result.suite.name,
+        version=version(),
+        written=utc_now(),
+        counts={verdict.value: result.count(verdict) for verdict in Verdict},
+        unused=result.unused,
+        accept_all=result.accept_command(),
+        cases=[_case_view(case, result) for case in by_gravity(result.cases)],
+    )
+
+
+def _case_view(case: CaseResult, result: SuiteResult) -> dict[str, Any]:
+    failing = [frame for frame in case.frames if frame.verdict is not Verdict.PASS]
+    return {
+        "name": case.name,
+        "verdict": case.verdict.value,
+        "reasons": case.reasons,
+        "warnings": case.warnings,
+        "baseline": case.baseline,
+        "fingerprint": case.record.fingerprint if case.record else None,
+        "seconds": case.seconds,
+        "hint": (case.error or {}).get("hint"),
+        "frames_in_all": len(case.frames),
+        "more": len(failing) - len(_shown(case)),
+        "frames": [_frame_view(frame, case) for frame in _shown(case)],
+        "thumbnail": _thumbnail(case),
+        "masks": len(case.case.masks),
+        "accept": result.accept_command(case.name)
+        if case.stageable and case.verdict is not Verdict.PASS
+        else None,
+    }
+
+
+def _frame_view(frame: FrameResult, case: CaseResult) -> dict[str, Any]:
+    view: dict[str, Any] = {
+        "index": frame.index,
+        "camera": frame.camera,
+        "reasons": frame.reasons,
+        "diff": frame.diff,
+        "expected": _url(frame.expected),
+        "actual": _url(frame.actual),
+        "amplified": None,
+        "highlighted": None,
+        "size": (frame.actual.shape[1], frame.actual.shape[0]) if frame.actual is not None else (0, 0),
+    }
+    if frame.expected is not None and frame.actual is not None and frame.diff is not None:
+        view["amplified"] = _url(amplified(frame.expected, frame.actual))
+        view["highlighted"] = _url(
+            highlighted(frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks)
+        )
+    return view
+
+
+def _url(frame: Frame | None) -> str | None:
+    return data_url(encode_png(frame)) if frame is not None and frame.size else None
+
+
+def _thumbnail(case: CaseResult) -> str | None:
+    """A small picture of the last frame of a case that passed."""
+    frame = case.frames[-1].actual if case.frames and case.verdict is Verdict.PASS else None
+    if frame is None or not frame.size:
+        return None
+    step = max(1, -(-max(frame.shape[:2]) // _THUMBNAIL_PX))
+    return _url(frame[::step, ::step])

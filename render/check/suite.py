@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -33,13 +34,15 @@ from octree.render.encode import check_destination
 RenderCase = Callable[[Case], RunResult]
 Progress = Callable[[CaseResult], None]
 
+DEFAULT_OUTPUT = "octree-check"
 STAGED_FOLDER = "actual"
 _NO_PIXELS: Frame = np.zeros((0, 0, 4), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
-    """What came of a run. ``unused`` are baselines (renderer/case) that belong to no case of the suite."""
+    """What came of a run. ``unused`` are baselines (renderer/case) that belong to no case of the suite;
+    ``arguments`` are the words of the command line that name this suite and its folders."""
 
     suite: Path
     cases: tuple[CaseResult, ...]
@@ -47,6 +50,7 @@ class SuiteResult:
     output: Path
     unused: tuple[str, ...] = ()
     seconds: float = 0.0
+    arguments: tuple[str, ...] = ()
 
     def count(self, verdict: Verdict) -> int:
         return sum(case.verdict is verdict for case in self.cases)
@@ -59,12 +63,16 @@ class SuiteResult:
     def exit_code(self) -> int:
         return 0 if self.passed else 1
 
+    def accept_command(self, *cases: str) -> str:
+        """What to type to accept these cases, or all."""
+        return shlex.join(["octree", "check", *self.arguments, "--accept", *cases])
+
 
 def run(
     suite_path: str | os.PathLike[str],
     *,
     baselines: str | os.PathLike[str] | None = None,
-    output: str | os.PathLike[str] = "octree-check",
+    output: str | os.PathLike[str] = DEFAULT_OUTPUT,
     only: Sequence[str] = (),
     accept: Sequence[str] | None = None,
     reason: str = "",
@@ -113,6 +121,11 @@ def run(
         output=runner.output,
         unused=tuple(runner.store.unused(case.name for case in suite.cases)),
         seconds=time.perf_counter() - begin_s,
+        arguments=(
+            os.fspath(suite_path),
+            *(("--baselines", os.fspath(baselines)) if baselines is not None else ()),
+            *(("--output", os.fspath(output)) if os.fspath(output) != DEFAULT_OUTPUT else ()),
+        ),
     )
     from octree.render.check.reports import write_reports
 
