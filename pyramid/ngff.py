@@ -5,9 +5,7 @@ Plain JSON is read and written here without the zarr library, whose import alone
 
 from __future__ import annotations
 
-import json
 import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,22 +15,27 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.axes import SAMPLE_COUNTS, name_axes
-from octree.pyramid.errors import SourceError, SourceNotFound, WriteError
+from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.json_files import finite, read_json, write_json
 from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LevelInfo, PyramidSpec
 from octree.pyramid.units import known_unit, space_unit
-from octree.pyramid.zarr_meta import ArrayMeta, read_array_meta, read_json
+from octree.pyramid.zarr_meta import ArrayMeta, read_array_meta
 
 RGB_COLORS = ("FF0000", "00FF00", "0000FF")
 VERSIONS = ("0.5", "0.4")
+TOOL = "octree"
+DISPLAY_KEY = "omero"
+LABEL_KEY = "image-label"
 _BUILD_HINT = "build a pyramid from it first: octree build SOURCE DEST"
 
 
 @dataclass(frozen=True, slots=True)
 class Multiscale:
-    """One multiscale image as its metadata say, axes in the file's own order."""
+    """One multiscale image as its metadata say, axes in the file's own order; ``axis_names`` as the file has them."""
 
     group: Path
     axes: tuple[Axis, ...]
+    axis_names: tuple[str, ...]
     levels: tuple[LevelInfo, ...]
     arrays: tuple[ArrayMeta, ...]
     name: str
@@ -63,7 +66,7 @@ def group_attributes(path: Path) -> tuple[dict[str, Any], str] | None:
 def is_pyramid(path: str | Path) -> bool:
     """Does the folder's metadata make it a multiscale image? No error for anything else."""
     try:
-        return bool(_image_group(Path(path)))
+        return bool(find_image(Path(path)))
     except SourceError:
         return False
 
@@ -103,7 +106,7 @@ def read_multiscale(path: str | Path) -> Multiscale:
         raise SourceNotFound(
             f"there is no folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    group, attributes, version = _image_group(path)
+    group, attributes, version = find_image(path)
     try:
         return _multiscale(group, attributes, version)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -114,8 +117,9 @@ def read_multiscale(path: str | Path) -> Multiscale:
         ) from error
 
 
-def _image_group(path: Path) -> tuple[Path, dict[str, Any], str]:
-    """The group that holds the multiscale image: ``path``, or the first image inside it."""
+def find_image(path: Path) -> tuple[Path, dict[str, Any], str]:
+    """The group that holds the multiscale image (``path``, or the first image inside), its OME attributes, and
+    "0.5" or "0.4" for Zarr v3 or v2. Raises SourceError when there is none, right or wrong."""
     found = group_attributes(path) if path.is_dir() else None
     if found is None:
         what = (
@@ -126,12 +130,12 @@ def _image_group(path: Path) -> tuple[Path, dict[str, Any], str]:
         what = what or ("no OME-Zarr pyramid" if path.is_dir() else "a file, not a pyramid")
         raise SourceError(f"{path} is {what}", hint=_BUILD_HINT, path=str(path))
     attributes, version = found
-    if attributes.get("multiscales"):
+    if "multiscales" in attributes:
         return path, attributes, version
     if "bioformats2raw.layout" in attributes:
         inner = group_attributes(path / "OME") if (path / "OME").is_dir() else None
         series = (inner[0].get("series") if inner else None) or ["0"]
-        return _image_group(path / str(series[0]))
+        return find_image(path / str(series[0]))
     hint = _BUILD_HINT
     if "plate" in attributes:
         wells = attributes["plate"].get("wells") or [{}]
@@ -157,7 +161,7 @@ def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Mul
             raise SourceError(
                 f"{group}: level {index} has {len(array.shape)} axes, level 0 has {rank}", path=str(group)
             )
-    axes = _axes(entry, rank, group)
+    axes, names = _axes(entry, rank, group)
     outer = _transform(entry.get("coordinateTransformations"), rank, group)
     levels = []
     for dataset, array in zip(datasets, arrays, strict=True):
@@ -184,23 +188,24 @@ def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Mul
         )
     given = entry.get("metadata")
     metadata: dict[str, Any] = given if isinstance(given, dict) else {}
-    channels = _channels(attributes.get("omero"))
+    channels = _channels(attributes.get(DISPLAY_KEY))
     return Multiscale(
         group=group,
         axes=axes,
+        axis_names=names,
         levels=tuple(levels),
         arrays=arrays,
         name=str(entry.get("name") or ""),
         version=str(attributes.get("version") or entry.get("version") or version),
         method=str(entry.get("type") or metadata.get("method") or ""),
-        labels="image-label" in attributes,
+        labels=LABEL_KEY in attributes,
         channels=channels,
         rgb=_is_rgb(metadata, channels, axes, arrays[0]),
         metadata=dict(metadata),
     )
 
 
-def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[Axis, ...]:
+def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
     given = entry.get("axes") or list("tczyx"[-rank:])
     given = [{"name": a} if isinstance(a, str) else a for a in given]
     if len(given) != rank:
@@ -212,10 +217,11 @@ def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[Axis, ...]:
             f"{group}: the axes {names} are not an image's (t, c, z, y, x)", hint=_BUILD_HINT, path=str(group)
         )
     units = [a.get("unit") for a in given]
-    return tuple(
-        Axis(letter, (known_unit(unit) or str(unit)) if unit else None)
+    axes = (
+        Axis(letter, (known_unit(str(unit)) or str(unit)) if unit else None)
         for letter, unit in zip(letters, units, strict=True)
     )
+    return tuple(axes), tuple(names)
 
 
 def _transform(given: Any, rank: int, group: Path) -> tuple[list[float], list[float]] | None:
@@ -291,11 +297,11 @@ def write_image_metadata(
     dest = Path(dest)
     attributes = image_attributes(spec, metadata=metadata)
     if spec.ome_version == "0.4":
-        _write_json(dest / ".zgroup", {"zarr_format": 2})
-        _write_json(dest / ".zattrs", attributes)
+        write_json(dest / ".zgroup", {"zarr_format": 2})
+        write_json(dest / ".zattrs", attributes)
     else:
         node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
-        _write_json(dest / "zarr.json", node)
+        write_json(dest / "zarr.json", node)
 
 
 def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -320,15 +326,15 @@ def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = 
             for level in spec.levels
         ],
         "type": spec.method,
-        "metadata": finite({**(metadata or {}), "method": spec.method, "rgb": spec.rgb}),
+        "metadata": finite({"tool": TOOL, **(metadata or {}), "method": spec.method, "rgb": spec.rgb}),
     }
     old = spec.ome_version == "0.4"
     attributes: dict[str, Any] = {} if old else {"version": spec.ome_version}
     attributes["multiscales"] = [{"version": spec.ome_version} | image if old else image]
     if spec.labels:
-        attributes["image-label"] = {"version": spec.ome_version} if old else {}
+        attributes[LABEL_KEY] = {"version": spec.ome_version} if old else {}
     elif channels := _display_channels(spec):
-        attributes["omero"] = {
+        attributes[DISPLAY_KEY] = {
             "channels": [
                 _omero_channel(channel, spec.dtype, index) for index, channel in enumerate(channels)
             ],
@@ -373,31 +379,3 @@ def _omero_channel(channel: Channel, dtype: np.dtype[Any], index: int) -> dict[s
         "inverted": False,
         "window": {"min": low, "max": high, "start": start, "end": end},
     }
-
-
-def finite(value: Any) -> Any:
-    """``value`` with every non-finite number as text: JSON has no NaN and no infinity."""
-    if isinstance(value, Mapping):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
-
-
-def _write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write and sync beside ``path``, then rename over it: no reader ever sees half a document."""
-    partial = path.with_name(path.name + ".partial")
-    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
-    try:
-        with partial.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error

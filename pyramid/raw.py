@@ -23,6 +23,7 @@ class Facts:
     ``axes``         one letter of "tczyxs" per axis of the array, in its order; None when the file does not say.
     ``voxel_size``   world units per voxel.  ``translation``  world position of voxel 0's centre.
     ``units``        words of ``units.SPACE_UNITS`` or ``units.TIME_UNITS``.
+    ``codec``        how pixels are compressed, in the format's own word; "none", or "" when it is not known.
     ``rgb``          the axis c holds the samples of one colour image.
     """
 
@@ -34,6 +35,7 @@ class Facts:
     rgb: bool = False
     labels: bool = False
     name: str = ""
+    codec: str = ""
 
 
 class RawArray(Protocol):

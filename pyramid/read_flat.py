@@ -48,9 +48,10 @@ class DecodedArray:
         *,
         engine: str,
         axes: str | None,
+        codec: str = "",
     ) -> None:
         self.shape, self.dtype, self.block = shape, np.dtype(dtype), shape
-        self.engine, self.facts = engine, Facts(axes=axes)
+        self.engine, self.facts = engine, Facts(axes=axes, codec=codec)
         self.held_bytes = math.prod(shape) * self.dtype.itemsize
         self._path, self._decode = path, decode
         self._image: NDArray[Any] | None = None
@@ -137,6 +138,7 @@ def _by_pillow(path: Path, image: Any) -> DecodedArray:
         lambda: _decode_pillow(path, taken, frames, turned=orientation != 1),
         engine="pillow",
         axes=axes,
+        codec=str(image.format or "").lower(),
     )
 
 

@@ -33,7 +33,9 @@ class Hdf5Array:
             )
         )
         labels = [dim.label for dim in dataset.dims]
-        self.facts = Facts(axes=name_axes(labels) if any(labels) else None)
+        self.facts = Facts(
+            axes=name_axes(labels) if any(labels) else None, codec=str(dataset.compression or "none")
+        )
 
     def read(self, box: Box) -> NDArray[Any]:
         try:

@@ -105,7 +105,7 @@ class RawFileArray:
         self._file, self._offset, self._stored = file, offset, stored
         self._c_shape = shape[::-1] if reversed_axes else shape
         self._reversed = reversed_axes
-        self.shape, self.engine, self.facts = shape, engine, facts or Facts()
+        self.shape, self.engine, self.facts = shape, engine, facts or Facts(codec="none")
         self.dtype = stored.newbyteorder("=")
         self.held_bytes = 0
         needed = offset + math.prod(shape) * stored.itemsize

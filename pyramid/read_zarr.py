@@ -67,7 +67,7 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         meta = read_array_meta(path, str(path))
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
-        return ZarrArray(path, meta, Facts(axes=axes), engine)
+        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine)
     if not ngff.is_pyramid(path):
         ngff_error = _no_image(path)
         raise ngff_error
@@ -84,6 +84,7 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         rgb=scale.rgb,
         labels=scale.labels,
         name=scale.name,
+        codec=base.codec,
     )
     return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine)
 

@@ -53,11 +53,11 @@ class ArraySource:
         self.path, self.name, self.engine = path, name, raw.engine
         self.dtype: np.dtype[Any] = raw.dtype.newbyteorder("=")
         self.held_bytes = raw.held_bytes
-        self.labels = facts.labels
+        self.labels, self.codec = facts.labels, facts.codec
         names = letters.replace("s", "c")
         self._order = tuple(sorted(range(len(names)), key=lambda i: AXIS_ORDER.index(names[i])))
-        self.shape = self._to_canonical(raw.shape)
-        self.read_shape = self._to_canonical(raw.block)
+        self.shape = self.in_canonical_order(raw.shape)
+        self.read_shape = self.in_canonical_order(raw.block)
         ordered = [names[i] for i in self._order]
         self.axes = tuple(Axis(letter, units.get(letter)) for letter in ordered)
         self.voxel_size = tuple(float(sizes.get(letter, 1.0)) for letter in ordered)
@@ -69,7 +69,8 @@ class ArraySource:
         if self.channels and len(self.channels) != max(count, 1):
             self.channels = ()
 
-    def _to_canonical(self, values: tuple[int, ...]) -> tuple[int, ...]:
+    def in_canonical_order(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        """Numbers per axis of the source, in its own order, per axis of this image."""
         return tuple(values[i] for i in self._order)
 
     @property

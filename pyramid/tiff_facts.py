@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 from typing import Any
@@ -18,6 +19,11 @@ _FINEST_PRINT_UM = 20.0
 
 def series_facts(tiff: Any, series: Any) -> Facts:
     """Facts of one series of an open tifffile.TiffFile. Broken metadata say nothing, they never raise."""
+    codec = series.keyframe.compression.name.lower().removeprefix("adobe_")
+    return dataclasses.replace(_notes(tiff, series), codec=codec)
+
+
+def _notes(tiff: Any, series: Any) -> Facts:
     axes = name_axes(series.axes)
     name = str(series.name or "") if series.kind == "ome" else ""
     try:

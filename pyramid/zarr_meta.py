@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,11 +11,16 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.json_files import read_json
 
 
 @dataclass(frozen=True, slots=True)
 class ArrayMeta:
-    """``chunks`` is the unit of decoding, ``shards`` the file's when it holds several chunks. ``dtype`` is native."""
+    """``chunks`` is the unit of decoding, ``shards`` the file's when it holds several chunks. ``dtype`` is native.
+
+    ``index_location``  "start" or "end" of a shard whose index is plain with a checksum, as everyone writes it;
+    "" without shards, or with an index of another kind.
+    """
 
     zarr_format: int
     shape: tuple[int, ...]
@@ -29,23 +33,7 @@ class ArrayMeta:
     separator: str
     attributes: Mapping[str, Any]
     key_prefix: str = ""
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises SourceNotFound, or SourceError for anything that is none."""
-    try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceNotFound(f"there is no file {path}", path=str(path)) from error
-    except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
-    except ValueError as error:
-        raise SourceError(
-            f"{path} is not JSON: {error}", hint="the metadata file is damaged", path=str(path)
-        ) from error
-    if not isinstance(document, dict):
-        raise SourceError(f"{path} holds no JSON object", hint="the metadata file is damaged", path=str(path))
-    return document
+    index_location: str = ""
 
 
 def is_array(path: Path) -> bool:
@@ -84,11 +72,14 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         raise ValueError(f"chunk grid {grid['name']!r} is not supported")
     outer = _lengths(grid["configuration"]["chunk_shape"])
     codecs = node.get("codecs") or []
-    shards, chunks = None, outer
+    shards, chunks, index_location = None, outer, ""
     for codec in codecs:
         if codec["name"] == "sharding_indexed":
-            shards, chunks = outer, _lengths(codec["configuration"]["chunk_shape"])
-            codecs = codec["configuration"].get("codecs") or []
+            inner = codec["configuration"]
+            shards, chunks = outer, _lengths(inner["chunk_shape"])
+            codecs = inner.get("codecs") or []
+            if [step["name"] for step in inner.get("index_codecs") or []] == ["bytes", "crc32c"]:
+                index_location = str(inner.get("index_location", "end"))
             break
     encoding = node.get("chunk_key_encoding") or {}
     default = encoding.get("name", "default") == "default"
@@ -106,6 +97,7 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         separator=str(configuration.get("separator", "/" if default else ".")),
         attributes=node.get("attributes") or {},
         key_prefix="c" if default else "",
+        index_location=index_location,
     )
 
 

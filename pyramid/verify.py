@@ -1,0 +1,193 @@
+"""Is this pyramid whole and right? Metadata, files, and each level against the reduction of the one before."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from octree.pyramid import ngff
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.verify_files import Stored, leftovers, survey
+from octree.pyramid.verify_findings import Finding, Findings, VerifyResult
+from octree.pyramid.verify_schema import display_errors, schema_errors
+from octree.pyramid.verify_structure import check_structure
+
+if TYPE_CHECKING:
+    from octree.pyramid.verify_levels import LevelChecker
+
+__all__ = ["Finding", "VerifyResult", "verify"]
+
+_MISSING_LOOKED_AT = 2048
+
+
+def verify(
+    path: str | os.PathLike[str],
+    *,
+    deep: bool = False,
+    sample: int = 16,
+    workers: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> VerifyResult:
+    """Check the pyramid at ``path``; what is wrong is in the result's ``findings``.
+
+    ``sample``    blocks of each level that are read and compared; with ``deep`` all of them are.
+    ``workers``   threads (all cores this process may use).
+    ``progress``  called with (blocks done, blocks) from this thread.
+
+    Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all.
+    """
+    group, attributes, zarr_version = ngff.find_image(_existing(Path(path)))
+    findings = Findings()
+    try:
+        image = ngff.read_multiscale(group)
+    except SourceError as error:
+        _check_schema(attributes, zarr_version, findings)
+        findings.add("metadata", str(group), error.message)
+        return VerifyResult(str(path), deep, tuple(findings.result()), tuple(findings.notes), 0)
+    _check_schema(attributes, image.version, findings)
+    for what in display_errors(attributes, _channel_count(image)):
+        findings.add("schema", "attributes", what)
+    check_structure(image, findings)
+    leftovers(group, [level.path for level in image.levels], findings)
+    stored = [
+        survey(group / level.path, array, i, findings)
+        for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
+    ]
+    compared, total = _check_pixels(image, stored, findings, deep, sample, workers or _cores(), progress)
+    return VerifyResult(
+        path=str(path),
+        deep=deep,
+        findings=tuple(findings.result()),
+        notes=tuple(findings.notes),
+        levels=len(image.levels),
+        files=sum(len(level.present) for level in stored),
+        compared=compared,
+        total=total,
+    )
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        ngff.read_multiscale(path)  # raises: there is no such folder
+    return path
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _channel_count(image: ngff.Multiscale) -> int:
+    letters = [axis.name for axis in image.axes]
+    return image.arrays[0].shape[letters.index("c")] if "c" in letters else 1
+
+
+def _check_schema(attributes: dict[str, object], version: str, findings: Findings) -> None:
+    errors = schema_errors(attributes, version)
+    if errors is None:
+        findings.note(f"the schema of OME-Zarr {version} is not known here: it was not checked")
+    for what in errors or ():
+        findings.add("schema", "attributes", what)
+
+
+def _check_pixels(
+    image: ngff.Multiscale,
+    stored: list[Stored],
+    findings: Findings,
+    deep: bool,
+    sample: int,
+    workers: int,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[int, int]:
+    """Read and compare blocks; (blocks compared, blocks there are)."""
+    from octree.pyramid.verify_levels import LevelChecker, sample_boxes
+
+    try:
+        checker = LevelChecker(image)
+    except SourceError as error:
+        findings.add("unreadable", str(image.group), error.message)
+        return 0, 0
+    if checker.method is None and len(image.levels) > 1:
+        findings.note(
+            f"levels were not compared: the method {image.method or 'is not recorded'} is not known"
+        )
+    elif not checker.exact and len(image.levels) > 1:
+        findings.note("not built by octree: levels were compared within the rounding of the mean")
+    _check_missing(checker, stored, findings, deep)
+    chunks = [
+        math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
+        for array in image.arrays
+    ]
+    work: list[Iterable[Box]] = [checker.blocks(level) for level in range(len(chunks))]
+    if not deep:
+        work = [
+            sample_boxes(array.shape, array.chunks, sample, units)
+            for array, units in zip(image.arrays, stored, strict=True)
+        ]
+    planned = sum(chunks if deep else (min(sample, count) for count in chunks))
+    compared = done = 0
+    for level, box, wrong in _in_threads(checker, enumerate(work), workers):
+        count = math.prod(-(-n // c) for n, c in zip(box.shape, image.arrays[level].chunks, strict=True))
+        compared += count if checker.comparable(level) else 0
+        done += count
+        for finding in wrong:
+            findings.put(finding)
+        if progress:
+            progress(min(done, planned), planned)
+    return compared, sum(count for level, count in enumerate(chunks) if checker.comparable(level))
+
+
+def _in_threads(
+    checker: LevelChecker, work: Iterable[tuple[int, Iterable[Box]]], workers: int
+) -> Iterator[tuple[int, Box, list[Finding]]]:
+    """Compare in ``workers`` threads, a bounded number of blocks at a time, in order."""
+    items = ((level, box) for level, boxes in work for box in boxes)
+    with ThreadPoolExecutor(workers, thread_name_prefix="octree-verify") as pool:
+        pending: deque[tuple[int, Box, Future[list[Finding]]]] = deque()
+        for level, box in items:
+            pending.append((level, box, pool.submit(checker.compare, level, box)))
+            if len(pending) > 2 * workers:
+                level, box, future = pending.popleft()
+                yield level, box, future.result()
+        for level, box, future in pending:
+            yield level, box, future.result()
+
+
+def _check_missing(checker: LevelChecker, stored: list[Stored], findings: Findings, deep: bool) -> None:
+    """Write units that are not stored stand for the fill value: the levels around them must agree."""
+    image = checker.image
+    most = None if deep else _MISSING_LOOKED_AT
+    for level, units in enumerate(stored):
+        missing = units.missing(most)
+        if len(missing) < units.total - len(units.present):
+            findings.note(f"level {level}: of the chunks that are not stored, {len(missing)} were looked at")
+        for number in missing.tolist():
+            box = units.box(number, image.arrays[level].shape)
+            key = units.key(number, image.arrays[level])
+            where = f"{image.levels[level].path}/{key}"
+            try:
+                if level + 1 < len(stored) and checker.hidden(level, box):
+                    findings.add(
+                        "missing-chunk",
+                        where,
+                        f"not stored, but level {level + 1} shows something there",
+                        level,
+                    )
+                elif level and any(
+                    finding.kind == "missing-chunk"
+                    for block in checker.blocks(level, box)
+                    for finding in checker.compare(level, block)
+                ):
+                    findings.add(
+                        "missing-chunk",
+                        where,
+                        f"not stored, but level {level - 1} has something there",
+                        level,
+                    )
+            except SourceError:
+                continue  # found again, and named, when blocks are compared

@@ -1,0 +1,216 @@
+"""Pixels of each level against the reduction of the level before, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.downsample import METHODS, Method, reduce_block
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.ngff import TOOL, Multiscale
+from octree.pyramid.store import StoredArray, open_array
+from octree.pyramid.verify_files import Stored
+from octree.pyramid.verify_findings import Finding
+from octree.pyramid.verify_structure import factors_of
+from octree.pyramid.zarr_meta import fill_of
+
+_READ_BYTES = 16 << 20
+_FOREIGN_RTOL = 1e-4
+
+
+@dataclass(slots=True)
+class LevelChecker:
+    """Compares blocks of one pyramid. Reading is thread-safe; findings are added by the caller's thread only.
+
+    ``exact``  octree's own levels are the reduction to the last bit; others may round in their own way.
+    """
+
+    image: Multiscale
+    arrays: list[StoredArray] = field(init=False)
+    exact: bool = field(init=False)
+    method: Method | None = field(init=False)
+    nodata: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        image = self.image
+        self.arrays = [
+            open_array(Path(image.group) / level.path, what=f"level {i}")
+            for i, level in enumerate(image.levels)
+        ]
+        self.exact = str(image.metadata.get("tool", "")).startswith(TOOL)
+        known = image.method in METHODS and not (
+            image.arrays[0].dtype.kind == "c" and image.method not in ("mean", "nearest")
+        )
+        self.method = cast("Method", image.method) if known else None
+        self.nodata = _number(image.metadata.get("nodata"))
+
+    def blocks(self, level: int, within: Box | None = None) -> Iterator[Box]:
+        """Blocks of ``level`` (or of a unit of it), of whole chunks, whose input on the level before is about 16 MiB."""
+        meta = self.image.arrays[level]
+        grow = factors_of(self.image, level) if level else None
+        chunk_bytes = math.prod(meta.chunks) * meta.dtype.itemsize * math.prod(grow or (1,))
+        edges, left = list(meta.chunks), max(1, _READ_BYTES // max(1, chunk_bytes))
+        for axis in reversed(range(len(edges))):
+            times = max(1, min(left, -(-meta.shape[axis] // edges[axis])))
+            edges[axis], left = edges[axis] * times, left // times
+        if within is None:
+            yield from boxes_of(meta.shape, tuple(edges))
+            return
+        for box in boxes_of(within.shape, tuple(edges)):
+            start, stop = (
+                tuple(a + b for a, b in zip(within.start, e, strict=True)) for e in (box.start, box.stop)
+            )
+            yield Box(start, stop)
+
+    def comparable(self, level: int) -> bool:
+        """Is it known how ``level`` was made of the level before?"""
+        return level > 0 and self.method is not None and factors_of(self.image, level) is not None
+
+    def compare(self, level: int, box: Box) -> list[Finding]:
+        """What is wrong in ``box`` of ``level``, one finding for each chunk; [] when it is not comparable."""
+        try:
+            stored = self.arrays[level].read(box)
+            factors = factors_of(self.image, level) if level else None
+            if factors is None or self.method is None:
+                return []
+            before = self.image.arrays[level - 1].shape
+            source_box = Box(
+                tuple(a * f for a, f in zip(box.start, factors, strict=True)),
+                tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, before, strict=True)),
+            )
+            source = self.arrays[level - 1].read(source_box)
+        except SourceError as error:
+            where = str(error.details.get("chunk", box))
+            return [Finding("unreadable", where, error.message, _level_of(error, level))]
+        expected = reduce_block(source, factors, self.method, self.nodata)
+        different = self._different(stored, expected)
+        if not different.any():
+            return []
+        return [
+            self._describe(level, box, inner, stored, expected, different)
+            for inner in boxes_of(box.shape, self.image.arrays[level].chunks)
+            if different[inner.slices].any()
+        ]
+
+    def _different(self, stored: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+        if stored.dtype.kind in "fc":
+            same = (stored == expected) | (np.isnan(stored) & np.isnan(expected))
+            if not self.exact:
+                with np.errstate(invalid="ignore"):
+                    same |= np.isclose(stored, expected, rtol=_FOREIGN_RTOL, equal_nan=True)
+            return cast("NDArray[np.bool_]", ~same)
+        if self.exact or self.method != "mean" or stored.dtype.kind == "b":
+            return cast("NDArray[np.bool_]", stored != expected)
+        apart = np.maximum(stored, expected) - np.minimum(stored, expected)
+        return cast("NDArray[np.bool_]", apart > 1)
+
+    def _describe(
+        self,
+        level: int,
+        box: Box,
+        inner: Box,
+        stored: NDArray[Any],
+        expected: NDArray[Any],
+        different: NDArray[np.bool_],
+    ) -> Finding:
+        """The chunk ``inner`` (relative to ``box``) of ``level``: lost, lost on the level before, or wrong."""
+        have, want = stored[inner.slices], expected[inner.slices]
+        start = tuple(a + b for a, b in zip(box.start, inner.start, strict=True))
+        stop = tuple(a + b for a, b in zip(box.start, inner.stop, strict=True))
+        where = self._chunk_name(level, start, stop)
+        if _is_fill(have, self.image.arrays[level]):
+            return Finding(
+                "missing-chunk", where, f"nothing is stored, but level {level - 1} has something there", level
+            )
+        if _is_fill(want, self.image.arrays[level - 1]):
+            factors = factors_of(self.image, level) or ()
+            low, high = (tuple(a * f for a, f in zip(edge, factors, strict=True)) for edge in (start, stop))
+            where = self._chunk_name(level - 1, low, high)
+            return Finding(
+                "missing-chunk", where, f"nothing is stored, but level {level} has something there", level - 1
+            )
+        count, at = int(different[inner.slices].sum()), np.argwhere(different[inner.slices])[0]
+        place = tuple(int(a + b) for a, b in zip(start, at, strict=True))
+        values = f"{have[tuple(at)]} instead of {want[tuple(at)]} at {place}"
+        return Finding(
+            "reduction",
+            where,
+            f"{count} pixels are not the {self.method} of level {level - 1}: {values}",
+            level,
+        )
+
+    def _chunk_name(self, level: int, start: tuple[int, ...], stop: tuple[int, ...]) -> str:
+        chunks, shape = self.image.arrays[level].chunks, self.image.arrays[level].shape
+        first = "/".join(str(a // c) for a, c in zip(start, chunks, strict=True))
+        last = "/".join(str((min(b, n) - 1) // c) for b, c, n in zip(stop, chunks, shape, strict=True))
+        return f"level {level}, chunk {first}" + ("" if first == last else f" to {last}")
+
+    def hidden(self, level: int, box: Box) -> bool:
+        """Does the coarser level show something where all of ``box`` of ``level`` is not stored?
+
+        Every method keeps a constant, so blocks that lie wholly inside must be the fill value there too.
+        """
+        factors = factors_of(self.image, level + 1)
+        if factors is None:
+            return False
+        shape, coarse = self.image.arrays[level].shape, self.image.arrays[level + 1].shape
+        start = tuple(-(-a // f) for a, f in zip(box.start, factors, strict=True))
+        stop = tuple(
+            m if b == n else b // f for b, f, n, m in zip(box.stop, factors, shape, coarse, strict=True)
+        )
+        if any(a >= b for a, b in zip(start, stop, strict=True)):
+            return False
+        return not _is_fill(self.arrays[level + 1].read(Box(start, stop)), self.image.arrays[level + 1])
+
+
+def _level_of(error: SourceError, level: int) -> int:
+    """The level that could not be read: it may be the one before."""
+    words = error.message.split()
+    return int(words[1]) if words[:1] == ["level"] and words[1].isdigit() else level
+
+
+def _is_fill(data: NDArray[Any], meta: Any) -> bool:
+    fill = fill_of(meta)
+    return bool(np.isnan(data).all()) if fill != fill else bool((data == fill).all())
+
+
+def _number(value: Any) -> Any:
+    return float(value) if isinstance(value, str) else value
+
+
+def boxes_of(shape: tuple[int, ...], edges: tuple[int, ...]) -> Iterator[Box]:
+    """``shape`` cut into boxes of ``edges``, in C order."""
+    for index in np.ndindex(*(-(-n // e) for n, e in zip(shape, edges, strict=True))):
+        start = tuple(i * e for i, e in zip(index, edges, strict=True))
+        yield Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True)))
+
+
+def sample_boxes(shape: tuple[int, ...], edges: tuple[int, ...], most: int, stored: Stored) -> list[Box]:
+    """At most ``most`` chunks: the first, the last, and others by a fixed seed, first of all in stored units."""
+    grid = tuple(-(-n // e) for n, e in zip(shape, edges, strict=True))
+    total = math.prod(grid)
+    rng = np.random.default_rng(0)
+    numbers = {0, total - 1}
+    for unit in stored.present[rng.permutation(len(stored.present))[:most]]:
+        box = stored.box(int(unit), shape)
+        inside = [
+            int(rng.integers(a // e, -(-b // e))) for a, b, e in zip(box.start, box.stop, edges, strict=True)
+        ]
+        numbers.add(int(np.ravel_multi_index(inside, grid)))
+    if total > most:
+        numbers |= {int(n) for n in rng.integers(0, total, most)}
+        ordered = sorted(numbers, key=lambda n: (n not in (0, total - 1), rng.random()))[:most]
+    else:
+        ordered = list(range(total))
+    boxes = []
+    for number in sorted(ordered):
+        start = tuple(int(i) * e for i, e in zip(np.unravel_index(number, grid), edges, strict=True))
+        boxes.append(Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True))))
+    return boxes
