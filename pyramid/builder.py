@@ -3,40 +3,61 @@
 from __future__ import annotations
 
 import os
+import re
+import secrets
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from octree.pyramid import ngff
-from octree.pyramid.codecs import parse_codec
-from octree.pyramid.downsample import METHODS, Method, Scalar
-from octree.pyramid.errors import DestinationError, UsageError
-from octree.pyramid.execute import run_serial, run_threads
+from octree.pyramid.destination import (
+    Places,
+    State,
+    begin_folder,
+    check_apart,
+    check_replaceable,
+    discard,
+    finish,
+    inspect,
+    places_of,
+    tidy_swap,
+)
+from octree.pyramid.downsample import Scalar
+from octree.pyramid.errors import DestinationError, Interrupted, OctreeError, SourceError, WriteError
+from octree.pyramid.execute import Executor, make_executor, never
+from octree.pyramid.journal import Done, Header, Journal, changed_facts
+from octree.pyramid.lock import DestLock
 from octree.pyramid.model import PyramidSpec
-from octree.pyramid.plan import BuildPlan, PlanRequest, make_plan
+from octree.pyramid.options import BuildOptions
+from octree.pyramid.plan import BuildPlan, make_plan
 from octree.pyramid.source import ArraySource, open_source
-from octree.pyramid.store import create_level
-from octree.pyramid.task import Hole, Task, TaskRunner
-from octree.pyramid.units import parse_bytes
+from octree.pyramid.store import Pyramid, create_level
+from octree.pyramid.task import Hole, Recipe, Task, TaskRunner
+from octree.pyramid.windows import with_windows
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a build is. Bytes are decoded bytes of SOURCE and of levels read back, that is, of work."""
+    """How far a build is; bytes are of level 0, uncompressed. ``resumed_bytes`` were there before this run."""
 
     tasks_done: int
     tasks: int
     bytes_done: int
     bytes_total: int
+    resumed_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuildResult:
-    """What a build did; ``to_json`` is the document of ``octree build --json``."""
+    """What a build did; ``to_json`` is the document of ``octree build --json``.
+
+    ``bytes_read``     of SOURCE, decoded, earlier runs included.   ``bytes_written``   on disk, likewise.
+    ``peak_rss_bytes`` most memory this process ever held.          ``holes``  what --on-error fill filled.
+    """
 
     dest: str
     spec: PyramidSpec
@@ -49,6 +70,7 @@ class BuildResult:
     engine: str
     resumed: bool
     workers: int
+    scheduler: str
     holes: tuple[Hole, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
@@ -72,12 +94,14 @@ class BuildResult:
             "engine": self.engine,
             "resumed": self.resumed,
             "workers": self.workers,
+            "scheduler": self.scheduler,
             "holes": [hole.to_json() for hole in self.holes],
         }
 
 
 def plan_build(
     source: Any,
+    dest: str | os.PathLike[str] | None = None,
     *,
     axes: str | None = None,
     voxel_size: Mapping[str, float] | None = None,
@@ -86,74 +110,24 @@ def plan_build(
     shard: int = 8,
     method: str = "auto",
     labels: bool = False,
-    nodata: Scalar | None = None,
+    nodata: Scalar | str | None = None,
     codec: str = "zstd:1",
     workers: int | None = None,
     memory: str | int = "1GiB",
     ome_version: str = "0.5",
     name: str | None = None,
 ) -> BuildPlan:
-    """What ``build`` would do with these options; writes nothing. Raises as ``build`` does."""
-    with open_source(source, axes=axes, voxel_size=voxel_size, unit=unit) as opened:
-        return _plan(
-            opened,
-            tile=tile,
-            shard=shard,
-            method=method,
-            labels=labels,
-            nodata=nodata,
-            codec=codec,
-            workers=workers,
-            memory=memory,
-            ome_version=ome_version,
-            name=name,
-        )
+    """What ``build`` would do with these options; writes nothing. Raises as ``build`` does.
 
-
-def _plan(
-    source: ArraySource,
-    *,
-    tile: int,
-    shard: int,
-    method: str,
-    labels: bool,
-    nodata: Scalar | None,
-    codec: str,
-    workers: int | None,
-    memory: str | int,
-    ome_version: str,
-    name: str | None,
-) -> BuildPlan:
-    request = PlanRequest(
-        axes=source.axes,
-        shape=source.shape,
-        dtype=source.dtype,
-        voxel_size=source.voxel_size,
-        translation=source.translation,
-        voxel_size_known=source.voxel_size_known,
-        rgb=source.rgb,
-        labels=labels,
-        name=source.name if name is None else name,
-        method=_method(method, source.dtype, labels),
-        nodata=nodata,
-        codec=parse_codec(codec),
-        tile=tile,
-        shard=shard,
-        ome_version=ome_version,
-        workers=workers or len(os.sched_getaffinity(0)),
-        memory_bytes=parse_bytes(memory) if isinstance(memory, str) else memory,
-        held_bytes=source.held_bytes,
+    With ``dest``, also refuses a SOURCE and DEST that contain one another.
+    """
+    options = BuildOptions(
+        axes, voxel_size, unit, tile, shard, method, labels, nodata, codec, workers, memory, ome_version, name
     )
-    return make_plan(request, source.transient_bytes)
-
-
-def _method(text: str, dtype: np.dtype[Any], labels: bool) -> Method:
-    if text == "auto":
-        return "mode" if labels or dtype.kind == "b" else "mean"
-    for method in METHODS:
-        if method == text:
-            return method
-    raise UsageError(f"there is no method {text!r}", hint=f"use auto, {', '.join(METHODS)}")
+    with _open(source, options) as opened:
+        if dest is not None:
+            check_apart(opened.path, places_of(dest))
+        return make_plan(options.request(opened), opened.transient_bytes)
 
 
 def build(
@@ -167,7 +141,7 @@ def build(
     shard: int = 8,
     method: str = "auto",
     labels: bool = False,
-    nodata: Scalar | None = None,
+    nodata: Scalar | str | None = None,
     codec: str = "zstd:1",
     workers: int | None = None,
     memory: str | int = "1GiB",
@@ -176,70 +150,305 @@ def build(
     ome_version: str = "0.5",
     name: str | None = None,
     on_error: str = "fail",
-    scheduler: str | None = None,
+    scheduler: Any = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> BuildResult:
-    """Build the pyramid of ``source`` at ``dest``."""
+    """Build the OME-Zarr pyramid of ``source`` in the folder ``dest``.
+
+    ``source``      a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
+    ``axes``        names in the source's order, out of "tczyxs".  ``voxel_size``  world units per axis letter.
+    ``tile``        chunk edge in y and x, pixels.  ``shard``  shard edge in tiles, 0 for none.
+    ``method``      "auto" (mode for labels and bool, else mean), "mean", "mode", "median", "min", "max", "nearest".
+    ``nodata``      a value that does not count.  ``labels``  the values are ids.
+    ``workers``     threads, all usable cores by default.  ``memory``  bytes the build may hold, or "512MiB".
+    ``overwrite``   build beside ``dest``, then change places.  ``resume``  go on with an interrupted build.
+    ``on_error``    "fail", or "fill": parts of the source that cannot be read become ``nodata`` or 0, and holes.
+    ``scheduler``   None or "threads", "serial", "local" (dask LocalCluster), "tcp://…", or a dask Client.
+    ``progress``    called in this thread after each step.  ``stop``  asked in between: True ends the build.
+
+    Raises UsageError, SourceError (source missing, corrupt), DestinationError (``dest`` exists, is locked or
+    holds another build), WriteError (no space), Interrupted (``stop``). What is done then stays for ``resume``.
+    """
     began = time.perf_counter()
-    folder = Path(dest)
-    with open_source(source, axes=axes, voxel_size=voxel_size, unit=unit) as opened:
-        plan = _plan(
-            opened,
-            tile=tile,
-            shard=shard,
-            method=method,
-            labels=labels,
-            nodata=nodata,
-            codec=codec,
-            workers=workers,
-            memory=memory,
-            ome_version=ome_version,
-            name=name,
-        )
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise DestinationError(
-                f"{folder} exists and is not empty", hint="give --overwrite", path=str(folder)
-            )
-        folder.mkdir(parents=True, exist_ok=True)
-        for level in plan.spec.levels:
-            create_level(folder, level, plan.spec.dtype, plan.spec.axis_names, plan.codec, plan.zarr_format)
-        runner = TaskRunner(plan, opened, folder, fill_holes=on_error == "fill")
-        read = written = files = 0
-        holes: list[Hole] = []
-        for index in range(len(plan.rounds)):
-            tasks: Iterator[Task] = (Task(index, place) for place in range(plan.rounds[index].tasks))
-            results = (
-                run_threads(runner.run, tasks, plan.workers)
-                if plan.workers > 1
-                else run_serial(runner.run, tasks)
-            )
-            for result in results:
-                read, written, files = (
-                    read + result.bytes_read,
-                    written + result.bytes_written,
-                    files + result.files,
-                )
-                holes.extend(result.holes)
-        ngff.write_image_metadata(folder, plan.spec)
+    options = BuildOptions(
+        axes,
+        voxel_size,
+        unit,
+        tile,
+        shard,
+        method,
+        labels,
+        nodata,
+        codec,
+        workers,
+        memory,
+        ome_version,
+        name,
+        on_error,
+    )
+    places = places_of(dest)
+    with _open(source, options) as opened:
+        check_apart(opened.path, places)
+        plan = make_plan(options.request(opened), opened.transient_bytes)
+        with (
+            make_executor(scheduler, plan.workers, source) as executor,
+            DestLock(_lock_path(places), places.dest),
+        ):
+            job = _Job(options, plan, opened, source, places, executor, stop or never, progress)
+            done, spec, resumed = job.run(overwrite=overwrite, resume=resume)
         return BuildResult(
-            dest=str(folder),
-            spec=plan.spec,
-            bytes_read=read,
-            bytes_written=written,
-            files=files,
+            dest=str(dest),
+            spec=spec,
+            bytes_read=done.bytes_read,
+            bytes_written=done.bytes_written,
+            files=done.files,
             seconds=time.perf_counter() - began,
             peak_rss_bytes=peak_rss_bytes(),
             method=plan.method,
             engine=opened.engine,
-            resumed=False,
+            resumed=resumed,
             workers=plan.workers,
-            holes=tuple(holes),
+            scheduler=executor.name,
+            holes=tuple(sorted(done.holes, key=lambda hole: hole.start)),
         )
+
+
+def _open(source: Any, options: BuildOptions) -> ArraySource:
+    return open_source(source, axes=options.axes, voxel_size=options.voxel_size, unit=options.unit)
+
+
+def _lock_path(places: Places) -> Path:
+    try:
+        places.dest.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DestinationError(
+            f"the folder {places.dest.parent} cannot be made: {error.strerror}",
+            hint="choose a DEST that you may write",
+            path=str(places.dest),
+        ) from error
+    return places.lock
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """One run of one build. Owner of the journal: the thread that called ``build``."""
+
+    options: BuildOptions
+    plan: BuildPlan
+    source: ArraySource
+    given_source: Any
+    places: Places
+    executor: Executor
+    stop: Callable[[], bool]
+    progress: Callable[[Progress], None] | None
+
+    def run(self, *, overwrite: bool, resume: bool) -> tuple[Done, PyramidSpec, bool]:
+        """What was done in all runs together, the pyramid's spec, and whether an earlier run was gone on with."""
+        tidy_swap(self.places)
+        state, header = inspect(self.places)
+        if state is State.OCCUPIED and resume and not overwrite:
+            return Done(), self._finished_before(), True
+        if header is not None and resume:
+            self._check_same(header)
+            journal, done = Journal.load(self.places.journal)
+            begun = True
+        else:
+            if state is not State.FREE and not overwrite:
+                raise self._refused(state)
+            # an interrupted build in DEST itself is no pyramid that is worth keeping until the new one is done
+            if state is State.OCCUPIED:
+                check_replaceable(self.places.dest)
+            discard(self.places, header)
+            aside = state is not State.FREE and state is not State.PARTIAL and self.places.dest.exists()
+            journal, done, begun = self._begin(aside), Done(), False
+        try:
+            self._build(journal, done, again=begun)
+        except OctreeError:
+            if not done.tasks:
+                discard(self.places, journal.header)  # nothing is worth keeping
+            raise
+        finally:
+            journal.close()
+        spec = self._publish(journal.header, done)
+        return done, spec, begun
+
+    def _refused(self, state: State) -> DestinationError:
+        if state is State.OCCUPIED:
+            what, hint = "exists and is not empty", "choose another DEST, or give --overwrite"
+        else:
+            what = "holds an interrupted build"
+            hint = "go on with --resume, or start again with --overwrite"
+        return DestinationError(f"{self.places.dest} {what}", hint=hint, path=str(self.places.dest))
+
+    def _facts(self) -> dict[str, Any]:
+        """What must be the same for two runs to be one build. JSON-able."""
+        spec = self.plan.spec
+        return {
+            "source": self.source.fingerprint(),
+            "shape": list(spec.levels[0].shape),
+            "dtype": spec.dtype.str,
+            "axes": [[axis.name, axis.unit] for axis in spec.axes],
+            "levels": [[list(v.shape), list(v.chunks), list(v.shards or ())] for v in spec.levels],
+            "scale": [list(level.scale) for level in spec.levels],
+            "translation": [list(level.translation) for level in spec.levels],
+            "blocks": [[r.first, r.last, list(r.blocks[0])] for r in self.plan.rounds],
+            "method": self.plan.method,
+            "nodata": repr(self.plan.nodata),
+            "codec": str(self.plan.codec),
+            "ome_version": spec.ome_version,
+            "name": spec.name,
+            "labels": spec.labels,
+            "rgb": spec.rgb,
+            "on_error": self.options.on_error,
+        }
+
+    def _check_same(self, header: Header) -> None:
+        if changed := changed_facts(header.facts, self._facts()):
+            raise DestinationError(
+                f"{self.places.dest} holds an interrupted build of something else ({'; '.join(changed)})",
+                hint="resume with the source and options it was begun with, or start again with --overwrite",
+                path=str(self.places.dest),
+                changed=changed,
+            )
+
+    def _finished_before(self) -> PyramidSpec:
+        """DEST holds no interrupted build: fine if it is what this build would make. Raises DestinationError."""
+        dest, spec = self.places.dest, self.plan.spec
+        try:
+            found = ngff.read_spec(dest)
+        except SourceError:
+            raise self._refused(State.OCCUPIED) from None
+        same = (found.axes, found.dtype, found.levels, found.method, found.labels) == (
+            spec.axes,
+            spec.dtype,
+            spec.levels,
+            spec.method,
+            spec.labels,
+        )
+        if not same or self._is_older_than_source():
+            raise DestinationError(
+                f"{dest} is finished, but not what this source and these options make: nothing to resume",
+                hint="choose another DEST, or give --overwrite",
+                path=str(dest),
+            )
+        self.places.journal.unlink(missing_ok=True)
+        return found
+
+    def _is_older_than_source(self) -> bool:
+        written = max(p.stat().st_mtime_ns for p in self.places.dest.glob("*.json") or [self.places.dest])
+        times = self.source.fingerprint().get("mtime_ns", 0)
+        return max(times if isinstance(times, list) else [times], default=0) > written
+
+    def _begin(self, aside: bool) -> Journal:
+        header = Header(secrets.token_hex(8), aside, self._facts())
+        journal = Journal.create(self.places.journal, header)
+        try:
+            begin_folder(self.places.folder(aside), header.build)
+        except BaseException:
+            journal.close()
+            self.places.journal.unlink(missing_ok=True)
+            raise
+        return journal
+
+    def _build(self, journal: Journal, done: Done, *, again: bool) -> None:
+        plan, folder = self.plan, self.places.folder(journal.header.aside)
+        for level in plan.spec.levels:
+            create_level(folder, level, plan.spec.dtype, plan.spec.axis_names, plan.codec, plan.zarr_format)
+        fill = self.options.on_error == "fill"
+        runner = TaskRunner(plan, self.source, folder, fill_holes=fill, again=again)
+        recipe = Recipe(plan, str(folder), str(self.given_source), self.options.axes, fill, again)
+        resumed_bytes = done.bytes_read
+        self._report(done, resumed_bytes)
+        try:
+            for index in range(len(plan.rounds)):
+                open_tasks = self._open_tasks(index, done)
+                for results in self.executor.run(runner, recipe, open_tasks, self.stop):
+                    for result in results:
+                        journal.append(result)
+                        done.add(result)
+                    self._report(done, resumed_bytes)
+                if self.stop():
+                    raise self._interrupted(done)
+        except WriteError as error:
+            raise self._no_space(error, done) from error
+        except SourceError as error:
+            error.hint = f"{error.hint + '; ' if error.hint else ''}then go on with --resume"
+            raise
+
+    def _open_tasks(self, index: int, done: Done) -> Iterator[tuple[Task, ...]]:
+        """Groups of tasks of one round that are not done yet."""
+        for places in self.plan.groups(index):
+            tasks = tuple(task for place in places if (task := Task(index, place)) not in done.tasks)
+            if tasks:
+                yield tasks
+
+    def _report(self, done: Done, resumed_bytes: int) -> None:
+        if self.progress is not None:
+            total = self.plan.level_bytes[0]
+            self.progress(Progress(len(done.tasks), self.plan.tasks, done.bytes_read, total, resumed_bytes))
+
+    def _interrupted(self, done: Done) -> Interrupted:
+        return Interrupted(
+            f"stopped after {len(done.tasks)} of {self.plan.tasks} blocks; what is done is kept",
+            hint="give the same command with --resume to go on",
+            path=str(self.places.dest),
+            tasks_done=len(done.tasks),
+            tasks=self.plan.tasks,
+        )
+
+    def _no_space(self, error: WriteError, done: Done) -> WriteError:
+        """A failed write, with what it would take to finish: by the compression so far, else uncompressed."""
+        full = re.search("no space|too large|quota", error.message, re.IGNORECASE)
+        total = sum(self.plan.level_bytes)
+        share = done.bytes_read / max(1, self.plan.level_bytes[0])
+        whole = done.bytes_written / share if share > 0 else total
+        needed = max(0, int(whole) - done.bytes_written)
+        free = shutil.disk_usage(self.places.dest.parent).free
+        message = error.message
+        if full:
+            message = f"no space to write {self.places.dest}: about {needed} more bytes needed, {free} free ({message})"
+        hint = "make room, then go on with --resume" if full else "then go on with --resume"
+        details = {**error.details, "dest": str(self.places.dest), "bytes_needed": needed, "bytes_free": free}
+        return WriteError(message, hint=hint, **details)
+
+    def _publish(self, header: Header, done: Done) -> PyramidSpec:
+        """Metadata last, then the folder takes its place."""
+        folder = self.places.folder(header.aside)
+        spec = replace(self.plan.spec, channels=self.source.channels)
+        metadata: dict[str, Any] = {
+            "method": self.plan.method,
+            "factors": [list(step) for step in self.plan.factors],
+            "rounding": "integers: exact, halves to even" if self.plan.method == "mean" else "none",
+            "edges": "only samples that exist",
+            "nodata": self.plan.nodata,
+            "tool": "octree",
+        }
+        if done.holes:
+            metadata["holes"] = [h.to_json() for h in sorted(done.holes, key=lambda hole: hole.start)]
+        try:
+            finished = with_windows(Pyramid(folder, spec))
+            ngff.write_image_metadata(folder, finished, metadata=metadata)
+            finish(self.places, aside=header.aside)
+        except WriteError as error:
+            raise self._no_space(error, done) from error
+        except OSError as error:
+            raise self._no_space(
+                WriteError(f"{folder} cannot be finished: {error.strerror}", path=str(folder)), done
+            ) from error
+        return finished
 
 
 def peak_rss_bytes() -> int:
     """Most memory this process ever held."""
+    try:
+        # getrusage would count the process that started this one, if it was larger
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -110,7 +110,8 @@ def _odd_blocks(array: Array, factors: tuple[int, ...], nodata: Scalar | None) -
         bad |= array == array.dtype.type(cast("Any", nodata))
     if not bad.any():
         return None
-    return np.logical_or.reduce(_samples(bad, factors))
+    odd: NDArray[np.bool_] = np.logical_or.reduce(_samples(bad, factors))
+    return odd
 
 
 def _careful(samples: Array, valid: NDArray[np.bool_], method: Method, nodata: Scalar | None) -> Array:
@@ -125,7 +126,8 @@ def _careful(samples: Array, valid: NDArray[np.bool_], method: Method, nodata: S
         out = _pick(ordered, np.maximum(count, 1), method)
     empty = nodata if nodata is not None else (math.nan if dtype.kind in "fc" else 0)
     out[count == 0] = dtype.type(cast("Any", empty))
-    return out
+    result: Array = out
+    return result
 
 
 def _pick(ordered: Array, count: NDArray[np.intp], method: Method) -> Array:
@@ -139,7 +141,8 @@ def _pick(ordered: Array, count: NDArray[np.intp], method: Method) -> Array:
             best[better], longest[better] = ordered[k][better], run[better]
         return best
     place = {"median": (count - 1) // 2, "min": np.zeros_like(count), "max": count - 1}[method]
-    return cast("Array", np.take_along_axis(ordered, place[np.newaxis], axis=0)[0])
+    picked: Array = np.take_along_axis(ordered, place[np.newaxis], axis=0)[0]
+    return picked
 
 
 def _careful_mean(samples: Array, valid: NDArray[np.bool_], count: NDArray[np.intp]) -> Array:
@@ -157,7 +160,8 @@ def _careful_mean(samples: Array, valid: NDArray[np.bool_], count: NDArray[np.in
         # only the sum overflows: halve before adding
         scaled = sum(sample / divisor for sample in used)
         mean = np.where(np.isfinite(mean) | np.isnan(mean), mean, scaled)
-    return mean.astype(dtype)
+    result: Array = mean.astype(dtype)
+    return result
 
 
 def _wide_of(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -183,7 +187,8 @@ def _integer_mean(samples: list[Array], divisor: Any, dtype: np.dtype[Any]) -> A
         whole = (upper << 32) + middle
     twice, n = rest * 2, np.asarray(divisor).astype(wide)
     up = (twice > n) | ((twice == n) & ((whole & 1) == 1))
-    return cast("Array", (whole + up).astype(dtype))
+    result: Array = (whole + up).astype(dtype)
+    return result
 
 
 def _mean(array: Array, factors: tuple[int, ...]) -> Array:
@@ -198,7 +203,8 @@ def _mean(array: Array, factors: tuple[int, ...]) -> Array:
     if wide == dtype and not np.isfinite(mean).all():
         scaled = _sum(array / n, factors, wide)
         mean = np.where(np.isfinite(mean) | np.isnan(mean), mean, scaled)
-    return cast("Array", mean.astype(dtype, copy=False))
+    result: Array = mean.astype(dtype, copy=False)
+    return result
 
 
 def _sum(array: Array, factors: tuple[int, ...], wide: np.dtype[Any]) -> Array:
@@ -286,7 +292,7 @@ def _extreme(pick: Callable[[Array, Array], Array]) -> Callable[[Array, tuple[in
 
 def _plain(values: Array) -> Array:
     """Minus zero becomes zero: which of the two a minimum returns is the processor's choice."""
-    return cast("Array", values + values.dtype.type(0)) if values.dtype.kind == "f" else values
+    return values + values.dtype.type(0) if values.dtype.kind == "f" else values
 
 
 _FAST: dict[str, Callable[[Array, tuple[int, ...]], Array]] = {

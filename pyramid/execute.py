@@ -1,65 +1,143 @@
-"""Run independent tasks in a bounded window. A task is a small value; what runs it knows the rest.
+"""Run independent groups of tasks in a bounded window. A group is a small value; a runner knows the rest.
 
-Every executor takes any number of tasks lazily, keeps at most ``window`` of them under way, yields results as they
-come, and on ``stop`` or on a failure starts nothing new, waits for what is under way, and yields that first.
+Every executor takes groups lazily, keeps a bounded number under way and yields results as they come. On ``stop``
+or on a failure it starts nothing new, waits for what is under way and yields that; then the failure is raised.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import TypeVar
+from types import TracebackType
+from typing import Any, Protocol, Self
 
-T = TypeVar("T")
-R = TypeVar("R")
+from octree.pyramid.errors import UsageError
+from octree.pyramid.task import Recipe, Task, TaskResult, TaskRunner
+
+Group = tuple[Task, ...]
+POLL_S = 0.2  # how often a waiting build looks whether it was told to stop
 
 
 def never() -> bool:
+    """The ``stop`` of a build that nobody stops."""
     return False
 
 
-def run_serial(run: Callable[[T], R], tasks: Iterable[T], *, stop: Callable[[], bool] = never) -> Iterator[R]:
-    """One task after the other, in this thread."""
-    for task in tasks:
-        if stop():
-            return
-        yield run(task)
+class Executor(Protocol):
+    """``name`` is what the result's ``scheduler`` says. Used by one thread, as a context manager."""
+
+    @property
+    def name(self) -> str: ...
+
+    def run(
+        self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
+    ) -> Iterator[list[TaskResult]]:
+        """``runner`` does groups in this process; ``recipe`` makes one like it in another."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
-def run_threads(
-    run: Callable[[T], R], tasks: Iterable[T], workers: int, *, stop: Callable[[], bool] = never
-) -> Iterator[R]:
-    """``workers`` tasks at a time, each in a thread; results in the order in which they finish."""
-    waiting, failure = iter(tasks), None
-    with ThreadPoolExecutor(workers, thread_name_prefix="octree-build") as pool:
-        running: set[Future[R]] = set()
-        more = True
-        while True:
-            # one more than the workers is queued, so that none waits for this thread
-            while more and failure is None and len(running) <= workers:
-                try:
-                    running.add(pool.submit(run, next(waiting)))
-                except StopIteration:
-                    more = False
-            if not running:
-                break
-            done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+def make_executor(scheduler: Any, workers: int, source: Any) -> Executor:
+    """``scheduler``: None, "threads", "serial", "local", an address of a dask scheduler, or a dask Client.
+
+    Raises UsageError for anything else, and for a source in memory that other processes cannot open.
+    """
+    if scheduler in (None, "threads"):
+        return Threads(workers) if workers > 1 else Serial()
+    if scheduler == "serial":
+        return Serial()
+    address = isinstance(scheduler, str) and "://" in scheduler
+    if scheduler == "local" or address or hasattr(scheduler, "submit"):
+        if not isinstance(source, str) and not hasattr(source, "__fspath__"):
+            raise UsageError(
+                "an array in memory cannot be sent to other processes",
+                hint="save it to a file first, or leave the scheduler out",
+            )
+        from octree.pyramid.distribute import Distributed
+
+        return Distributed(scheduler, workers)
+    raise UsageError(
+        f"there is no scheduler {scheduler!r}",
+        hint="use threads, serial, local, or the address of a dask scheduler such as tcp://host:8786",
+    )
+
+
+class _InProcess:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing is held between runs."""
+
+
+class Serial(_InProcess):
+    """One group after the other, in the calling thread."""
+
+    name = "serial"
+
+    def run(
+        self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
+    ) -> Iterator[list[TaskResult]]:
+        for group in groups:
             if stop():
+                return
+            yield runner.run(group)
+
+
+class Threads(_InProcess):
+    """``workers`` groups at a time, each in a thread; numpy and TensorStore let go of Python's lock."""
+
+    name = "threads"
+
+    def __init__(self, workers: int) -> None:
+        self._workers = workers
+
+    def run(
+        self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
+    ) -> Iterator[list[TaskResult]]:
+        with ThreadPoolExecutor(self._workers, thread_name_prefix="octree-build") as pool:
+            # one more than the workers is queued, so that none waits for this thread
+            yield from in_window(
+                lambda group: pool.submit(runner.run, group), groups, self._workers + 1, stop
+            )
+
+
+def in_window(
+    submit: Callable[[Group], Future[list[TaskResult]]],
+    groups: Iterable[Group],
+    window: int,
+    stop: Callable[[], bool],
+) -> Iterator[list[TaskResult]]:
+    """Keep ``window`` groups submitted; see the module's contract on ``stop`` and failures."""
+    waiting, running, failure = iter(groups), set[Future[list[TaskResult]]](), None
+    more = True
+    while True:
+        while more and len(running) < window and not stop():
+            group = next(waiting, None)
+            if group is None:
                 more = False
-                _cancel(running)
-            for future in done:
-                if future.cancelled():
-                    continue
-                if (error := future.exception()) is None:
-                    yield future.result()
-                elif failure is None:
-                    failure = error
-                    _cancel(running)
+            else:
+                running.add(submit(group))
+        if not running:
+            break
+        done, running = wait(running, timeout=POLL_S, return_when=FIRST_COMPLETED)
+        for future in done:
+            if future.cancelled():
+                continue
+            if (error := future.exception()) is None:
+                yield future.result()
+            else:
+                failure = failure or error
+        if more and (failure is not None or stop()):
+            more = False
+            for future in running:
+                future.cancel()  # what has begun runs to its end
     if failure is not None:
         raise failure
-
-
-def _cancel(futures: Iterable[Future[R]]) -> None:
-    """What has not begun will not begin; what has runs to its end."""
-    for future in futures:
-        future.cancel()

@@ -12,8 +12,9 @@ SOURCE is stored. All shapes are per axis in the image's axis order.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +27,9 @@ from octree.pyramid.model import Axis, Box, LevelInfo, PyramidSpec
 
 BLOCK_TILES = 8  # edge of a task block, in tiles, where shards are smaller or absent
 DEPTH_BYTES = 32 * 2**20  # a task block grows along z up to this size
+TASK_COPIES = (
+    4  # of what a task reads: itself, its sums and levels, chunks being encoded, files being written
+)
 RUNTIME_BYTES = 24 * 2**20  # threads, allocator slack, metadata: measured on builds of tiny images
 
 
@@ -54,7 +58,9 @@ class BuildPlan:
 
     ``spec``      the pyramid to be written (no channels' windows yet).
     ``factors``   per level, from the level before; all 1 for level 0.
-    ``workers``   how many tasks run at once; fewer than asked for when memory is short.
+    ``group``     how many tasks along each axis read SOURCE together in round 0, so that its blocks (chunks, tiles,
+                  strips) that are larger than a task's are not decoded again and again.
+    ``workers``   how many groups run at once; fewer than asked for when memory is short.
     ``peak_bytes``     planned peak, beside the bare process.  ``minimum_bytes``  least ``memory`` that would do.
     ``files``     files at most (empty ones are not stored), metadata included.
     ``notes``     what was changed to fit, for people.
@@ -66,10 +72,10 @@ class BuildPlan:
     method: Method
     nodata: Scalar | None
     codec: Codec
+    group: tuple[int, ...]
     workers: int
     memory_bytes: int
     peak_bytes: int
-    task_bytes: int
     minimum_bytes: int
     files: int
     notes: tuple[str, ...] = field(default=())
@@ -100,6 +106,17 @@ class BuildPlan:
         reach = tuple(b * f for b, f in zip(r.blocks[0], r.factors, strict=True))
         shape = self.spec.levels[max(0, r.first - 1)].shape
         return _clipped(np.unravel_index(task, r.grid), reach, shape)
+
+    def groups(self, round_index: int) -> Iterator[list[int]]:
+        """Every task of a round once, by its place in the round's grid, in groups that read together."""
+        r = self.rounds[round_index]
+        if round_index or all(g == 1 for g in self.group):
+            yield from ([place] for place in range(r.tasks))
+            return
+        steps = [range(0, n, g) for n, g in zip(r.grid, self.group, strict=True)]
+        for corner in itertools.product(*steps):
+            spans = [range(a, min(a + g, n)) for a, g, n in zip(corner, self.group, r.grid, strict=True)]
+            yield [int(np.ravel_multi_index(index, r.grid)) for index in itertools.product(*spans)]
 
     def to_json(self) -> dict[str, Any]:
         """The plan as ``--dry-run --json`` prints it."""
@@ -180,8 +197,8 @@ class _Layout:
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
-    """What a plan depends on. ``transient_bytes`` is what reading one task block needs besides its result, as a
-    function of the block; ``held_bytes`` what the source keeps."""
+    """What a plan depends on. ``read_shape`` is the block in which SOURCE reads cheaply, ``held_bytes`` what it
+    keeps between reads."""
 
     axes: tuple[Axis, ...]
     shape: tuple[int, ...]
@@ -200,22 +217,27 @@ class PlanRequest:
     ome_version: str
     workers: int
     memory_bytes: int
+    read_shape: tuple[int, ...]
     held_bytes: int = 0
 
 
-def make_plan(request: PlanRequest, transient_bytes: Any = None) -> BuildPlan:
-    """The plan, or UsageError naming the least memory that would do."""
+def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None = None) -> BuildPlan:
+    """The plan; ``transient_bytes(box)`` is what reading a box of SOURCE needs besides its result.
+
+    Raises UsageError, naming the least memory that would do, when ``memory_bytes`` is not enough.
+    """
+    transient = transient_bytes or (lambda box: 0)
     names = "".join(axis.name for axis in request.axes)
     steps = level_factors(
         names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.voxel_size_known
     )
     factors = ((1,) * len(names), *steps)
     wanted = _first_layout(request, names)
+    fixed = RUNTIME_BYTES + request.held_bytes
     minimum = 0
-    for layout in _smaller_and_smaller(wanted, request.shard):
+    for layout in _smaller_and_smaller(wanted):
         levels, rounds = _lay_out(request, names, factors, layout)
-        task = _task_bytes(request, levels, rounds, transient_bytes)
-        minimum = RUNTIME_BYTES + request.held_bytes + task
+        minimum = fixed + _group_bytes(request, levels, rounds, (1,) * len(names), transient)
         if minimum <= request.memory_bytes:
             break
     else:
@@ -224,11 +246,10 @@ def make_plan(request: PlanRequest, transient_bytes: Any = None) -> BuildPlan:
             hint=f"give --memory {-(-minimum // 2**20)}MiB or more",
             needed_bytes=minimum,
         )
-    workers = min(
-        request.workers, (request.memory_bytes - RUNTIME_BYTES - request.held_bytes) // max(task, 1)
-    )
-    workers = max(1, min(workers, max(r.tasks for r in rounds)))
-    notes = _notes(request, wanted, layout, workers)
+    group = _group(request, levels, rounds, transient, request.memory_bytes - fixed)
+    each = _group_bytes(request, levels, rounds, group, transient)
+    busiest = max(math.prod(-(-n // g) for n, g in zip(r.grid, group, strict=True)) for r in rounds[:1])
+    workers = max(1, min(request.workers, (request.memory_bytes - fixed) // each, busiest))
     return BuildPlan(
         spec=PyramidSpec(
             axes=request.axes,
@@ -245,14 +266,38 @@ def make_plan(request: PlanRequest, transient_bytes: Any = None) -> BuildPlan:
         method=request.method,
         nodata=request.nodata,
         codec=request.codec,
+        group=group,
         workers=workers,
         memory_bytes=request.memory_bytes,
-        peak_bytes=RUNTIME_BYTES + request.held_bytes + workers * task,
-        task_bytes=task,
+        peak_bytes=fixed + workers * each,
         minimum_bytes=minimum,
         files=_files(levels, request.ome_version),
-        notes=notes,
+        notes=_notes(request, wanted, layout, workers, busiest),
     )
+
+
+def _group(
+    request: PlanRequest,
+    levels: tuple[LevelInfo, ...],
+    rounds: tuple[Round, ...],
+    transient: Callable[[Box], int],
+    room_bytes: int,
+) -> tuple[int, ...]:
+    """Tasks that read together, as far as memory allows: the axis first along which most would be read again."""
+    first = rounds[0]
+    needed = [
+        min(-(-read // block), n)
+        for read, block, n in zip(request.read_shape, first.blocks[0], first.grid, strict=True)
+    ]
+    group = [1] * len(needed)
+    for axis in sorted(range(len(needed)), key=lambda i: -needed[i]):
+        while group[axis] < needed[axis]:
+            more = [*group]
+            more[axis] = min(needed[axis], group[axis] * 2)
+            if _group_bytes(request, levels, rounds, tuple(more), transient) > room_bytes:
+                break
+            group = more
+    return tuple(group)
 
 
 def _first_layout(request: PlanRequest, names: str) -> _Layout:
@@ -274,7 +319,7 @@ def _samples(request: PlanRequest, names: str) -> int:
     return request.shape[names.index("c")] if request.rgb else 1
 
 
-def _smaller_and_smaller(layout: _Layout, shard: int) -> Iterator[_Layout]:
+def _smaller_and_smaller(layout: _Layout) -> Iterator[_Layout]:
     """The wanted layout, then ones that need less memory: shallower, then narrower, shards last."""
     yield layout
     depth, tiles, shard_tiles = layout.depth, layout.block_tiles, layout.shard_tiles
@@ -387,17 +432,25 @@ def _next_block(
     return tuple(following)
 
 
-def _task_bytes(
-    request: PlanRequest, levels: tuple[LevelInfo, ...], rounds: tuple[Round, ...], transient: Any
+def _group_bytes(
+    request: PlanRequest,
+    levels: tuple[LevelInfo, ...],
+    rounds: tuple[Round, ...],
+    group: tuple[int, ...],
+    transient: Callable[[Box], int],
 ) -> int:
-    """Most bytes that one task holds: what it reads, its levels, the widened sums, encoded chunks."""
+    """Most bytes that one group of tasks holds: what it reads, its levels, the widened sums, encoded chunks."""
     most = 0
     for r in rounds:
         base = levels[max(0, r.first - 1)].shape
         box = tuple(min(b * f, n) for b, f, n in zip(r.blocks[0], r.factors, base, strict=True))
         size = math.prod(box) * request.dtype.itemsize
-        extra = transient(Box((0,) * len(box), box)) if transient and r.first == 0 else 0
-        most = max(most, size * 4 + extra)
+        need = size * TASK_COPIES
+        if r.first == 0:
+            whole = tuple(min(b * g, n) for b, g, n in zip(box, group, base, strict=True))
+            need += transient(Box((0,) * len(whole), whole))
+            need += math.prod(whole) * request.dtype.itemsize - size
+        most = max(most, need)
     return most
 
 
@@ -410,15 +463,13 @@ def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:
     return units + len(levels) + (2 if ome_version == "0.4" else 1)
 
 
-def _notes(request: PlanRequest, wanted: _Layout, got: _Layout, workers: int) -> tuple[str, ...]:
+def _notes(request: PlanRequest, wanted: _Layout, got: _Layout, workers: int, groups: int) -> tuple[str, ...]:
     notes = []
     if got != wanted:
-        edge = got.shard_tiles or got.block_tiles
         notes.append(
-            f"blocks of {edge} tiles and depth {got.depth} instead of {wanted.block_tiles} and {wanted.depth}, to fit the memory limit"
+            f"blocks of {got.block_tiles} tiles and depth {got.depth} instead of {wanted.block_tiles} and "
+            f"{wanted.depth}, to fit the memory limit"
         )
-    if workers < request.workers:
-        notes.append(
-            f"{workers} of {request.workers} workers: no more fit the memory limit or the number of blocks"
-        )
+    if workers < min(request.workers, groups):
+        notes.append(f"{workers} instead of {request.workers} workers, to fit the memory limit")
     return tuple(notes)

@@ -11,7 +11,7 @@ import os
 import re
 import threading
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,7 +75,8 @@ class _TensorStoreReader:
         self._array = ts.open(spec, open=True, read=True, context=read_context()).result()
 
     def read(self, box: Box) -> NDArray[Any]:
-        return cast("NDArray[Any]", self._array[box.slices].read().result())
+        data: NDArray[Any] = self._array[box.slices].read().result()
+        return data
 
 
 class _ZarrReader:
@@ -209,15 +210,29 @@ class LevelWriter:
             ) from error
 
     def write(self, box: Box, data: NDArray[Any]) -> Any:
-        """Start writing whole write units; ``.result()`` of what is returned waits until they are files.
-
-        ``data`` must not change before that.
-        """
+        """Start writing whole write units; give what is returned to ``wait``. ``data`` must not change before."""
         return self._array[box.slices].write(data, can_reference_source_data_indefinitely=True)
 
+    def wait(self, future: Any) -> None:
+        """Until a write's files are on disk. Raises WriteError."""
+        try:
+            future.result()
+        except (ValueError, OSError, RuntimeError) as error:
+            raise write_error(f"level {self.level.path} cannot be written", self.path, error) from error
+
     def read(self, box: Box) -> NDArray[Any]:
-        """What is stored in ``box``."""
-        return cast("NDArray[Any]", self._array[box.slices].read().result())
+        """What is stored in ``box``. Raises WriteError: what was just written is damaged or gone."""
+        try:
+            data: NDArray[Any] = self._array[box.slices].read().result()
+        except (ValueError, OSError, RuntimeError) as error:
+            raise write_error(f"level {self.level.path} cannot be read back", self.path, error) from error
+        return data
+
+    def remove(self, box: Box) -> None:
+        """Remove the files of ``box``, and what a killed writer left of them."""
+        for file in self.files(box):
+            file.unlink(missing_ok=True)
+            file.with_name(file.name + ".__lock").unlink(missing_ok=True)
 
     def files(self, box: Box) -> list[Path]:
         """The files of the write units that ``box`` meets, whether they exist or not."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,7 +21,8 @@ from octree.pyramid.downsample import reduce_block
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
 from octree.pyramid.plan import BuildPlan
-from octree.pyramid.store import LevelWriter, write_context, write_error
+from octree.pyramid.source import open_source
+from octree.pyramid.store import LevelWriter, write_context
 
 
 class Task(NamedTuple):
@@ -63,10 +64,23 @@ class Readable(Protocol):
 
 
 class TaskRunner:
-    """Runs tasks of one plan. Thread-safe: tasks own disjoint files, arrays are opened once, under a lock."""
+    """Runs tasks of one plan. Thread-safe: tasks own disjoint files, arrays are opened once, under a lock.
 
-    def __init__(self, plan: BuildPlan, source: Readable, folder: Path, *, fill_holes: bool) -> None:
-        self._plan, self._source, self._folder, self._fill_holes = plan, source, folder, fill_holes
+    ``fill_holes``  fill parts of SOURCE that cannot be read, and list them, instead of failing.
+    ``again``       an earlier run may have left files of these tasks: remove them first.
+    """
+
+    def __init__(
+        self,
+        plan: BuildPlan,
+        source: Readable,
+        folder: Path,
+        *,
+        fill_holes: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._plan, self._source, self._folder = plan, source, folder
+        self._fill_holes, self._again = fill_holes, again
         self._lock = threading.Lock()
         self._writers: dict[int, LevelWriter] = {}
         self._context = write_context(plan.workers)
@@ -78,36 +92,42 @@ class TaskRunner:
                 self._writers[level] = LevelWriter(self._folder, info, self._plan.zarr_format, self._context)
             return self._writers[level]
 
-    def run(self, task: Task) -> TaskResult:
-        """Do one task. Raises SourceError or WriteError; then it may be run again."""
+    def run(self, tasks: Sequence[Task]) -> list[TaskResult]:
+        """Do tasks of one round that read together. Raises SourceError or WriteError; all may be run again."""
+        boxes = [self._plan.input_box(*task) for task in tasks]
+        whole = _around(boxes)
+        block, holes = self._input(tasks[0].round, whole)
+        block = np.ascontiguousarray(block)  # colour samples come interleaved, files mapped
+        results: list[TaskResult] = []
+        pending: _Pending | None = None
+        for task, box in zip(tasks, boxes, strict=True):
+            started = self._start(task, block[_within(box, whole)], _meeting(holes, box))
+            # while files of one task are written, the next is reduced
+            if pending is not None:
+                results.append(pending.finish())
+            pending = started
+        if pending is not None:
+            results.append(pending.finish())
+        return results
+
+    def _start(self, task: Task, block: NDArray[Any], holes: tuple[Hole, ...]) -> _Pending:
         plan, steps = self._plan, self._plan.rounds[task.round]
-        block, holes = self._input(task)
-        read = block.nbytes if steps.first == 0 else 0
-        pending: list[tuple[LevelWriter, Box, Any]] = []
+        pending = _Pending(task, block.nbytes if steps.first == 0 else 0, holes, [])
         for level in range(steps.first, steps.last + 1):
             if any(f > 1 for f in plan.factors[level]):
                 block = reduce_block(block, plan.factors[level], plan.method, plan.nodata)
             box, writer = plan.block(task.round, task.place, level), self._writer(level)
-            pending.append((writer, box, writer.write(box, block)))
-        written = files = 0
-        for writer, box, future in pending:
-            try:
-                future.result()
-            except (ValueError, OSError, RuntimeError) as error:
-                raise write_error(
-                    f"level {writer.level.path} cannot be written", writer.path, error
-                ) from error
-            sizes = [size for size in map(_size, writer.files(box)) if size is not None]
-            written, files = written + sum(sizes), files + len(sizes)
-        return TaskResult(task, read, written, files, holes)
+            if self._again:
+                writer.remove(box)
+            pending.writes.append((writer, box, writer.write(box, block)))
+        return pending
 
-    def _input(self, task: Task) -> tuple[NDArray[Any], tuple[Hole, ...]]:
-        plan, first = self._plan, self._plan.rounds[task.round].first
-        box = plan.input_box(task.round, task.place)
+    def _input(self, round_index: int, box: Box) -> tuple[NDArray[Any], tuple[Hole, ...]]:
+        first = self._plan.rounds[round_index].first
         if first:
             return self._writer(first - 1).read(box), ()
         try:
-            return np.ascontiguousarray(self._source.read(box)), ()
+            return self._source.read(box), ()
         except SourceError:
             if not self._fill_holes:
                 raise
@@ -118,14 +138,69 @@ class TaskRunner:
         out = np.full(box.shape, self._plan.nodata or 0, self._plan.spec.dtype)
         holes = []
         for cell in _cells(box, self._source.read_shape):
-            place = tuple(
-                slice(a - o, b - o) for a, b, o in zip(cell.start, cell.stop, box.start, strict=True)
-            )
             try:
-                out[place] = self._source.read(cell)
+                out[_within(cell, box)] = self._source.read(cell)
             except SourceError as error:
                 holes.append(Hole(cell.start, cell.stop, error.message))
         return out, tuple(holes)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What another process needs to run tasks of a build: it opens SOURCE and DEST by their names."""
+
+    plan: BuildPlan
+    folder: str
+    source: str
+    axes: str | None
+    fill_holes: bool
+    again: bool
+
+    def make_runner(self) -> TaskRunner:
+        """Raises SourceError when this machine does not see SOURCE."""
+        source = open_source(self.source, axes=self.axes)
+        return TaskRunner(self.plan, source, Path(self.folder), fill_holes=self.fill_holes, again=self.again)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A task whose files are being written."""
+
+    task: Task
+    bytes_read: int
+    holes: tuple[Hole, ...]
+    writes: list[tuple[LevelWriter, Box, Any]]
+
+    def finish(self) -> TaskResult:
+        """Wait until the files are there. Raises WriteError."""
+        written = files = 0
+        for writer, box, future in self.writes:
+            writer.wait(future)
+            sizes = [size for size in map(_size, writer.files(box)) if size is not None]
+            written, files = written + sum(sizes), files + len(sizes)
+        return TaskResult(self.task, self.bytes_read, written, files, self.holes)
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    return Box(
+        tuple(map(min, zip(*(box.start for box in boxes), strict=True))),
+        tuple(map(max, zip(*(box.stop for box in boxes), strict=True))),
+    )
+
+
+def _within(box: Box, outer: Box) -> tuple[slice, ...]:
+    return tuple(slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, outer.start, strict=True))
+
+
+def _meeting(holes: tuple[Hole, ...], box: Box) -> tuple[Hole, ...]:
+    """The holes' parts in ``box``."""
+    parts = []
+    for hole in holes:
+        start = tuple(map(max, hole.start, box.start))
+        stop = tuple(map(min, hole.stop, box.stop))
+        if all(a < b for a, b in zip(start, stop, strict=True)):
+            parts.append(Hole(start, stop, hole.error))
+    return tuple(parts)
 
 
 def _cells(box: Box, grid: tuple[int, ...]) -> Iterator[Box]:

@@ -1,0 +1,102 @@
+"""Groups of tasks on a dask cluster: plain function calls, no array graphs.
+
+A lost worker's calls are given to another one by the scheduler. That is safe without any agreement between
+workers: a task's files are its own, each is written under another name and renamed, and whoever does a task
+writes the same bytes. dask is imported only here, and only when asked for.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from types import TracebackType
+from typing import Any, Self
+
+from octree.pyramid.errors import OctreeError, UsageError
+from octree.pyramid.execute import Group, in_window
+from octree.pyramid.task import Recipe, TaskResult, TaskRunner
+
+RETRIES = 3  # of calls that fail because of the cluster, not because of the image
+
+
+@functools.lru_cache(maxsize=4)
+def _runner_of(recipe: Recipe) -> TaskRunner:
+    return recipe.make_runner()
+
+
+def run_group(recipe: Recipe, group: Group) -> list[TaskResult] | OctreeError:
+    """What a worker does. A failure of the build travels as a value: retrying it would not help."""
+    try:
+        return _runner_of(recipe).run(group)
+    except OctreeError as error:
+        return error
+
+
+class Distributed:
+    """A dask Client: the caller's, one for an address, or one of a LocalCluster of ``workers`` processes."""
+
+    name = "distributed"
+
+    def __init__(self, scheduler: Any, workers: int) -> None:
+        try:
+            from distributed import Client, LocalCluster
+        except ImportError as error:
+            raise UsageError(
+                "the scheduler needs dask.distributed", hint="pip install 'octree[distributed]'"
+            ) from error
+        self._cluster: Any = None
+        self._own = isinstance(scheduler, str)
+        if not self._own:
+            self._client = scheduler
+        elif scheduler == "local":
+            self._cluster = LocalCluster(
+                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+            )
+            self._client = Client(self._cluster)
+        else:
+            try:
+                self._client = Client(scheduler, timeout=10)
+            except (OSError, ValueError) as error:
+                raise UsageError(
+                    f"no dask scheduler answers at {scheduler}: {error}",
+                    hint="check the address; dask scheduler prints it",
+                ) from error
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._own:
+            self._client.close()
+        if self._cluster is not None:
+            self._cluster.close()
+
+    def run(
+        self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
+    ) -> Iterator[list[TaskResult]]:
+        threads = sum(self._client.nthreads().values()) or 1
+        shared = self._client.scatter(recipe, broadcast=True, hash=False)
+        yield from in_window(functools.partial(self._submit, shared), groups, 2 * threads, stop)
+
+    def _submit(self, recipe: Any, group: Group) -> Future[list[TaskResult]]:
+        """One call, as a standard future, so that one loop serves threads and clusters."""
+        answer: Future[list[TaskResult]] = Future()
+        remote = self._client.submit(run_group, recipe, group, pure=False, retries=RETRIES)
+        answer.set_running_or_notify_cancel()  # a call on a cluster is not taken back
+
+        def arrived(future: Any) -> None:
+            try:
+                result = future.result()
+            except BaseException as error:
+                answer.set_exception(error)
+                return
+            if isinstance(result, OctreeError):
+                answer.set_exception(result)
+            else:
+                answer.set_result(result)
+
+        remote.add_done_callback(arrived)
+        return answer
