@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import GLError, UsageError
 from octree.pyramid.model import TileKey
-from octree.render.gl.slots import GUTTER, Change, Page, Slot, SlotClass, Slots, slot_class
+from octree.render.gl.slots import GUTTER, Change, Page, SlotClass, Slots, slot_class
 from octree.render.loading.requests import LoadedTile, LoadKey
 
 MIB = 1024 * 1024
@@ -44,7 +44,8 @@ FORMATS: dict[tuple[str, int], tuple[int, int]] = {
 }
 """(dtype, samples) → (internal format, format) of OpenGL."""
 
-_NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if (dy, dx) != (0, 0))
+# those across a corner last: they know better than the ends of rows and columns
+_NEIGHBOURS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
 Neighbours = Callable[[int, int], "NDArray[Any] | None"]
 
 
@@ -67,6 +68,14 @@ class _Resident:
     bottom: NDArray[Any]
     left: NDArray[Any]
     right: NDArray[Any]
+
+    def facing(self, dy: int, dx: int) -> NDArray[Any]:
+        """Texels that face a tile for which this one lies at (dy, dx): a row, a column or one texel."""
+        if dy == 0:
+            return self.left if dx > 0 else self.right
+        row = self.top if dy > 0 else self.bottom
+        corner: NDArray[Any] = row if dx == 0 else row[0 if dx > 0 else -1]
+        return corner
 
 
 class Atlas:
@@ -94,6 +103,7 @@ class Atlas:
         self._slots = Slots(budget_bytes, page_px, max_texture_size)
         self._textures: dict[int, Any] = {}
         self._tiles: dict[LoadKey, _Resident] = {}
+        self._classes: dict[tuple[Any, ...], SlotClass] = {}
 
     @property
     def page_px(self) -> int:
@@ -130,7 +140,7 @@ class Atlas:
         """How many tiles of ``tile_shape`` (h, w[, samples]) fit the budget at once, all layers together."""
         if len(tile_shape) > 2:
             samples = tile_shape[2]
-        return self._slots.capacity(self._class_of(tile_shape[:2], np.dtype(dtype), samples))  # type: ignore[arg-type] # a slice of two
+        return self._slots.capacity(self._class_of(tile_shape[:2], np.dtype(dtype), samples))
 
     def begin_frame(self) -> None:
         """Forget all pins."""
@@ -168,13 +178,26 @@ class Atlas:
             return 0
         height, width = data.shape[:2]
         place = Placement(slot.page, slot.y + GUTTER, slot.x + GUTTER, height, width)
+        around = [(dy, dx, self._tiles.get(_beside(key, dy, dx))) for dy, dx in _NEIGHBOURS]
         padded = _pad(data)
-        resident = _Resident(place, data[0].copy(), data[-1].copy(), data[:, 0].copy(), data[:, -1].copy())
-        self._fill_gutter(padded, key, neighbours)
-        self._write(slot, padded)
+        for dy, dx, other in around:
+            if other is not None:
+                _put_strip(padded, dy, dx, other.facing(dy, dx))
+            elif neighbours is not None and (pixels := neighbours(dy, dx)) is not None:
+                _put_strip(padded, dy, dx, _facing_pixels(pixels, dy, dx))
+        writes = {slot.page: [(padded, slot.y, slot.x)]}
+        for dy, dx, other in around:
+            if other is not None:
+                writes.setdefault(other.place.page, []).append(_patch(other.place, dy, dx, padded))
+        for page, pieces in writes.items():
+            self._textures[page].write(pieces)
+            self.patches += len(pieces)
+            self.uploaded_bytes += sum(piece[0].nbytes for piece in pieces)
         self.uploads += 1
-        self._tiles[key] = resident
-        self._patch_neighbours(key, resident)
+        self.patches -= 1
+        self._tiles[key] = _Resident(
+            place, data[0].copy(), data[-1].copy(), data[:, 0].copy(), data[:, -1].copy()
+        )
         return padded.nbytes
 
     def release(self, source: str) -> None:
@@ -195,10 +218,17 @@ class Atlas:
         """Give all textures back. Closing twice is harmless."""
         self.clear()
 
-    def _class_of(self, shape: tuple[int, int], dtype: np.dtype[Any], samples: int) -> SlotClass:
-        if (dtype.name, samples) not in FORMATS:
-            raise GLError(f"no texture format for {samples} samples of {dtype.name}")
-        return slot_class(shape, (dtype.name, samples), dtype.itemsize * samples, self.slot_px)
+    def _class_of(self, shape: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> SlotClass:
+        asked = (shape, dtype, samples, self.slot_px)
+        kind = self._classes.get(asked)
+        if kind is None:
+            if (dtype.name, samples) not in FORMATS:
+                raise GLError(f"no texture format for {samples} samples of {dtype.name}")
+            kind = slot_class(
+                (shape[0], shape[1]), (dtype.name, samples), dtype.itemsize * samples, self.slot_px
+            )
+            self._classes[asked] = kind
+        return kind
 
     def _remove(self, keys: list[LoadKey]) -> None:
         self._follow(self._slots.remove(keys))
@@ -212,40 +242,17 @@ class Atlas:
         if change.page is not None:
             self._textures[change.page.number] = _new_texture(change.page)
 
-    def _fill_gutter(self, padded: NDArray[Any], key: LoadKey, neighbours: Neighbours | None) -> None:
-        for dy, dx in _NEIGHBOURS:
-            other = self._tiles.get(_beside(key, dy, dx))
-            if other is not None:
-                strip = _facing(other, dy, dx)
-            elif neighbours is not None and (pixels := neighbours(dy, dx)) is not None:
-                strip = _facing_pixels(pixels, dy, dx)
-            else:
-                continue
-            _put_strip(padded, dy, dx, strip)
 
-    def _patch_neighbours(self, key: LoadKey, tile: _Resident) -> None:
-        """Give neighbours that were here first the texels they could not have."""
-        for dy, dx in _NEIGHBOURS:
-            other = self._tiles.get(_beside(key, dy, dx))
-            if other is None:
-                continue
-            place = other.place
-            strip = _facing(tile, -dy, -dx)
-            # seen from the neighbour, this tile lies at (-dy, -dx)
-            y = {-1: place.y + place.height, 0: place.y, 1: place.y - 1}[dy]
-            x = {-1: place.x + place.width, 0: place.x, 1: place.x - 1}[dx]
-            if dy == 0:
-                strip = strip[: place.height, None]
-            elif dx == 0:
-                strip = strip[None, : place.width]
-            else:
-                strip = strip[None, None]
-            self._write(Slot(place.page, y, x), np.ascontiguousarray(strip))
-            self.patches += 1
+def _patch(place: Placement, dy: int, dx: int, padded: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
+    """What a neighbour that was here first could not have: (strip, y, x), the new tile's edge, ends included.
 
-    def _write(self, slot: Slot, data: NDArray[Any]) -> None:
-        self._textures[slot.page].write(data, slot.y, slot.x)
-        self.uploaded_bytes += data.nbytes
+    The neighbour lies at (dy, dx), so the strip is that edge of the new tile, on the neighbour's far side.
+    """
+    rows: dict[int, Any] = {-1: slice(1, 2), 0: slice(None), 1: slice(-2, -1)}
+    strip = np.ascontiguousarray(padded[rows[dy], rows[dx]])
+    y = place.y + place.height if dy < 0 else place.y - 1
+    x = place.x + place.width if dx < 0 else place.x - 1
+    return strip, y, x
 
 
 def _beside(key: LoadKey, dy: int, dx: int) -> LoadKey:
@@ -263,23 +270,22 @@ def _pad(data: NDArray[Any]) -> NDArray[Any]:
     return padded
 
 
-def _facing(tile: _Resident, dy: int, dx: int) -> NDArray[Any]:
-    """Texels of ``tile`` that a tile sees for which it lies at (dy, dx): a row, a column or one texel."""
-    if dy == 0:
-        return tile.left if dx > 0 else tile.right
-    row = tile.top if dy > 0 else tile.bottom
-    return row if dx == 0 else row[0 if dx > 0 else -1]
-
-
 def _facing_pixels(data: NDArray[Any], dy: int, dx: int) -> NDArray[Any]:
+    """Texels of a tile that lies at (dy, dx) which face this one: a row, a column or one texel."""
     sides: dict[int, Any] = {-1: -1, 0: slice(None), 1: 0}
     strip: NDArray[Any] = data[sides[dy], sides[dx]]
     return strip
 
 
 def _put_strip(padded: NDArray[Any], dy: int, dx: int, strip: NDArray[Any]) -> None:
+    """Write a neighbour's texels into the gutter. A row or column also fills the corners with its ends: at the
+    image's border no other tile will."""
     sides: dict[int, Any] = {-1: 0, 0: slice(1, -1), 1: -1}
     padded[sides[dy], sides[dx]] = strip
+    if dy == 0:
+        padded[0, sides[dx]], padded[-1, sides[dx]] = strip[0], strip[-1]
+    elif dx == 0:
+        padded[sides[dy], 0], padded[sides[dy], -1] = strip[0], strip[-1]
 
 
 def _new_texture(page: Page) -> Any:
