@@ -125,15 +125,15 @@ def _judged(diff: ImageDiff, tolerance: Tolerance) -> ImageDiff:
     reasons = []
     if diff.differing_px > diff.allowed_px:
         reasons.append(
-            f"{diff.differing_px} pixels differ by more than {tolerance.max_delta:g}; {diff.allowed_px} may"
+            f"{diff.differing_px} pixels differ by more than {tolerance.max_delta:g} ({diff.allowed_px} may)"
         )
     if diff.far_px:
-        reasons.append(f"{diff.far_px} pixels differ by more than {tolerance.cap:g}; none may")
+        reasons.append(f"{diff.far_px} pixels differ by more than {tolerance.cap:g} (none may)")
     if diff.largest_cluster_px is not None and diff.largest_cluster_px > tolerance.cluster:
-        reasons.append(f"{diff.largest_cluster_px} differing pixels touch; {tolerance.cluster} may")
+        reasons.append(f"{diff.largest_cluster_px} differing pixels touch ({tolerance.cluster} may)")
     if abs(diff.drift) > tolerance.drift:
         reasons.append(
-            f"pixels of one brightness are {diff.drift:+.2f} off on average; {tolerance.drift:g} is allowed"
+            f"pixels of one brightness are {diff.drift:+.2f} off on average ({tolerance.drift:g} is allowed)"
         )
     return replace(diff, reasons=tuple(reasons))
 

@@ -80,7 +80,11 @@ def frame_file(index: int) -> str:
 
 def case_digest(case: Case) -> str:
     """Names what is rendered: frames of another definition are no candidates for this one's baseline."""
-    what = plain_json([case.sources, case.cameras, case.size_px, sorted(case.options.items()), case.frames])
+    sources = [
+        source if isinstance(source, str) else [type(source).__name__, str(getattr(source, "shape", ""))]
+        for source in case.sources
+    ]
+    what = plain_json([sources, case.cameras, case.size_px, sorted(case.options.items()), case.frames])
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
 
 

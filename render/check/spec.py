@@ -118,6 +118,44 @@ def _case(number: int, item: Any, defaults: Mapping[str, Any], folder: Path) -> 
     return case
 
 
+def make_case(
+    name: str,
+    source: Any,
+    camera: str | Sequence[str] = "fit",
+    *,
+    size: Any = "1024x768",
+    frames: Sequence[int] | None = None,
+    masks: Sequence[Sequence[int]] = (),
+    tolerance: Mapping[str, Any] | None = None,
+    compare: Sequence[str] | None = None,
+    repeat: int = 2,
+    options: Mapping[str, Any] | None = None,
+) -> Case:
+    """A case from Python values, read as strictly as a suite. ``source`` may be an array, a path or a list
+    of them. Raises ``UsageError``."""
+    where = f"case {name!r}"
+    case = Case(
+        name=check_name(name, where),
+        sources=tuple(
+            _plain_source(each) for each in (source if isinstance(source, list | tuple) else [source])
+        ),
+        cameras=(camera,) if isinstance(camera, str) else tuple(camera),
+        size_px=_size(where, list(size) if isinstance(size, tuple) else size),
+        options=parse_options(where, options or {}),
+        frames=_frames(where, None if frames is None else list(frames)),
+        masks=parse_masks(where, [list(mask) for mask in masks]),
+        tolerance=parse_tolerance(where, tolerance or {}),
+        compare=_aspects(where, list(ASPECTS if compare is None else compare)),
+        repeat=_repeat(where, repeat),
+    )
+    check_values(case)
+    return case
+
+
+def _plain_source(source: Any) -> Any:
+    return str(source) if isinstance(source, Path) else source
+
+
 def check_values(case: Case) -> None:
     """Read every option and camera once, so that a misspelt value is an error of the suite, said before
     anything is rendered. Raises ``UsageError``."""

@@ -42,7 +42,7 @@ _NO_PIXELS: Frame = np.zeros((0, 0, 4), np.uint8)
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
     """What came of a run. ``unused`` are baselines (renderer/case) that belong to no case of the suite;
-    ``arguments`` are the words of the command line that name this suite and its folders."""
+    ``command`` are the words that accept its frames; names of cases may follow."""
 
     suite: Path
     cases: tuple[CaseResult, ...]
@@ -50,7 +50,7 @@ class SuiteResult:
     output: Path
     unused: tuple[str, ...] = ()
     seconds: float = 0.0
-    arguments: tuple[str, ...] = ()
+    command: tuple[str, ...] = ()
 
     def count(self, verdict: Verdict) -> int:
         return sum(case.verdict is verdict for case in self.cases)
@@ -64,8 +64,8 @@ class SuiteResult:
         return 0 if self.passed else 1
 
     def accept_command(self, *cases: str) -> str:
-        """What to type to accept these cases, or all."""
-        return shlex.join(["octree", "check", *self.arguments, "--accept", *cases])
+        """What to type to accept these cases, or all; pytest always accepts all that it renders."""
+        return shlex.join([*self.command, *(cases if self.command[:1] == ("octree",) else ())])
 
 
 def run(
@@ -121,10 +121,11 @@ def run(
         output=runner.output,
         unused=tuple(runner.store.unused(case.name for case in suite.cases)),
         seconds=time.perf_counter() - begin_s,
-        arguments=(
-            os.fspath(suite_path),
+        command=(
+            *("octree", "check", os.fspath(suite_path)),
             *(("--baselines", os.fspath(baselines)) if baselines is not None else ()),
             *(("--output", os.fspath(output)) if os.fspath(output) != DEFAULT_OUTPUT else ()),
+            "--accept",
         ),
     )
     from octree.render.check.reports import write_reports
@@ -212,9 +213,9 @@ class CaseRunner:
             background=background_of(case.options.get("background", "black")),
         )
 
-    def accept(self, case: Case) -> CaseResult:
-        """Make the staged frames of a case its baseline; render it first if none are staged."""
-        record = self.staged(case)
+    def accept(self, case: Case, *, fresh: bool = False) -> CaseResult:
+        """Make the staged frames of a case its baseline; render it first if none are staged, or if ``fresh``."""
+        record = None if fresh else self.staged(case)
         result = CaseResult(case, Verdict.PASS, record=record)
         if record is None:
             result = self.check(case)
