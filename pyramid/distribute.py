@@ -40,23 +40,24 @@ class Distributed:
 
     def __init__(self, scheduler: Any, workers: int) -> None:
         try:
-            from distributed import Client, LocalCluster
+            import distributed
         except ImportError as error:
             raise UsageError(
                 "the scheduler needs dask.distributed", hint="pip install 'octree[distributed]'"
             ) from error
+        dask: Any = distributed  # without types
         self._cluster: Any = None
         self._own = isinstance(scheduler, str)
         if not self._own:
             self._client = scheduler
         elif scheduler == "local":
-            self._cluster = LocalCluster(
+            self._cluster = dask.LocalCluster(
                 n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
             )
-            self._client = Client(self._cluster)
+            self._client = dask.Client(self._cluster)
         else:
             try:
-                self._client = Client(scheduler, timeout=10)
+                self._client = dask.Client(scheduler, timeout=10)
             except (OSError, ValueError) as error:
                 raise UsageError(
                     f"no dask scheduler answers at {scheduler}: {error}",

@@ -133,7 +133,8 @@ def _careful(samples: Array, valid: NDArray[np.bool_], method: Method, nodata: S
 def _pick(ordered: Array, count: NDArray[np.intp], method: Method) -> Array:
     """Mode, median, min or max of each column's first ``count`` values, which are sorted."""
     if method == "mode":
-        best, run = ordered[0].copy(), np.ones(ordered.shape[1], int)
+        best: Array = ordered[0].copy()
+        run = np.ones(ordered.shape[1], int)
         longest = run.copy()
         for k in range(1, len(ordered)):
             run = np.where(ordered[k] == ordered[k - 1], run + 1, 1)
