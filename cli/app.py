@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from octree.cli import build, check, config, demo, doctor, info, render, verify
 from octree.cli.console import print_error
-from octree.cli.options import debug_wanted
+from octree.cli.options import debug_wanted, json_wanted
 from octree.pyramid.errors import Interrupted, OctreeError, UsageError
 
 app = typer.Typer(
@@ -19,7 +19,7 @@ app = typer.Typer(
     help="Build tile pyramids of images of any size, render frames of them without a screen, "
     "and keep frames from changing unnoticed.",
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "OCTREE"},
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 for _function in (
@@ -52,7 +52,6 @@ def _octree(
             "--version",
             callback=_show_version,
             is_eager=True,
-            allow_from_autoenv=False,
             help="Print the version.",
         ),
     ] = False,
@@ -65,9 +64,11 @@ def _octree(
 def run(argv: Sequence[str] | None = None) -> int:
     """Run one command line; return its exit code. Prints errors itself."""
     args = list(sys.argv[1:] if argv is None else argv)
+    debug_wanted.set(False)
+    json_wanted.set("--json" in args)
     try:
         # not standalone: exit codes and words of errors are ours, not the library's
-        code = app(args, standalone_mode=False, prog_name="octree")
+        code = _command().main(args, standalone_mode=False, prog_name="octree")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
@@ -75,10 +76,24 @@ def run(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (Exception, KeyboardInterrupt) as failure:
-        return _report(failure, as_json="--json" in args)
+        return _report(failure)
 
 
-def _report(failure: BaseException, *, as_json: bool) -> int:
+def _command() -> Any:
+    """The application, with OCTREE_<COMMAND>_<OPTION> behind every option. By the option's long name: that of the
+    Python parameter, which the library would take, is another one for ``--json``."""
+    group = typer.main.get_command(app)
+    for name, command in group.commands.items():  # type: ignore[attr-defined] # several commands make a group
+        for option in command.params:
+            long = [word[2:] for word in option.opts if word.startswith("--")]
+            if long and long[0] != "help":
+                option.envvar = f"OCTREE_{name}_{long[0]}".upper().replace("-", "_")
+                option.show_envvar = False
+        command.epilog = f"Every option can come from OCTREE_{name.upper()}_<OPTION> in the environment."
+    return group
+
+
+def _report(failure: BaseException) -> int:
     if isinstance(failure, typer.Exit):
         return failure.exit_code
     error = _as_octree_error(failure)
@@ -86,7 +101,7 @@ def _report(failure: BaseException, *, as_json: bool) -> int:
         import traceback
 
         traceback.print_exception(failure)
-    print_error(error, as_json=as_json)
+    print_error(error, as_json=json_wanted.get())
     return error.exit_code
 
 

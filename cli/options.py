@@ -11,6 +11,7 @@ import typer
 T = TypeVar("T")
 
 debug_wanted: contextvars.ContextVar[bool] = contextvars.ContextVar("debug_wanted", default=False)
+json_wanted: contextvars.ContextVar[bool] = contextvars.ContextVar("json_wanted", default=False)
 
 
 def _remember_debug(wanted: bool) -> bool:
@@ -19,10 +20,19 @@ def _remember_debug(wanted: bool) -> bool:
     return wanted
 
 
+def _remember_json(wanted: bool) -> bool:
+    if wanted:
+        json_wanted.set(True)
+    return wanted
+
+
 Debug = Annotated[
     bool, typer.Option("--debug", callback=_remember_debug, help="Show a traceback when something fails.")
 ]
-Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", callback=_remember_json, help="Print exactly one JSON document on stdout."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
 
 

@@ -31,14 +31,14 @@ def render(
     context: typer.Context,
     source: Annotated[
         list[str],
-        typer.Argument(metavar="SOURCE...", help="Pyramids, or any SOURCE of build; layers, bottom first."),
+        typer.Argument(metavar="SOURCE", help="Pyramids, or any SOURCE of build; layers, bottom first."),
     ],
     camera: Annotated[
         Many,
         typer.Option(
             "--camera",
             help="fit, x=..,y=..,zoom=.., rect=x0,y0,x1,y1, path.json, zoom-in, pan or tour. Level-0 pixels; "
-            "zoom is screen pixels per level-0 pixel. Several are several views.  [default: fit]",
+            "zoom is screen pixels per level-0 pixel. Several are several views (default fit).",
             rich_help_panel=VIEW,
         ),
     ] = None,
@@ -51,9 +51,7 @@ def render(
             rich_help_panel=OUT,
         ),
     ] = None,
-    size: Annotated[
-        One, typer.Option(help="WIDTHxHEIGHT.  [default: 1024x768]", rich_help_panel=VIEW)
-    ] = None,
+    size: Annotated[One, typer.Option(help="WIDTHxHEIGHT (default 1024x768).", rich_help_panel=VIEW)] = None,
     settle: Annotated[
         bool,
         typer.Option("--settle", help="Wait until each frame is settled (for views).", rich_help_panel=RUN),
@@ -65,39 +63,39 @@ def render(
         ),
     ] = False,
     timeout: Annotated[
-        One, typer.Option(help="Longest wait for one settled frame.  [default: 60s]", rich_help_panel=RUN)
+        One, typer.Option(help="Longest wait for one settled frame (default 60s).", rich_help_panel=RUN)
     ] = None,
     min_coverage: Annotated[
         One,
         typer.Option(
-            help="Fraction of the visible image that must be ideal, else exit 1.  [default: 1 settled, 0 streamed]",
+            help="Fraction of the visible image that must be ideal, else exit 1 (default 1 settled, 0 streamed).",
             rich_help_panel=RUN,
         ),
     ] = None,
     clim: Annotated[
-        Many, typer.Option(help="Contrast limits low,high.  [default: auto]", rich_help_panel=LOOK)
+        Many, typer.Option(help="Contrast limits low,high (default auto).", rich_help_panel=LOOK)
     ] = None,
-    gamma: Annotated[Many, typer.Option(help="Gamma.  [default: 1]", rich_help_panel=LOOK)] = None,
+    gamma: Annotated[Many, typer.Option(help="Gamma (default 1).", rich_help_panel=LOOK)] = None,
     colormap: Annotated[
-        Many, typer.Option(help="A vispy colormap or a colour.  [default: gray]", rich_help_panel=LOOK)
+        Many, typer.Option(help="A vispy colormap or a colour (default gray).", rich_help_panel=LOOK)
     ] = None,
-    opacity: Annotated[Many, typer.Option(help="0 to 1.  [default: 1]", rich_help_panel=LOOK)] = None,
+    opacity: Annotated[Many, typer.Option(help="0 to 1 (default 1).", rich_help_panel=LOOK)] = None,
     blending: Annotated[
         Many,
-        typer.Option(help="translucent, additive or opaque.  [default: translucent]", rich_help_panel=LOOK),
+        typer.Option(help="translucent, additive or opaque (default translucent).", rich_help_panel=LOOK),
     ] = None,
     interpolation: Annotated[
-        Many, typer.Option(help="nearest or linear.  [default: nearest]", rich_help_panel=LOOK)
+        Many, typer.Option(help="nearest or linear (default nearest).", rich_help_panel=LOOK)
     ] = None,
     background: Annotated[
-        One, typer.Option(help="A colour, or transparent.  [default: black]", rich_help_panel=LOOK)
+        One, typer.Option(help="A colour, or transparent (default black).", rich_help_panel=LOOK)
     ] = None,
     channels: Annotated[
         Many,
         typer.Option(help="Composite channels: 0:red:lo-hi,1:green.", rich_help_panel=LOOK),
     ] = None,
     index: Annotated[
-        One, typer.Option(help="Plane to show: t=0,z=0.  [default: 0 each]", rich_help_panel=VIEW)
+        One, typer.Option(help="Plane to show: t=0,z=0 (default 0 each).", rich_help_panel=VIEW)
     ] = None,
     labels: Annotated[
         bool, typer.Option("--labels", help="Values are ids: draw label colours.", rich_help_panel=LOOK)
@@ -133,12 +131,12 @@ def render(
     ] = None,
     config: Annotated[One, typer.Option(help="Settings file.", rich_help_panel=RUN)] = None,
     cache: Annotated[
-        One, typer.Option(help="Bytes of the tile cache in memory.  [default: 512MiB]", rich_help_panel=RUN)
+        One, typer.Option(help="Bytes of the tile cache in memory (default 512MiB).", rich_help_panel=RUN)
     ] = None,
     atlas: Annotated[
-        One, typer.Option(help="Bytes of the texture atlas.  [default: 256MiB]", rich_help_panel=RUN)
+        One, typer.Option(help="Bytes of the texture atlas (default 256MiB).", rich_help_panel=RUN)
     ] = None,
-    clock: Annotated[One, typer.Option(help="real or virtual.  [default: real]", rich_help_panel=RUN)] = None,
+    clock: Annotated[One, typer.Option(help="real or virtual (default real).", rich_help_panel=RUN)] = None,
     latency: Annotated[
         One, typer.Option(help="Simulated latency of each read, as 50ms.", rich_help_panel=RUN)
     ] = None,
@@ -152,11 +150,11 @@ def render(
         One, typer.Option(help="Simulated fraction of reads that fail.", rich_help_panel=RUN)
     ] = None,
     seed: Annotated[
-        One, typer.Option(help="Seed of the simulation.  [default: 0]", rich_help_panel=RUN)
+        One, typer.Option(help="Seed of the simulation (default 0).", rich_help_panel=RUN)
     ] = None,
     gl: Annotated[
         One,
-        typer.Option(help="auto, osmesa (no display), window or egl.  [default: auto]", rich_help_panel=RUN),
+        typer.Option(help="auto, osmesa (no display), window or egl (default auto).", rich_help_panel=RUN),
     ] = None,
     progress: Annotated[
         str, typer.Option(help="auto, bar, plain, json or none.", rich_help_panel=OUT)
