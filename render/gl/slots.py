@@ -206,8 +206,10 @@ class Slots:
         return False
 
     def _steal(self, kind: SlotClass, gone: list[Hashable], dropped: list[int]) -> Page | None:
-        """Give back other pages, least recently used first, until a page of this class fits."""
-        if self._grid(kind, self.budget_bytes) is None:
+        """Give back other pages, least recently used first, until a page of this class fits; none if none would."""
+        pinned = {slot.page for key in self._pinned if (slot := self._tiles.get(key)) is not None}
+        spare = sum(page.bytes for page in self.pages.values() if page.number not in pinned)
+        if self._grid(kind, self.budget_bytes - self.bytes + spare) is None:
             return None
         for number in self._pages_by_age():
             if self._drop_page(number, gone, dropped) and (page := self._grow(kind)) is not None:
