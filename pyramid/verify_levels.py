@@ -93,11 +93,40 @@ class LevelChecker:
         different = self._different(stored, expected)
         if not different.any():
             return []
-        return [
+        lost = self._lost_below(level, box, source_box, source, different, factors)
+        wrong = [
             self._describe(level, box, inner, stored, expected, different)
             for inner in boxes_of(box.shape, self.image.arrays[level].chunks)
             if different[inner.slices].any()
         ]
+        return lost + wrong
+
+    def _lost_below(
+        self,
+        level: int,
+        box: Box,
+        source_box: Box,
+        source: NDArray[Any],
+        different: NDArray[np.bool_],
+        factors: tuple[int, ...],
+    ) -> list[Finding]:
+        """Chunks of the level before that are all fill value where this level disagrees: lost, not wrong here.
+        What they explain is taken out of ``different``."""
+        found = []
+        for chunk in _chunks_meeting(source_box, self.image.arrays[level - 1].chunks):
+            inside = tuple(
+                slice(a - s, b - s) for a, b, s in zip(chunk.start, chunk.stop, source_box.start, strict=True)
+            )
+            coarse = tuple(
+                slice(a // f - o, -(-b // f) - o)
+                for a, b, f, o in zip(chunk.start, chunk.stop, factors, box.start, strict=True)
+            )
+            if different[coarse].any() and _is_fill(source[inside], self.image.arrays[level - 1]):
+                different[coarse] = False
+                what = f"nothing but the fill value, yet level {level} has something there"
+                where = self._chunk_name(level - 1, chunk.start, chunk.stop)
+                found.append(Finding("missing-chunk", where, what, level - 1))
+        return found
 
     def _different(self, stored: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
         if stored.dtype.kind in "fc":
@@ -120,21 +149,14 @@ class LevelChecker:
         expected: NDArray[Any],
         different: NDArray[np.bool_],
     ) -> Finding:
-        """The chunk ``inner`` (relative to ``box``) of ``level``: lost, lost on the level before, or wrong."""
+        """The chunk ``inner`` (relative to ``box``) of ``level``: lost, or wrong."""
         have, want = stored[inner.slices], expected[inner.slices]
         start = tuple(a + b for a, b in zip(box.start, inner.start, strict=True))
         stop = tuple(a + b for a, b in zip(box.start, inner.stop, strict=True))
         where = self._chunk_name(level, start, stop)
         if _is_fill(have, self.image.arrays[level]):
             return Finding(
-                "missing-chunk", where, f"nothing is stored, but level {level - 1} has something there", level
-            )
-        if _is_fill(want, self.image.arrays[level - 1]):
-            factors = factors_of(self.image, level) or ()
-            low, high = (tuple(a * f for a, f in zip(edge, factors, strict=True)) for edge in (start, stop))
-            where = self._chunk_name(level - 1, low, high)
-            return Finding(
-                "missing-chunk", where, f"nothing is stored, but level {level} has something there", level - 1
+                "missing-chunk", where, f"nothing but the fill value, yet level {level - 1} has something there", level
             )
         count, at = int(different[inner.slices].sum()), np.argwhere(different[inner.slices])[0]
         place = tuple(int(a + b) for a, b in zip(start, at, strict=True))
@@ -190,6 +212,18 @@ def boxes_of(shape: tuple[int, ...], edges: tuple[int, ...]) -> Iterator[Box]:
     for index in np.ndindex(*(-(-n // e) for n, e in zip(shape, edges, strict=True))):
         start = tuple(i * e for i, e in zip(index, edges, strict=True))
         yield Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True)))
+
+
+def _chunks_meeting(box: Box, chunks: tuple[int, ...]) -> Iterator[Box]:
+    """The parts of ``box`` that lie in one chunk each, in C order."""
+    low = tuple(a // c for a, c in zip(box.start, chunks, strict=True))
+    counts = [-(-b // c) - i for b, c, i in zip(box.stop, chunks, low, strict=True)]
+    for index in np.ndindex(*counts):
+        start = tuple((i + j) * c for i, j, c in zip(low, index, chunks, strict=True))
+        yield Box(
+            tuple(max(a, s) for a, s in zip(box.start, start, strict=True)),
+            tuple(min(b, s + c) for b, s, c in zip(box.stop, start, chunks, strict=True)),
+        )
 
 
 def sample_boxes(shape: tuple[int, ...], edges: tuple[int, ...], most: int, stored: Stored) -> list[Box]:

@@ -1,0 +1,460 @@
+"""Every kind of damage is planted in a good pyramid, and found; a good pyramid has no findings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import zarr
+
+from octree.cli.app import run
+from octree.pyramid import build
+from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.verify import VerifyResult, verify
+from octree.pyramid.verify_files import Stored, crc32c
+from octree.pyramid.verify_structure import integer_factor
+
+
+def picture() -> np.ndarray:
+    """Noise, with one corner of zeros: chunks of it are not stored."""
+    pixels = np.random.default_rng(0).integers(1, 60000, (700, 900)).astype(np.uint16)
+    pixels[:300, :300] = 0
+    return pixels
+
+
+@pytest.fixture(scope="module", params=["0.5", "0.4", "0.5 without shards"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    dest = tmp_path_factory.mktemp("made") / "good.zarr"
+    version = request.param[:3]
+    shard = 0 if "without" in request.param else 2
+    build(
+        picture(),
+        dest,
+        tile=64,
+        shard=shard,
+        ome_version=version,
+        voxel_size={"y": 0.5, "x": 0.5},
+        unit="um",
+        workers=1,
+    )
+    return dest
+
+
+@pytest.fixture
+def good(made: Path, tmp_path: Path) -> Path:
+    copy = tmp_path / "p.zarr"
+    shutil.copytree(made, copy)
+    return copy
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    dest = tmp_path / "s.zarr"
+    build(picture(), dest, tile=64, shard=2, workers=1)
+    return dest
+
+
+def kinds(result: VerifyResult) -> set[tuple[str, int | None]]:
+    return {(finding.kind, finding.level) for finding in result.findings}
+
+
+def edit(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+
+
+def edit_image(group: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the OME attributes, wherever this version keeps them."""
+    if (group / "zarr.json").exists():
+        edit(group / "zarr.json", lambda node: change(node["attributes"]["ome"]))
+    else:
+        edit(group / ".zattrs", change)
+
+
+def chunk_files(level: Path) -> list[Path]:
+    return sorted(
+        p for p in level.rglob("*") if p.is_file() and p.name not in ("zarr.json", ".zarray", ".zattrs")
+    )
+
+
+def open_level(path: Path) -> Any:
+    return zarr.open_array(path, mode="r+")
+
+
+@pytest.mark.parametrize("deep", [False, True])
+def test_what_octree_builds_is_whole(good: Path, deep: bool) -> None:
+    result = verify(good, deep=deep)
+    assert result.findings == ()
+    assert result.ok
+    assert result.levels == 5
+    assert result.notes == ()
+    assert result.compared == result.total or not deep
+    assert result.compared > 10
+
+
+@pytest.mark.parametrize("method", ["mode", "median", "min", "max", "nearest"])
+def test_every_method_is_recomputed(tmp_path: Path, method: str) -> None:
+    build(picture(), tmp_path / "p.zarr", tile=64, shard=2, method=method, workers=1)
+    assert verify(tmp_path / "p.zarr", deep=True).findings == ()
+    other = "max" if method != "max" else "min"
+    edit_image(tmp_path / "p.zarr", lambda ome: ome["multiscales"][0].update(type=other))
+    assert ("reduction", 1) in kinds(verify(tmp_path / "p.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("shape", "options"),
+    [
+        ((1, 1), {}),
+        ((3, 300, 5), {"axes": "cyx"}),
+        ((70, 90, 110), {"axes": "zyx", "voxel_size": {"z": 2.0, "y": 1.0, "x": 1.0}}),
+        ((2, 3, 4, 90, 70), {}),
+        ((130, 150, 3), {"axes": "yxs"}),
+        ((200, 150), {"labels": True}),
+    ],
+)
+def test_shapes_of_all_kinds_are_whole(
+    tmp_path: Path, shape: tuple[int, ...], options: dict[str, Any]
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 200, shape).astype(np.uint8)
+    build(pixels, tmp_path / "p.zarr", tile=32, shard=2, workers=1, **options)
+    assert verify(tmp_path / "p.zarr", deep=True).findings == ()
+
+
+def test_nan_and_infinity_are_no_damage(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).normal(size=(200, 150)).astype(np.float32)
+    pixels[10:50, 10:50], pixels[60:80] = np.nan, np.inf
+    build(pixels, tmp_path / "p.zarr", tile=32, workers=1)
+    assert verify(tmp_path / "p.zarr", deep=True).findings == ()
+
+
+@pytest.mark.parametrize("level", [0, 1, 4])
+def test_missing_chunk(good: Path, level: int) -> None:
+    files = chunk_files(good / str(level))
+    gone = files[len(files) // 2]
+    gone.unlink()
+    result = verify(good)
+    assert ("missing-chunk", level) in kinds(result)
+    first = next(f for f in result.findings if f.kind == "missing-chunk")
+    assert gone.relative_to(good).as_posix() in first.where
+
+
+def test_chunk_missing_inside_a_shard(sharded: Path) -> None:
+    array = open_level(sharded / "0")
+    array[512:576, 640:704] = 0  # a whole chunk of fill value: zarr leaves it out of the shard
+    result = verify(sharded, deep=True)
+    assert ("missing-chunk", 0) in kinds(result)
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.99])
+def test_torn_shard(sharded: Path, keep: float) -> None:
+    file = chunk_files(sharded / "0")[5]
+    content = file.read_bytes()
+    file.write_bytes(content[: int(len(content) * keep)])
+    result = verify(sharded, sample=0)
+    assert ("torn-shard", 0) in kinds(result)
+    assert file.relative_to(sharded / "0").as_posix() in {f.where for f in result.findings}
+
+
+def test_shard_with_a_hole_in_its_middle(sharded: Path) -> None:
+    file = chunk_files(sharded / "0")[5]
+    content = file.read_bytes()
+    file.write_bytes(content[:1000] + content[5000:])  # the index at the end is whole
+    assert ("torn-shard", 0) in kinds(verify(sharded, sample=0))
+
+
+def test_damaged_chunk_is_found_by_reading(good: Path) -> None:
+    file = chunk_files(good / "1")[0]
+    content = bytearray(file.read_bytes())
+    content[: len(content) // 2] = b"\x5a" * (len(content) // 2)
+    file.write_bytes(content)
+    result = verify(good, deep=True)
+    assert ("unreadable", 1) in kinds(result)
+
+
+def test_empty_chunk_file(good: Path) -> None:
+    chunk_files(good / "0")[-1].write_bytes(b"")
+    assert kinds(verify(good, sample=0)) & {("unreadable", 0), ("torn-shard", 0)}
+
+
+@pytest.mark.parametrize("level", [1, 2, 4])
+def test_level_that_is_not_the_reduction(good: Path, level: int) -> None:
+    array = open_level(good / str(level))
+    array[-1, -1] = int(array[-1, -1]) ^ 1
+    result = verify(good)
+    found = next(f for f in result.findings if f.kind == "reduction")
+    assert found.level == level
+    assert "1 pixels are not the mean" in found.what
+
+
+def test_one_wrong_pixel_anywhere_needs_deep(good: Path) -> None:
+    array = open_level(good / "1")
+    array[250, 200] = int(array[250, 200]) + 1
+    assert ("reduction", 1) in kinds(verify(good, deep=True))
+
+
+def test_metadata_of_levels(good: Path) -> None:
+    def scaled(ome: dict[str, Any]) -> None:
+        ome["multiscales"][0]["datasets"][2]["coordinateTransformations"][0]["scale"] = [2.5, 2.0]
+
+    edit_image(good, scaled)
+    result = verify(good)
+    assert ("scale", 2) in kinds(result)
+    assert "axis y" in next(f for f in result.findings if f.kind == "scale").what
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.5, -0.25, 1e-3])
+def test_wrong_translation(good: Path, shift: float) -> None:
+    def moved(ome: dict[str, Any]) -> None:
+        ome["multiscales"][0]["datasets"][1]["coordinateTransformations"][1]["translation"] = [0.25, shift]
+
+    edit_image(good, moved)
+    result = verify(good)
+    assert kinds(result) == {("translation", 1)}
+    assert "axis x" in result.findings[0].what
+    assert "0.25" in result.findings[0].what
+
+
+def test_nearest_has_no_translation(tmp_path: Path) -> None:
+    build(picture(), tmp_path / "p.zarr", tile=64, method="nearest", workers=1)
+    assert verify(tmp_path / "p.zarr").ok
+    edit_image(
+        tmp_path / "p.zarr",
+        lambda ome: ome["multiscales"][0]["datasets"][1]["coordinateTransformations"][1].update(
+            translation=[0.5, 0.5]
+        ),
+    )
+    assert ("translation", 1) in kinds(verify(tmp_path / "p.zarr"))
+
+
+@pytest.mark.parametrize(
+    "break_it",
+    [
+        lambda ome: ome["multiscales"][0].pop("axes"),
+        lambda ome: ome["multiscales"][0]["axes"][0].update(type="channel"),
+        lambda ome: ome["multiscales"][0]["axes"].pop(),
+        lambda ome: ome["multiscales"][0].update(datasets=[]),
+        lambda ome: ome.update(multiscales=[]),
+        lambda ome: ome.update(multiscales="none"),
+        lambda ome: ome["multiscales"][0]["datasets"][1].pop("coordinateTransformations"),
+        lambda ome: ome["multiscales"][0]["datasets"][1].pop("path"),
+        lambda ome: ome["multiscales"][0]["datasets"].reverse(),
+        lambda ome: ome["multiscales"][0]["datasets"][0]["coordinateTransformations"].reverse(),
+        lambda ome: ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0].update(scale=[1.0]),
+        lambda ome: ome["multiscales"][0]["datasets"][0]["coordinateTransformations"][0].update(
+            scale=["a", "b"]
+        ),
+        lambda ome: ome["omero"]["channels"][0].update(color="red"),
+        lambda ome: ome["omero"]["channels"].append(ome["omero"]["channels"][0]),
+        lambda ome: ome["omero"]["channels"][0]["window"].update(start="low"),
+    ],
+    ids=lambda _: "",
+)
+def test_metadata_that_break_the_schema(good: Path, break_it: Callable[[dict[str, Any]], None]) -> None:
+    edit_image(good, break_it)
+    result = verify(good)
+    assert not result.ok
+    assert {kind for kind, _ in kinds(result)} & {"schema", "metadata", "shape", "scale"}
+
+
+def test_shape_that_is_not_the_ceil(tmp_path: Path) -> None:
+    pixels = picture()[:701, :]
+    folder = tmp_path / "floor.zarr"
+    build(np.vstack([pixels, pixels[:1]]), folder, tile=64, shard=0, workers=1)  # 701 rows
+    level = open_level(folder / "1")
+    lost = level[:350]
+    shutil.rmtree(folder / "1")
+    zarr.create_array(folder / "1", data=lost, chunks=(64, 64), dimension_names=("y", "x"))
+    result = verify(folder)
+    assert ("shape", 1) in kinds(result)
+    assert "the last 1 out" in next(f for f in result.findings if f.kind == "shape").what
+
+
+def test_dtype_that_differs(good: Path) -> None:
+    old = open_level(good / "2")
+    data, names = old[:].astype("uint8"), getattr(old.metadata, "dimension_names", None)
+    zarr_format, chunks = old.metadata.zarr_format, old.chunks
+    shutil.rmtree(good / "2")
+    zarr.create_array(good / "2", data=data, chunks=chunks, zarr_format=zarr_format, dimension_names=names)
+    assert ("dtype", 2) in kinds(verify(good))
+
+
+@pytest.mark.parametrize("names", [None, ["x", "y"], ["Y", "X"]])
+def test_dimension_names(sharded: Path, names: list[str] | None) -> None:
+    def change(node: dict[str, Any]) -> None:
+        node.pop("dimension_names")
+        if names:
+            node["dimension_names"] = names
+
+    edit(sharded / "1/zarr.json", change)
+    assert kinds(verify(sharded)) == {("dimension-names", 1)}
+
+
+@pytest.mark.parametrize(
+    "place", ["1/c/0/0.partial", "zarr.json.partial", "0/zarr.json.1f3.partial", "1/c/0/1.__lock", ".tmp-42"]
+)
+def test_leftovers(sharded: Path, place: str) -> None:
+    (sharded / place).write_bytes(b"x")
+    result = verify(sharded)
+    assert {kind for kind, _ in kinds(result)} == {"leftover"}
+    assert place.rpartition("/")[2] in result.findings[0].where
+
+
+def test_chunk_outside_the_array(good: Path) -> None:
+    file = chunk_files(good / "4")[0]
+    name = file.with_name("99")
+    name.write_bytes(file.read_bytes())
+    assert kinds(verify(good)) == {("leftover", 4)}
+
+
+def test_level_that_is_gone(good: Path) -> None:
+    shutil.rmtree(good / "3")
+    result = verify(good)
+    assert not result.ok
+    assert any("3" in finding.what for finding in result.findings)
+
+
+def test_broken_array_metadata(good: Path) -> None:
+    file = next(f for f in (good / "1/zarr.json", good / "1/.zarray") if f.exists())
+    file.write_text("{")
+    assert not verify(good).ok
+
+
+def foreign(folder: Path, method: str | None, levels: list[np.ndarray], translate: bool = True) -> Path:
+    """A pyramid of somebody else's, Zarr v3."""
+    datasets = []
+    for i, data in enumerate(levels):
+        zarr.create_array(folder / str(i), data=data, chunks=(32, 32), dimension_names=("y", "x"))
+        steps: list[dict[str, Any]] = [{"type": "scale", "scale": [2.0**i] * 2}]
+        if translate:
+            steps.append({"type": "translation", "translation": [(2.0**i - 1) / 2] * 2})
+        datasets.append({"path": str(i), "coordinateTransformations": steps})
+    image: dict[str, Any] = {
+        "axes": [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}],
+        "datasets": datasets,
+    }
+    if method:
+        image["type"] = method
+    ome = {"version": "0.5", "multiscales": [image]}
+    (folder / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}})
+    )
+    return folder
+
+
+def test_unknown_method_is_not_compared_and_says_so(tmp_path: Path) -> None:
+    base = picture()[300:400, 300:400]
+    result = verify(foreign(tmp_path, "gaussian", [base, base[1::2, ::2]], translate=False), deep=True)
+    assert result.ok
+    assert result.compared == 0
+    assert any("gaussian" in note for note in result.notes)
+    assert any("half a pixel" in note for note in result.notes)
+
+
+def test_missing_chunk_is_found_without_knowing_the_method(tmp_path: Path) -> None:
+    base = picture()[300:428, 300:428]
+    folder = foreign(tmp_path, None, [base, base[::2, ::2]])
+    assert verify(folder).ok
+    (folder / "0/c/1/1").unlink()
+    assert kinds(verify(folder)) == {("missing-chunk", 0)}
+
+
+def test_a_mean_that_rounds_another_way_is_accepted_of_others(tmp_path: Path) -> None:
+    base = picture()[300:428, 300:428]
+    down = (base.reshape(64, 2, 64, 2).astype(int).sum((1, 3)) // 4).astype(np.uint16)
+    folder = foreign(tmp_path / "a", "mean", [base, down])
+    result = verify(folder, deep=True)
+    assert result.ok
+    assert any("rounding" in note for note in result.notes)
+    assert not verify(foreign(tmp_path / "b", "mean", [base, down + np.uint16(2)])).ok
+
+
+@pytest.mark.parametrize("what", ["missing", "empty folder", "file", "array", "broken group"])
+def test_no_pyramid_is_a_source_error(tmp_path: Path, what: str) -> None:
+    path = tmp_path / "x"
+    if what == "empty folder":
+        path.mkdir()
+    elif what == "file":
+        path.write_text("hello")
+    elif what == "array":
+        zarr.create_array(path, shape=(4, 4), dtype="u1")
+    elif what == "broken group":
+        path.mkdir()
+        (path / "zarr.json").write_text("{not json")
+    with pytest.raises(SourceNotFound if what == "missing" else SourceError):
+        verify(path)
+    assert run(["verify", str(path)]) == 3
+
+
+def test_command(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["verify", str(good)]) == 0
+    assert "whole" in capsys.readouterr().out
+    assert run(["verify", str(good), "--json", "--deep"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["ok"]
+    assert document["findings"] == []
+    chunk_files(good / "0")[-1].unlink()
+    assert run(["verify", str(good), "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert not document["ok"]
+    assert document["findings"][0]["kind"] == "missing-chunk"
+    assert document["error"]["kind"] == "check"
+    assert run(["verify", str(good)]) == 1
+    captured = capsys.readouterr()
+    assert "missing-chunk" in captured.out
+    assert "wrong" in captured.err
+
+
+def test_progress_reaches_the_end(good: Path) -> None:
+    seen: list[tuple[int, int]] = []
+    verify(good, deep=True, progress=lambda done, total: seen.append((done, total)))
+    assert seen[-1][0] == seen[-1][1]
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+
+
+def test_many_findings_are_counted_not_listed(sharded: Path) -> None:
+    for file in chunk_files(sharded / "0"):
+        file.write_bytes(b"")
+    torn = [f for f in verify(sharded, sample=0).findings if f.kind == "torn-shard"]
+    assert len(torn) == 21
+    assert "more of the same kind" in torn[-1].what
+
+
+def test_missing_units() -> None:
+    units = Stored((10, 10), (3, 4), np.array([0, 3, 4, 11]))
+    assert units.missing(None).tolist() == [1, 2, 5, 6, 7, 8, 9, 10]
+    assert units.missing(2).tolist() == [1, 10]
+    assert Stored((10,), (2,), np.array([0, 1])).missing(None).tolist() == []
+    huge = Stored((1,), (10**15,), np.array([5, 6]))
+    assert huge.missing(3).tolist() == [0, huge.missing(3)[1], 10**15 - 1]
+    assert units.box(11, (25, 38)).stop == (25, 38)
+
+
+def test_crc32c_of_known_texts() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+    assert crc32c(b"\0" * 32) == 0x8A9136AA
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "factor"),
+    [
+        (100, 50, 2),
+        (101, 51, 2),
+        (101, 50, 3),
+        (7, 7, 1),
+        (1, 1, 1),
+        (10, 4, 3),
+        (10, 6, 2),
+        (10, 7, 2),
+        (10, 0, None),
+        (4, 5, 1),
+    ],
+)
+def test_integer_factor(before: int, after: int, factor: int | None) -> None:
+    expected = factor if factor and -(-before // factor) == after else None
+    assert integer_factor(before, after) == expected
