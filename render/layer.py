@@ -65,7 +65,7 @@ class Layer:
         self.parts = tuple(parts)
         self.to_base = to_base
         self._loader, self._atlas = loader, atlas
-        self._margin_texels = 0.5 if linear else 0.0
+        self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
         self._limits = limits
         self._plan: ViewPlan | None = None
         self._view = Rect(0, 0, 0, 0)
