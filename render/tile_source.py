@@ -185,6 +185,12 @@ class OpenTileSource:
             self._close()
             self._close = None
 
+    def __enter__(self) -> OpenTileSource:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
 
 def open_tile_source(
     source: Any,

@@ -59,6 +59,12 @@ class CancelToken:
                 return
         callback()
 
+    def forget_callbacks(self) -> bool:
+        """A later cancel calls nobody; True when it is too late for that."""
+        with self._lock:
+            self._callbacks = []
+            return self._cancelled
+
 
 _current = threading.local()
 
@@ -134,6 +140,10 @@ class BadTile(Exception):
     """The source returned something that is not the promised tile; trying again is of no use."""
 
 
+class WorkerFailed(Exception):
+    """What went wrong in a worker process, in its own words."""
+
+
 def checked_tile(source: TileSource, key: LoadKey, data: object) -> NDArray[Any]:
     """``data`` as a texture takes it: the promised shape and dtype, C-contiguous, read-only and owning its
     memory (a view would keep a whole chunk, or a caller's array, alive). Raises BadTile."""
@@ -153,7 +163,7 @@ def checked_tile(source: TileSource, key: LoadKey, data: object) -> NDArray[Any]
 
 def error_text(error: BaseException) -> str:
     """One line for reports."""
-    if isinstance(error, OctreeError | BadTile):
+    if isinstance(error, OctreeError | BadTile | WorkerFailed):
         return str(error)
     text = str(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

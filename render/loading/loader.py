@@ -161,6 +161,10 @@ class TileLoader:
         self._cache.pin(self._wanted)
 
     def _reader_of(self, pool: PoolSettings) -> Reader:
+        if pool.use_processes:
+            from octree.render.loading.processes import ProcessReader
+
+            return ProcessReader()
         return DirectReader()
 
     @property

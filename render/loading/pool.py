@@ -233,16 +233,20 @@ class LoaderPool:
     # the workers
 
     def _work(self) -> None:
-        while (taken := self._take()) is not None:
-            load, run = taken
-            try:
-                data, error = self._attempt(load, run), None
-            except (
-                BaseException
-            ) as failure:  # whatever a reader raises is one failed tile, never a lost worker
-                data, error = None, failure
-            if not self._done(load, run, data, error):
-                break
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """One try; False when this worker shall go. Its own method, so that an idle worker holds no tile."""
+        taken = self._take()
+        if taken is None:
+            return False
+        load, run = taken
+        try:
+            data, error = self._attempt(load), None
+        except BaseException as failure:  # whatever a reader raises is one failed tile, never a lost worker
+            data, error = None, failure
+        return self._done(load, run, data, error)
 
     def _take(self) -> tuple[Load, int] | None:
         """The next load to read and its run; None when the pool is closed."""
@@ -273,7 +277,7 @@ class LoaderPool:
             self._changed.wait()
         self._idle -= 1
 
-    def _attempt(self, load: Load, run: int) -> NDArray[Any] | None:
+    def _attempt(self, load: Load) -> NDArray[Any] | None:
         """One try; None when it was given up. Raises whatever the source raises."""
         token = load.token
         if self._network is not None:
