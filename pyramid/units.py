@@ -115,7 +115,9 @@ _MS_WORDS = {
     "min": 6e4,
     "h": 3.6e6,
 }
-_QUANTITY = re.compile(r"\s*\+?(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)\s*([A-Za-zµμ]*)\s*")
+_QUANTITY = re.compile(
+    r"\s*\+?(\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)\s*([A-Za-zµμ]*)\s*", re.ASCII
+)
 
 
 def parse_bytes(text: str | float) -> int:

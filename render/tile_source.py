@@ -29,6 +29,7 @@ from octree.render.texels import texture_dtype, to_texels
 
 UNTILED_PX = 4096
 """Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
+DEFAULT_TILE = 256
 _numbers = itertools.count()
 
 
@@ -249,17 +250,21 @@ def _tiled(plane: Plane, tile: tuple[int, int]) -> Plane:
 
 def _fitting_tile(spec: PyramidSpec) -> tuple[int, int]:
     """A tile (y, x) that suits the chunks of level 0."""
-    chunks, names = spec.levels[0].chunks, spec.axis_names
-    return _fitting_edge(chunks[names.index("y")]), _fitting_edge(chunks[names.index("x")])
+    level, names = spec.levels[0], spec.axis_names
+    iy, ix = names.index("y"), names.index("x")
+    return _fitting_edge(level.chunks[iy], level.shape[iy]), _fitting_edge(level.chunks[ix], level.shape[ix])
 
 
-def _fitting_edge(chunk: int) -> int:
+def _fitting_edge(chunk: int, length: int) -> int:
     """A tile edge from 128 to 1024 for chunks of this edge: whole chunks if it can be, else a whole part of
-    one, so that few chunks are decoded more than once."""
+    one, so that few chunks are decoded more than once. 256 where chunks say nothing: one for the whole axis, or
+    thin ones."""
+    if chunk >= length or chunk < 32:
+        return DEFAULT_TILE
     if chunk > 1024:
         parts = range(-(-chunk // 1024), chunk // 256 + 1)
         return next((chunk // n for n in parts if chunk % n == 0), 512)
-    return chunk if chunk >= 128 else chunk * (256 // chunk)
+    return chunk if chunk >= 128 else chunk * (DEFAULT_TILE // chunk)
 
 
 def _index_of(spec: PyramidSpec, positions: Mapping[str, int], default: tuple[int, ...]) -> tuple[int, ...]:
