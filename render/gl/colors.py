@@ -56,7 +56,7 @@ def colormap_values(name: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
     from vispy.color import get_colormap, get_colormaps
 
     if name in get_colormaps():
-        values: Any = get_colormap(name).map(at.astype(np.float32))
+        values: Any = get_colormap(name).map(at.astype(np.float32)[:, None])  # some maps take columns only
         return np.clip(np.asarray(values, np.float64).reshape(len(at), 4), 0, 1)
     try:
         red, green, blue, alpha = parse_color(name)
@@ -84,7 +84,7 @@ def color_table(name: str, gamma: float) -> NDArray[np.uint8]:
 
 
 _PRIME_HUE, _PRIME_TONE = 65521, 65519
-_STEP_HUE, _STEP_TONE = 40503, 28657
+_STEP_HUE, _STEP_TONE = 40494, 28657
 
 
 def label_colors(ids: NDArray[Any]) -> NDArray[np.uint8]:

@@ -319,8 +319,9 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
             program["u_samples"] = float(page.samples)
         low, high = self._clim
         full = _TEXEL_MAX[page.dtype_name]
-        # equal limits: everything above is white, the limit itself and below black
         gain = full / (high - low) if high != low else 3e38
+        if high == low and full > 1:
+            low += 0.25  # a step between whole numbers: equal limits show everything above them white
         program["u_window"] = (low / full, float(np.clip(gain, -3e38, 3e38)))
 
     def _effective_blending(self) -> Blending:
