@@ -9,6 +9,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -265,8 +266,9 @@ class _Job:
         try:
             self._build(journal, done, again=begun)
         except OctreeError:
-            if not done.tasks:
-                discard(self.places, journal.header)  # nothing is worth keeping
+            if not done.tasks:  # nothing is worth keeping
+                with suppress(DestinationError):
+                    discard(self.places, journal.header)
             raise
         finally:
             journal.close()
@@ -300,7 +302,6 @@ class _Job:
             "name": spec.name,
             "labels": spec.labels,
             "rgb": spec.rgb,
-            "on_error": self.options.on_error,
         }
 
     def _check_same(self, header: Header) -> None:
@@ -373,7 +374,8 @@ class _Job:
         except WriteError as error:
             raise self._no_space(error, done) from error
         except SourceError as error:
-            error.hint = f"{error.hint + '; ' if error.hint else ''}then go on with --resume"
+            hint = f"{error.hint}; " if error.hint else ""
+            error.hint = f"{hint}when it is repaired go on with --resume, or fill what is lost: --resume --on-error fill"
             raise
 
     def _open_tasks(self, index: int, done: Done) -> Iterator[tuple[Task, ...]]:

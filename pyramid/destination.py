@@ -160,12 +160,25 @@ def finish(places: Places, *, aside: bool, swapped: bool = False) -> None:
 def discard(places: Places, header: Header | None) -> None:
     """Remove an interrupted build: its folder and its journal. DEST itself only when it is that folder."""
     if header is not None:
-        folder = places.folder(header.aside)
-        (folder / MARKER).unlink(missing_ok=True)
-        shutil.rmtree(folder)
+        _remove(places.folder(header.aside))
     elif places.aside.exists():
-        shutil.rmtree(places.aside)
+        _remove(places.aside)
     places.journal.unlink(missing_ok=True)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder that an interrupted build wrote; the marker goes last. Raises DestinationError."""
+    try:
+        for child in folder.iterdir():
+            if child.is_dir() and not child.is_symlink():
+                shutil.rmtree(child)
+            elif child.name != MARKER:
+                child.unlink()
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise DestinationError(
+            f"{folder} cannot be removed: {error.strerror}", hint="remove it yourself", path=str(folder)
+        ) from error
 
 
 def _exchange(new: Path, dest: Path) -> None:

@@ -121,7 +121,7 @@ def _chunk_error(array: StoredArray, box: Box, error: BaseException) -> SourceEr
     chunk = os.path.relpath(file, array.path) if file else _chunk_text(array, box)
     return SourceError(
         f"{array.what} at {array.path}: chunk {chunk} cannot be read: {text}",
-        hint="the file is damaged or incomplete: copy it again, or build on with --on-error fill",
+        hint="the file is damaged or incomplete: copy it again",
         array=str(array.path),
         chunk=chunk,
         file=file,

@@ -100,26 +100,35 @@ class TaskRunner:
         block = np.ascontiguousarray(block)  # colour samples come interleaved, files mapped
         results: list[TaskResult] = []
         pending: _Pending | None = None
-        for task, box in zip(tasks, boxes, strict=True):
-            started = self._start(task, block[_within(box, whole)], _meeting(holes, box))
-            # while files of one task are written, the next is reduced
+        try:
+            for task, box in zip(tasks, boxes, strict=True):
+                started = self._start(task, block[_within(box, whole)], _meeting(holes, box))
+                # while files of one task are written, the next is reduced
+                before, pending = pending, started
+                if before is not None:
+                    results.append(before.finish())
             if pending is not None:
                 results.append(pending.finish())
-            pending = started
-        if pending is not None:
-            results.append(pending.finish())
+        except BaseException:
+            if pending is not None:
+                pending.settle()
+            raise
         return results
 
     def _start(self, task: Task, block: NDArray[Any], holes: tuple[Hole, ...]) -> _Pending:
         plan, steps = self._plan, self._plan.rounds[task.round]
         pending = _Pending(task, block.nbytes if steps.first == 0 else 0, holes, [])
-        for level in range(steps.first, steps.last + 1):
-            if any(f > 1 for f in plan.factors[level]):
-                block = reduce_block(block, plan.factors[level], plan.method, plan.nodata)
-            box, writer = plan.block(task.round, task.place, level), self._writer(level)
-            if self._again:
-                writer.remove(box)
-            pending.writes.append((writer, box, writer.write(box, block)))
+        try:
+            for level in range(steps.first, steps.last + 1):
+                if any(f > 1 for f in plan.factors[level]):
+                    block = reduce_block(block, plan.factors[level], plan.method, plan.nodata)
+                box, writer = plan.block(task.round, task.place, level), self._writer(level)
+                if self._again:
+                    writer.remove(box)
+                pending.writes.append((writer, box, writer.write(box, block)))
+        except BaseException:
+            pending.settle()
+            raise
         return pending
 
     def _input(self, round_index: int, box: Box) -> tuple[NDArray[Any], tuple[Hole, ...]]:
@@ -172,13 +181,19 @@ class _Pending:
     writes: list[tuple[LevelWriter, Box, Any]]
 
     def finish(self) -> TaskResult:
-        """Wait until the files are there. Raises WriteError."""
+        """Wait until the files are there. Raises WriteError, when nothing is being written any more."""
         written = files = 0
+        self.settle()
         for writer, box, future in self.writes:
             writer.wait(future)
             sizes = [size for size in map(_size, writer.files(box)) if size is not None]
             written, files = written + sum(sizes), files + len(sizes)
         return TaskResult(self.task, self.bytes_read, written, files, self.holes)
+
+    def settle(self) -> None:
+        """Wait until nothing is being written, whatever became of it."""
+        for _, _, future in self.writes:
+            future.exception()
 
 
 def _around(boxes: Sequence[Box]) -> Box:
