@@ -188,7 +188,10 @@ def _vispy_canvas(app: str) -> Any:
     from vispy.app import Canvas
 
     config = {"samples": 0, "depth_size": 0, "stencil_size": 0}
-    canvas = Canvas(size=(16, 16), show=False, autoswap=False, config=config, title="octree", vsync=False)
+    # a dpi, because vispy would run xdpyinfo for it, which prints to stdout when it fails
+    canvas = Canvas(
+        size=(16, 16), show=False, autoswap=False, vsync=False, dpi=96, config=config, title="octree"
+    )
     canvas.set_current()
     return canvas
 

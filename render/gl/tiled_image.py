@@ -86,7 +86,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
         self._table: Any = None
-        self.shared_program["u_part"] = (0.0, 0.0, 1.0, 1.0)
+        self._part = ((0, 0), (1, 1))
         self._clim, self._gamma, self._opacity, self._colormap = clim, gamma, opacity, colormap
         self._nan_color, self._blending, self._interpolation = nan_color, blending, interpolation
         self.clim, self.opacity, self.nan_color = clim, opacity, nan_color
@@ -247,9 +247,8 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
 
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """Draw one part of the frame given to ``set_view``; see ``Canvas.draw``."""
+        self._part = (offset_px, size_px)
         self.shared_program["u_part"] = (*offset_px, *size_px)
-        if self._marks is not None:
-            self._marks.set_part(offset_px, size_px)
         self.draw()
 
     def draw(self) -> None:
@@ -264,6 +263,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
             self._grow_indices(len(vertices) // 4)
             self._program.draw("triangles", self._indices)
         if self._marks is not None:
+            self._marks.set_part(*self._part)
             self._marks.draw()
 
     def _prepare_draw(self, view: Any = None) -> bool:
