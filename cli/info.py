@@ -8,7 +8,7 @@ import typer
 
 from octree.cli.options import Debug, Json
 
-_STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
+_STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def info(

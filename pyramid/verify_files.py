@@ -88,13 +88,9 @@ def leftovers(group: Path, level_paths: list[str], findings: Findings) -> None:
         if path.name not in level_paths and _LEFTOVER.search(path.name):
             findings.add("leftover", path.name, "a file left over from writing")
     real = group.resolve()
-    for path in real.parent.glob(f"*{_escaped(real.name)}*"):
-        if path != real and _LEFTOVER.search(path.name):
-            findings.add("leftover", f"../{path.name}", "left over from writing, beside the pyramid")
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([\[\]?*])", r"[\1]", name)
+    for path in real.parent.iterdir():
+        if path.name.startswith(f".{real.name}.octree-"):
+            findings.add("leftover", f"../{path.name}", "an interrupted build left this beside the pyramid")
 
 
 def _files(folder: Path) -> Iterator[tuple[Path, int]]:

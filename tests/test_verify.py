@@ -305,6 +305,21 @@ def test_leftovers(sharded: Path, place: str) -> None:
     assert place.rpartition("/")[2] in result.findings[0].where
 
 
+def test_leftover_beside_the_pyramid(sharded: Path) -> None:
+    (sharded.parent / f".{sharded.name}.octree-journal").write_text("{}")
+    (sharded.parent / f".{sharded.name}2.octree-journal").write_text("another pyramid's")
+    result = verify(sharded)
+    assert [finding.where for finding in result.findings] == [f"../.{sharded.name}.octree-journal"]
+
+
+def test_interrupted_build_is_no_pyramid(sharded: Path) -> None:
+    (sharded / ".octree-partial").write_text("word")
+    assert kinds(verify(sharded)) == {("leftover", None)}
+    (sharded / "zarr.json").unlink()
+    with pytest.raises(SourceError):
+        verify(sharded)
+
+
 def test_chunk_outside_the_array(good: Path) -> None:
     file = chunk_files(good / "4")[0]
     name = file.with_name("99")
