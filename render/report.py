@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -299,3 +300,11 @@ def utc_now() -> str:
     from datetime import UTC, datetime
 
     return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def report_schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of the report, as shipped."""
+    import json
+
+    schema: dict[str, Any] = json.loads(Path(__file__).with_name("report_schema.json").read_bytes())
+    return schema
