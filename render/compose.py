@@ -26,6 +26,7 @@ from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import FailedTile, LoadedTile
 from octree.render.look import Look, looks_of
+from octree.render.overview import Overview
 from octree.render.register import to_base
 from octree.render.report import Coverage, merge_coverage
 from octree.render.request import RenderRequest
@@ -95,6 +96,7 @@ class Scene:
     ) -> None:
         self.loader = loader
         self.layers: tuple[Layer, ...] = ()
+        self.overview: Overview | None = None
         self._request = request
         self._sources = tuple(sources)
         self._stack = stack
@@ -119,22 +121,40 @@ class Scene:
             looks_of(source, options, request)
             for source, options in zip(self._sources, request.layers, strict=True)
         ]
-        parts = sum(len(look) for look in looks)
-        self.layers = tuple(
-            Layer(
-                source,
-                [Part(look.index, self._visual(look)) for look in own],
-                loader=self.loader,
-                atlas=atlas,
-                to_base=to_base(self._sources[0].spec, source.spec),
-                linear=options.interpolation == "linear",
-                limits=LayerLimits(
-                    hysteresis=render.hysteresis,
-                    prefetch_margin=render.prefetch_margin,
-                    max_tiles=max(1, _capacity(atlas, source) // parts),
-                ),
+        insets = looks[:1] if request.overview else []
+        parts = sum(len(look) for look in [*looks, *insets])
+        stack = [
+            self._layer(source, own, parts)
+            for source, own in zip(
+                [*self._sources, *self._sources[: len(insets)]], [*looks, *insets], strict=True
             )
-            for source, own, options in zip(self._sources, looks, request.layers, strict=True)
+        ]
+        self.layers = tuple(stack[: len(looks)])
+        if insets:
+            from octree.render.gl.marks import MarksVisual
+
+            self.overview = Overview(stack[-1], MarksVisual(), request.size_px)
+
+    @property
+    def all_layers(self) -> tuple[Layer, ...]:
+        """The layers and the overview's: all that loads."""
+        return (*self.layers, *([self.overview.layer] if self.overview else []))
+
+    def _layer(self, source: OpenTileSource, looks: Sequence[Look], parts: int) -> Layer:
+        """One layer, when the layers have so many parts in all to share the atlas."""
+        render, atlas = self._request.settings.render, self._gl_atlas
+        return Layer(
+            source,
+            [Part(look.index, self._visual(look)) for look in looks],
+            loader=self.loader,
+            atlas=atlas,
+            to_base=to_base(self._sources[0].spec, source.spec),
+            linear=looks[0].interpolation == "linear",
+            limits=LayerLimits(
+                hysteresis=render.hysteresis,
+                prefetch_margin=render.prefetch_margin,
+                max_tiles=max(1, _capacity(atlas, source) // parts),
+            ),
         )
 
     def _visual(self, look: Look) -> TiledImageVisual:
@@ -153,12 +173,12 @@ class Scene:
     def pin(self) -> None:
         """Keep what the layers want and show; the rest of the atlas may be evicted."""
         self._gl_atlas.begin_frame()
-        for layer in self.layers:
+        for layer in self.all_layers:
             layer.pin()
 
     def waiting(self) -> Iterator[tuple[Layer, LoadedTile]]:
         """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer."""
-        waiting = [(layer, tile) for layer in self.layers for tile in layer.waiting()]
+        waiting = [(layer, tile) for layer in self.all_layers for tile in layer.waiting()]
         return iter(sorted(waiting, key=lambda pair: pair[0].is_wanted(pair[1].key)))
 
     def upload(self, layer: Layer, tile: LoadedTile) -> int:
@@ -167,13 +187,16 @@ class Scene:
         if not size and layer.is_wanted(tile.key):
             # stand-ins may go for what they stand in for
             self._gl_atlas.begin_frame()
-            for other in self.layers:
+            for other in self.all_layers:
                 other.pin(stand_ins=False)
             size = layer.upload(tile)
         return size
 
     def draw(self) -> None:
-        self._gl_canvas.draw([part.visual for layer in self.layers for part in layer.parts])
+        visuals = [part.visual for layer in self.layers for part in layer.parts]
+        if self.overview is not None:
+            self.overview.mark(self.layers[0].view)
+        self._gl_canvas.draw([*visuals, *([self.overview] if self.overview else [])])
 
     def read(self) -> NDArray[np.uint8]:
         """The last frame: uint8 (height, width, 4), RGBA."""

@@ -159,7 +159,7 @@ class Renderer:
             with meter.part("upload", self._trace):
                 self._take_arrivals()
                 uploaded = self._upload(budgeted=False)
-            done = all(layer.is_complete for layer in self._scene.layers)
+            done = all(layer.is_complete for layer in self._scene.all_layers)
             if done or uploaded or self._scene.layers[0].cover is None:
                 with meter.part("cover", self._trace):
                     self._cover(shot)
@@ -168,7 +168,7 @@ class Renderer:
                 break
             with meter.part("load_wait", self._trace):
                 self._loader.wait(left_ms / 1000)
-        for layer in self._scene.layers:
+        for layer in self._scene.all_layers:
             layer.rest()
         return self._finish(shot, meter, deferred_bytes=0)
 
@@ -189,7 +189,7 @@ class Renderer:
             self._upload(budgeted=True)
         with meter.part("cover", self._trace):
             self._cover(shot)
-        deferred = sum(tile.data.nbytes for layer in self._scene.layers for tile in layer.waiting())
+        deferred = sum(tile.data.nbytes for _, tile in self._scene.waiting())
         return self._finish(shot, meter, deferred_bytes=deferred)
 
     def _plan(self, shot: Shot) -> None:
@@ -203,6 +203,8 @@ class Renderer:
                 layer.plan(
                     shot.camera, self.request.size_px, motion=motion, fresh=shot.starts_path, prefetch=True
                 )
+        if self._scene.overview is not None:
+            self._scene.overview.plan()
 
     def _take_arrivals(self) -> None:
         for arrival in self._loader.poll():
@@ -234,7 +236,7 @@ class Renderer:
         return not uploaded and self._loader.settled()
 
     def _cover(self, shot: Shot) -> None:
-        for layer in self._scene.layers:
+        for layer in self._scene.all_layers:
             layer.make_cover(self.request.size_px)
         now_ms = self._clock.now_ms() - self._zero_ms
         coverage = self._scene.coverage(self.request.size_px)

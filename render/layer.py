@@ -237,6 +237,11 @@ class Layer:
         self._sent = False
 
     @property
+    def view(self) -> Rect:
+        """What the frame shows, in base coordinates."""
+        return self._view
+
+    @property
     def plan_in_force(self) -> ViewPlan:
         return self._planned()
 

@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import UsageError
+from octree.pyramid.grid import Rect
 from octree.render.frames import Renderer, RunResult, render
+from octree.render.overview import inset_view
 from octree.render.report import RunReport
 from octree.render.request import parse_request
 
@@ -310,3 +312,27 @@ def test_switched_off_tiles_draw_each_level_as_one_image(pyramid: Path, tmp_path
     tiled = render([pyramid], ["x=700,y=500,zoom=1"], size=(320, 240), options={"clim": RANGE})
     assert plain.report.frames[0].tiles.wanted == 1
     assert (plain.frames[0] == tiled.frames[0]).all()
+
+
+@pytest.mark.parametrize("size", [(400, 300), (64, 64), (7, 300), (1, 1), (1024, 768)])
+@pytest.mark.parametrize("extent", [Rect(0, 0, 1100, 1501), Rect(0, 0, 1, 90000), Rect(0, 0, 5, 3)])
+def test_the_overview_shows_the_whole_image_in_a_corner(extent: Rect, size: tuple[int, int]) -> None:
+    view, zoom = inset_view(extent, size)
+    left, right = ((x - view.x0) * zoom for x in (extent.x0, extent.x1))
+    top, bottom = ((y - view.y0) * zoom for y in (extent.y0, extent.y1))
+    assert -1e-6 <= left < right <= size[0] + 0.51
+    assert -1e-6 <= top < bottom <= size[1] + 0.51
+    assert right - left <= max(1, size[0] / 4) + 1e-6
+    assert bottom - top <= max(1, size[1] / 4) + 1e-6
+
+
+def test_the_overview_leaves_the_rest_of_the_frame_alone(pyramid: Path) -> None:
+    options = {"clim": RANGE}
+    plain = render([pyramid], ["x=700,y=500,zoom=1"], size=(400, 300), options=options)
+    inset = render([pyramid], ["x=700,y=500,zoom=1"], size=(400, 300), options=options | {"overview": True})
+    differs = (plain.frames[0] != inset.frames[0]).any(axis=2)
+    rows, cols = np.nonzero(differs)
+    assert rows.min() >= 300 - 8 - 75 - 1
+    assert cols.min() >= 400 - 8 - 100 - 1
+    assert differs[-50:, -60:-10].mean() > 0.9, "the inset is filled"
+    assert plain.report.frames[0].coverage == inset.report.frames[0].coverage
