@@ -334,5 +334,5 @@ def test_the_overview_leaves_the_rest_of_the_frame_alone(pyramid: Path) -> None:
     rows, cols = np.nonzero(differs)
     assert rows.min() >= 300 - 8 - 75 - 1
     assert cols.min() >= 400 - 8 - 100 - 1
-    assert differs[-50:, -60:-10].mean() > 0.9, "the inset is filled"
+    assert differs[-50:-10, -60:-10].mean() > 0.9, "the inset is filled"
     assert plain.report.frames[0].coverage == inset.report.frames[0].coverage
