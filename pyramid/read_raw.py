@@ -65,9 +65,8 @@ class PositionedFile:
         except OSError as error:
             raise SourceError(f"{self.path} cannot be read: {error.strerror}", path=str(self.path)) from error
 
-    def read_into(self, out: NDArray[Any], offset: int) -> None:
-        """Fill the C-contiguous ``out`` from ``offset``."""
-        view = out.reshape(-1).view(np.uint8).data
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` (bytes) from ``offset``. Raises SourceError when the file ends before."""
         if hasattr(os, "preadv"):
             try:
                 if os.preadv(self._fd, [view], offset) == len(view):
@@ -138,11 +137,14 @@ class RawFileArray:
         run = len(out.shape) - 1
         while run > 0 and out.shape[run] == self._c_shape[run]:
             run -= 1
-        strides = np.cumprod((self._stored.itemsize, *self._c_shape[:0:-1]), dtype=object)[::-1]
-        base = self._offset + sum(int(a) * int(s) for a, s in zip(start, strides, strict=True))
-        for index in np.ndindex(out.shape[:run]):
-            skip = sum(int(i) * int(s) for i, s in zip(index, strides[:run], strict=True))
-            self._file.read_into(out[index], base + skip)
+        strides = [math.prod(self._c_shape[i + 1 :]) * self._stored.itemsize for i in range(len(out.shape))]
+        offsets = np.full((), self._offset, np.int64)
+        for first, count, stride in zip(start, out.shape[:run], strides, strict=False):
+            offsets = offsets[..., np.newaxis] + (first + np.arange(count)) * stride
+        offsets = offsets + sum(a * s for a, s in zip(start[run:], strides[run:], strict=True))
+        view, length = out.reshape(-1).view(np.uint8).data, math.prod(out.shape[run:]) * self._stored.itemsize
+        for number, offset in enumerate(offsets.ravel().tolist()):
+            self._file.read_into(view[number * length : (number + 1) * length], offset)
 
     def transient_bytes(self, box: Box) -> int:
         return 0 if self._stored.isnative else math.prod(box.shape) * self.dtype.itemsize

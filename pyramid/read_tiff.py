@@ -7,6 +7,7 @@ threads share no file position, and never more than the tiles that a box meets.
 from __future__ import annotations
 
 import itertools
+import logging
 import math
 import threading
 from pathlib import Path
@@ -20,13 +21,14 @@ from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts, RawArray
 from octree.pyramid.read_raw import PositionedFile, RawFileArray
 from octree.pyramid.segment_cache import SegmentCache
-from octree.pyramid.tiff_facts import series_facts
+from octree.pyramid.tiff_facts import missing_files, series_facts
 from octree.pyramid.tiff_values import shown_values
 
 _JPEG = {6, 7, 34892, 33007}
 _TILE_CACHE_BYTES = 32 << 20
 _STRIP_CACHE_BYTES = (16 << 20, 128 << 20)
 _BAND_ROWS = 2048
+_SILENT = logging.NullHandler()
 _DAMAGED = "the file is damaged or was not written to its end; copy it again"
 
 
@@ -34,6 +36,8 @@ def open_tiff(path: Path) -> RawArray:
     """Level 0 of the first image of a TIFF. Raises SourceError for a file that is none, or is damaged."""
     import tifffile
 
+    # what it has to say about a damaged file, it says by raising; a second voice on stderr helps nobody
+    logging.getLogger("tifffile").addHandler(_SILENT)
     try:
         tiff = tifffile.TiffFile(path)
     except Exception as error:  # tifffile raises many kinds for a damaged file
@@ -62,6 +66,14 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
             f"{path}: samples of {page.bitspersample} bits in format {page.sampleformat} cannot be read",
             hint="convert it to 8, 16 or 32 bits per sample",
             path=str(path),
+        )
+    gone = missing_files(tiff.ome_metadata or "", path.parent) if series.kind == "ome" else []
+    if gone and any(page is None for page in series):
+        raise SourceError(
+            f"{path} is one of several files of an OME-TIFF, of which are missing: {', '.join(gone[:5])}",
+            hint="put all its files into one folder",
+            path=str(path),
+            missing=gone,
         )
     facts = series_facts(tiff, series)
     block = _contiguous(path, tiff, series, facts)
@@ -156,8 +168,8 @@ class TiffArray:
             page = self._series[number]
             source = (
                 (
-                    list(page.dataoffsets),
-                    list(page.databytecounts),
+                    page.dataoffsets,
+                    page.databytecounts,
                     self._file_of(page),
                     page.jpegtables if self._page.compression in _JPEG else None,
                 )

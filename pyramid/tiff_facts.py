@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
@@ -66,9 +67,23 @@ def _ome_facts(xml: str, axes: str | None, name: str) -> Facts:
         Channel(label=node.get("Name") or "", color=_ome_color(node.get("Color")))
         for node in pixels
         if node.tag.rpartition("}")[2] == "Channel"
-        for _ in range(1)
     )
     return Facts(axes=axes, voxel_size=sizes, units=units, channels=channels, name=name)
+
+
+def missing_files(xml: str, folder: Path) -> list[str]:
+    """Files that OME-XML says hold planes of its first image and that are not in ``folder``: their planes would
+    read as zeros."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return []
+    image = next((node for node in root if node.tag.endswith("Image")), None)
+    nodes = () if image is None else image.iter()
+    own = root.get("UUID")  # planes of this very file, whatever it is called now
+    places = [node for node in nodes if node.tag.rpartition("}")[2] == "UUID" and node.text != own]
+    names = {node.get("FileName") or "" for node in places}
+    return sorted(name for name in names if name and not (folder / name).exists())
 
 
 def _ome_color(text: str | None) -> str | None:

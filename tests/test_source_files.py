@@ -105,9 +105,9 @@ class TestNpy:
         read: list[int] = []
         original = read_raw.PositionedFile.read_into
 
-        def record(self: Any, out: np.ndarray, offset: int) -> None:
-            read.append(out.nbytes)
-            original(self, out, offset)
+        def record(self: Any, view: memoryview, offset: int) -> None:
+            read.append(len(view))
+            original(self, view, offset)
 
         monkeypatch.setattr(read_raw.PositionedFile, "read_into", record)
         with open_source(file) as source:

@@ -259,6 +259,13 @@ DimensionOrder="XYCZT" Type="uint8" SizeX="50" SizeY="40" SizeZ="1" SizeC="2" Si
         tifffile.imwrite(file, plane, description=xml.format(own=own), metadata=None, compression="zlib")
     with open_source(first) as source:
         same_everywhere(source, pixels)
+    renamed = tmp_path / "renamed.ome.tif"
+    first.rename(renamed)
+    with open_source(renamed) as source:
+        same_everywhere(source, pixels)
+    second.unlink()
+    with pytest.raises(SourceError, match=r"missing: part1\.ome\.tif"):
+        open_source(renamed)
 
 
 @pytest.mark.parametrize("axes", ["TZCYX", "ZYX", "TYX"])
