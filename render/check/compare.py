@@ -90,10 +90,10 @@ def compare_frames(
     *,
     masks: Sequence[tuple[int, int, int, int]] = (),
 ) -> ImageDiff:
-    """Compare two frames of shape (height, width, 4), RGBA. Pixels inside the rectangles ``masks`` (x0, y0,
+    """Compare two frames of shape (height, width, 4), RGBA; three channels count as opaque. Pixels inside the rectangles ``masks`` (x0, y0,
     x1, y1, half-open, clipped to the frame) are not compared. Raises ValueError when the sizes differ."""
     tolerance = tolerance or Tolerance()
-    if expected.shape != actual.shape:
+    if expected.shape[:2] != actual.shape[:2]:
         raise ValueError(f"frames of {expected.shape} and {actual.shape} cannot be compared")
     expected, actual = (_with_alpha(frame) for frame in (expected, actual))
     ignored = mask_of(expected.shape[:2], masks) if masks else None

@@ -79,13 +79,13 @@ def parse_suite(document: Mapping[str, Any], folder: Path) -> tuple[Case, ...]:
     if not isinstance(items, list) or not items:
         raise UsageError("no cases", hint="a case is a table that starts with [[case]]")
     cases = tuple(_case(number, item, defaults, folder) for number, item in enumerate(items, start=1))
-    seen: dict[str, str] = {}
+    seen: set[str] = set()
     for case in cases:
-        other = seen.setdefault(case.name.casefold(), case.name)
-        if other is not case.name:
+        if case.name.casefold() in seen:
             raise UsageError(
                 f"two cases are called {case.name!r}", hint="names are file names: capitals do not count"
             )
+        seen.add(case.name.casefold())
     return cases
 
 
