@@ -33,13 +33,13 @@ class Levels(Protocol):
 
 
 def with_made_levels(spec: PyramidSpec, tile: tuple[int, int]) -> PyramidSpec:
-    """``spec`` with levels added until y and x fit one ``tile`` (y, x): each halves y and x together, a length
-    of 1 stays 1."""
+    """``spec`` with levels added until y and x fit one ``tile`` (y, x): each halves y and x together; a length
+    of 1 stays 1, though its scale doubles like the other's."""
     iy, ix = spec.axis_names.index("y"), spec.axis_names.index("x")
     levels = list(spec.levels)
     while levels[-1].shape[iy] > tile[0] or levels[-1].shape[ix] > tile[1]:
         last = levels[-1]
-        factors = [2 if i in (iy, ix) and n > 1 else 1 for i, n in enumerate(last.shape)]
+        factors = [2 if i in (iy, ix) else 1 for i in range(len(last.shape))]
         levels.append(
             LevelInfo(
                 path="",
@@ -121,11 +121,8 @@ class MadeLevels:
                 self._memo_bytes -= self._memo.popitem(last=False)[1].nbytes
 
     def _make(self, level: int, box: Box) -> NDArray[Any]:
-        finer, coarse = self.spec.levels[level - 1], self.spec.levels[level]
-        factors = tuple(
-            2 if i in self._plane and n > 1 and n != m else 1
-            for i, (n, m) in enumerate(zip(finer.shape, coarse.shape, strict=True))
-        )
+        finer = self.spec.levels[level - 1]
+        factors = tuple(2 if i in self._plane else 1 for i in range(len(finer.shape)))
         below = Box(
             tuple(a * f for a, f in zip(box.start, factors, strict=True)),
             tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, finer.shape, strict=True)),

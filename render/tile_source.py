@@ -7,12 +7,9 @@ is counted, not assumed.
 from __future__ import annotations
 
 import hashlib
-import itertools
-import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -21,16 +18,16 @@ from numpy.typing import NDArray
 from octree.pyramid.downsample import Method
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Plane, plane_of
-from octree.pyramid.model import Box, LevelInfo, PyramidSpec, TileKey
+from octree.pyramid.model import Box, PyramidSpec, TileKey
 from octree.render.loading.guard import ReadCounter
-from octree.render.made_levels import Levels, MadeLevels
+from octree.render.made_levels import MadeLevels
 from octree.render.octree import plane_untiled
+from octree.render.open_levels import Opened, open_levels
 from octree.render.texels import texture_dtype, to_texels
 
 UNTILED_PX = 4096
 """Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
 DEFAULT_TILE = 256
-_numbers = itertools.count()
 
 
 class OpenTileSource:
@@ -44,21 +41,18 @@ class OpenTileSource:
 
     def __init__(
         self,
-        levels: Levels,
+        opened: Opened,
         *,
-        path: str,
-        identity: str,
-        digest: str,
         tile: tuple[int, int],
         index: tuple[int, ...],
         labels: bool,
         single_level: bool,
         untiled: bool,
         recipe: tuple[Any, ...] | None,
-        close: Any = None,
     ) -> None:
+        levels = opened.levels
         spec = levels.spec
-        self.path, self.labels, self.rgb = path, labels, spec.rgb and not labels
+        self.path, self.labels, self.rgb = opened.path, labels, spec.rgb and not labels
         self.stored_levels = self.cheap_levels = len(spec.levels)
         self._made: MadeLevels | None = None
         if not single_level:
@@ -74,12 +68,10 @@ class OpenTileSource:
         self.samples_shape: tuple[int, ...] = (
             (4,) if labels else (spec.levels[0].shape[names.index("c")],) if self.rgb else ()
         )
-        self._digest = digest
-        self._token = hashlib.sha256(
-            f"{identity}|{tile}|{labels}|{single_level}|{untiled}".encode()
-        ).hexdigest()
+        way = f"{opened.identity}|{tile}|{labels}|{single_level}|{untiled}"
+        self._token = hashlib.sha256(way.encode()).hexdigest()
         self._version = 0
-        self._recipe, self._close = recipe, close
+        self._recipe, self._opened = recipe, opened
         self._reads = ReadCounter()
 
     # identity
@@ -167,7 +159,7 @@ class OpenTileSource:
         tile = self.plane.levels[0].tile
         return {
             "path": self.path,
-            "digest": self._digest,
+            "digest": self._opened.digest(),
             "dtype": self.spec.dtype.name,
             "axes": "".join(self.spec.axis_names),
             "tile": tile[0] if tile[0] == tile[1] else list(tile),
@@ -182,9 +174,8 @@ class OpenTileSource:
         }
 
     def close(self) -> None:
-        if self._close is not None:
-            self._close()
-            self._close = None
+        """Close the files; nothing can be read any more. Closing twice is harmless."""
+        self._opened.close()
 
     def __enter__(self) -> OpenTileSource:
         return self
@@ -213,8 +204,8 @@ def open_tile_source(
 
     Raises SourceError, SourceNotFound, UsageError (an axis or position that there is not).
     """
-    levels, path, identity, digest, close = _open(source)
-    spec = levels.spec
+    opened = open_levels(source)
+    spec = opened.levels.spec
     try:
         options = {"tile": tile, "labels": labels, "single_level": single_level, "untiled": untiled}
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
@@ -222,20 +213,16 @@ def open_tile_source(
         if channel is not None:
             positions["c"] = channel
         return OpenTileSource(
-            levels,
-            path=path,
-            identity=identity,
-            digest=digest,
+            opened,
             tile=(tile, tile) if tile else _fitting_tile(spec),
             index=_index_of(spec, positions, (0,) * len(spec.index_axes)),
             labels=labels,
             single_level=single_level,
             untiled=untiled,
             recipe=recipe,
-            close=close,
         )
     except BaseException:
-        close()
+        opened.close()
         raise
 
 
@@ -282,72 +269,3 @@ def _index_of(spec: PyramidSpec, positions: Mapping[str, int], default: tuple[in
             )
         result.append(position)
     return tuple(result)
-
-
-# opening
-
-
-@dataclass(frozen=True, slots=True)
-class _ArrayLevel:
-    """An ArraySource as an image of one level."""
-
-    source: Any
-    spec: PyramidSpec
-
-    def read(self, level: int, box: Box) -> NDArray[Any]:
-        data: NDArray[Any] = self.source.read(box)
-        return data
-
-
-def _open(source: Any) -> tuple[Levels, str, str, str, Any]:
-    """(levels, path to show, identity, digest, close)."""
-    from octree.pyramid import ngff
-
-    if isinstance(source, str | os.PathLike) and ngff.is_pyramid(Path(source)):
-        return _open_pyramid(str(source))
-    from octree.pyramid.source import ArraySource, open_source
-
-    array = source if isinstance(source, ArraySource) else open_source(source)
-    spec = PyramidSpec(
-        axes=array.axes,
-        dtype=array.dtype,
-        levels=(LevelInfo("0", array.shape, array.read_shape, None, array.voxel_size, array.translation),),
-        name=array.name,
-        rgb=array.rgb,
-        labels=array.labels,
-        channels=array.channels,
-    )
-    facts = json.dumps(array.fingerprint(), sort_keys=True, default=str)
-    # an array in memory has no lasting identity: each opening is a source of its own
-    identity = facts if isinstance(source, str | os.PathLike) else f"array {next(_numbers)}"
-    close = (lambda: None) if array is source else array.close
-    return _ArrayLevel(array, spec), array.path, identity, _digest(facts), close
-
-
-def _open_pyramid(path: str) -> tuple[Levels, str, str, str, Any]:
-    from octree.pyramid.store import open_pyramid
-
-    pyramid = open_pyramid(path)
-    spec = pyramid.spec
-    facts = json.dumps(
-        {
-            "dtype": spec.dtype.str,
-            "axes": spec.axis_names,
-            "levels": [[lv.shape, lv.chunks, lv.scale, lv.translation] for lv in spec.levels],
-        }
-    )
-    group = Path(str(spec.extra.get("group", path)))
-    stamps = [_stamp(group / name) for name in ("zarr.json", ".zattrs")]
-    return pyramid, path, f"{group.resolve()}|{stamps}|{facts}", _digest(facts), lambda: None
-
-
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_size, facts.st_mtime_ns
-
-
-def _digest(facts: str) -> str:
-    return hashlib.sha256(facts.encode()).hexdigest()
