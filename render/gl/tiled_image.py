@@ -72,7 +72,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     ) -> None:
         self._atlas = atlas
         self._defines = {"LABELS"} if labels else {"RGB"} if rgb else set[str]()
-        self._built: frozenset[str] = frozenset()
+        self._built: frozenset[str] | None = None  # None: nothing is bound yet
         self._cover: Cover | None = None
         self._quads: Quads | None = None
         self._view: tuple[Rect, tuple[int, int]] | None = None
@@ -310,7 +310,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         """Point the shader at one page. Its contrast limits are in what the texture reads (0 to 1)."""
         page = self._atlas.texture(number)
         self._define_float(page.dtype_name == "float32")
-        if self._built != self._defines:
+        if self._built is None or self._built != self._defines:
             self._rebuild()
         program = self.shared_program
         program["u_page"] = page
