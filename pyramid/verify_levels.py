@@ -156,7 +156,10 @@ class LevelChecker:
         where = self._chunk_name(level, start, stop)
         if _is_fill(have, self.image.arrays[level]):
             return Finding(
-                "missing-chunk", where, f"nothing but the fill value, yet level {level - 1} has something there", level
+                "missing-chunk",
+                where,
+                f"nothing but the fill value, yet level {level - 1} has something there",
+                level,
             )
         count, at = int(different[inner.slices].sum()), np.argwhere(different[inner.slices])[0]
         place = tuple(int(a + b) for a, b in zip(start, at, strict=True))
