@@ -16,8 +16,9 @@ their edges to the last bit. All rectangles are (y0, x0, y1, x1).
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,39 +34,36 @@ _TOLERANCE_TILES = 1e-6
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuadBatch:
-    """n disjoint quads; row i shows ``source[i]`` of tile ``keys[i]`` at ``dest[i]``.
+    """n disjoint quads; row i shows ``source[i]`` of tile ``keys[i]``, of ``levels[i]``, at ``dest[i]``.
 
     ``source``  (n, 4) float64: rectangle in texels of the tile, (0, 0) the outer corner of its first texel.
                 It reaches beyond the tile where an outermost tile stands in for a level that ends early.
     ``dest``    (n, 4) float64: rectangle in base coordinates.
-    ``step``    (n, 2) float64: base pixels per texel, (y, x).
     """
 
     keys: tuple[TileKey, ...]
+    levels: NDArray[np.intp]
     source: NDArray[np.float64]
     dest: NDArray[np.float64]
-    step: NDArray[np.float64]
 
     def __len__(self) -> int:
         return len(self.keys)
 
-    @property
-    def levels(self) -> NDArray[np.intp]:
-        return np.fromiter((key.level for key in self.keys), np.intp, len(self.keys))
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
-    """The answer: ``drawn`` has each tile of ``quads`` once; ``missing`` and ``failed`` are base rectangles.
-
-    ``level`` is the wanted level."""
+    """The answer. ``missing`` and ``failed`` are base rectangles, ``level`` is the wanted level."""
 
     quads: QuadBatch
     coverage: Coverage
     missing: tuple[Rect, ...]
     failed: tuple[Rect, ...]
-    drawn: frozenset[TileKey]
     level: int
+
+    @property
+    def drawn(self) -> frozenset[TileKey]:
+        """Each tile that has a quad."""
+        return frozenset(self.quads.keys)
 
 
 def _never(_key: TileKey) -> bool:
@@ -86,65 +84,76 @@ def cover_view(
     tiles of any level; to make several channels appear together, ``resident`` asks for all of them.
     """
     visible = view.intersect(plane.extent)
-    painter = _Painter(plane, index, resident)
+    if visible.is_empty:
+        quads = _batch(plane, (), np.zeros((0, 4)))
+        return Cover(quads, Coverage(), (), (), level)
     missing: list[Rect] = []
     broken: list[Rect] = []
-    if not visible.is_empty:
-        for key, cell in painter.cells(level, visible):
-            if resident(key):
-                painter.paint(key, cell)
-            elif (pieces := painter.finer(level - 1, cell)) is not None:
-                for piece in pieces:
-                    painter.paint(*piece)
+    tiles = _Tiles(plane, index, resident)
+    # most frames are all ideal: whole arrays for what is there, one by one only for what is not
+    keys, dest = tiles.cells(level, visible)
+    there = [resident(key) for key in keys]
+    if not all(there):
+        painted: list[tuple[TileKey, Rect]] = []
+        for key, rect, is_there in zip(keys, dest.tolist(), there, strict=True):
+            if is_there:
+                continue
+            cell = Rect(*rect)
+            if (pieces := tiles.finer(level - 1, cell)) is not None:
+                painted += pieces
             elif failed(key):
                 broken.append(cell)
             else:
-                painter.coarser(level + 1, cell, missing)
-    quads = painter.batch()
-    return Cover(
-        quads=quads,
-        coverage=_coverage(quads, missing, broken, visible.area, level),
-        missing=tuple(missing),
-        failed=tuple(broken),
-        drawn=frozenset(quads.keys),
-        level=level,
-    )
+                tiles.coarser(level + 1, cell, painted, missing)
+        keys = [*itertools.compress(keys, there), *(key for key, _ in painted)]
+        others = np.array([rect for _, rect in painted], np.float64).reshape(-1, 4)
+        dest = np.concatenate([dest[np.array(there)], others])
+    quads = _batch(plane, tuple(keys), dest)
+    coverage = _coverage(quads, missing, broken, visible.area, level)
+    return Cover(quads, coverage, tuple(missing), tuple(broken), level)
 
 
-class _Painter:
-    """Collects quads of one ``cover_view``."""
+class _Tiles:
+    """What could be drawn where, for one ``cover_view``."""
 
     def __init__(self, plane: Plane, index: tuple[int, ...], resident: Callable[[TileKey], bool]) -> None:
         self._plane = plane
         self._index = index
         self._resident = resident
-        self._keys: list[TileKey] = []
-        self._dest: list[Rect] = []
 
-    def paint(self, key: TileKey, dest: Rect) -> None:
-        self._keys.append(key)
-        self._dest.append(dest)
-
-    def cells(self, level: int, rect: Rect) -> list[tuple[TileKey, Rect]]:
-        """Tiles of ``level`` that meet ``rect``, with the parts of it they are responsible for: a partition."""
-        info = self._plane.levels[level]
-        spans = [
-            _spans(low, high, info.origin[axis], info.scale[axis] * info.tile[axis], info.tile_counts[axis])
-            for axis, (low, high) in enumerate(((rect.y0, rect.y1), (rect.x0, rect.x1)))
-        ]
+    def cells(self, level: int, rect: Rect) -> tuple[list[TileKey], NDArray[np.float64]]:
+        """Tiles of ``level`` that meet ``rect``, and the parts of it they are responsible for, (n, 4): a
+        partition."""
+        rows, cols, ys, xs = self._spans(level, rect)
         index = self._index
-        return [
-            (TileKey(level, index, (row, col)), Rect(y0, x0, y1, x1))
-            for row, y0, y1 in spans[0]
-            for col, x0, x1 in spans[1]
-        ]
+        new = tuple.__new__  # a named tuple's own constructor takes twice the time, and this is the hot spot
+        keys = [new(TileKey, (level, index, (row, col))) for row in rows for col in cols]
+        dest = np.empty((len(rows), len(cols), 4))
+        y, x = np.array(ys), np.array(xs)
+        dest[:, :, 0], dest[:, :, 2] = y[:-1, None], y[1:, None]
+        dest[:, :, 1], dest[:, :, 3] = x[:-1], x[1:]
+        return keys, dest.reshape(-1, 4)
+
+    def few(self, level: int, rect: Rect) -> Iterator[tuple[TileKey, Rect]]:
+        """The same, one by one: faster for a handful."""
+        rows, cols, ys, xs = self._spans(level, rect)
+        for i, row in enumerate(rows):
+            for j, col in enumerate(cols):
+                yield TileKey(level, self._index, (row, col)), Rect(ys[i], xs[j], ys[i + 1], xs[j + 1])
+
+    def _spans(self, level: int, rect: Rect) -> tuple[range, range, list[float], list[float]]:
+        info = self._plane.levels[level]
+        counts = info.tile_counts
+        rows, ys = _span(rect.y0, rect.y1, info.origin[0], info.scale[0] * info.tile[0], counts[0])
+        cols, xs = _span(rect.x0, rect.x1, info.origin[1], info.scale[1] * info.tile[1], counts[1])
+        return rows, cols, ys, xs
 
     def finer(self, level: int, rect: Rect) -> list[tuple[TileKey, Rect]] | None:
         """Tiles finer than the wanted level that cover ``rect`` completely, or None."""
         if level < 0:
             return None
         pieces: list[tuple[TileKey, Rect]] = []
-        for key, cell in self.cells(level, rect):
+        for key, cell in self.few(level, rect):
             if self._resident(key):
                 pieces.append((key, cell))
             elif (more := self.finer(level - 1, cell)) is not None:
@@ -153,47 +162,45 @@ class _Painter:
                 return None
         return pieces
 
-    def coarser(self, level: int, rect: Rect, missing: list[Rect]) -> None:
+    def coarser(
+        self, level: int, rect: Rect, painted: list[tuple[TileKey, Rect]], missing: list[Rect]
+    ) -> None:
         """Paint ``rect`` from ``level`` and coarser ones; what no level has goes to ``missing``."""
         if level >= len(self._plane.levels):
             missing.append(rect)
             return
-        for key, cell in self.cells(level, rect):
+        for key, cell in self.few(level, rect):
             if self._resident(key):
-                self.paint(key, cell)
+                painted.append((key, cell))
             else:
-                self.coarser(level + 1, cell, missing)
-
-    def batch(self) -> QuadBatch:
-        keys = tuple(self._keys)
-        dest = np.array(self._dest, np.float64).reshape(-1, 4)
-        levels = np.fromiter((key.level for key in keys), np.intp, len(keys))
-        grid = np.array([key.grid[-2:] for key in keys], np.float64).reshape(-1, 2)
-        infos = self._plane.levels
-        scale = np.array([info.scale for info in infos])[levels]
-        corner = np.array([info.origin for info in infos])[levels]
-        corner = corner + scale * (grid * np.array([info.tile for info in infos], np.float64)[levels])
-        source = (dest - np.tile(corner, 2)) / np.tile(scale, 2)
-        return QuadBatch(keys, source, dest, scale)
+                self.coarser(level + 1, cell, painted, missing)
 
 
-def _spans(low: float, high: float, origin: float, size: float, count: int) -> list[tuple[int, float, float]]:
-    """(number, low, high) of each tile along one axis that meets ``[low, high)``, cut to it.
+def _span(low: float, high: float, origin: float, size: float, count: int) -> tuple[range, list[float]]:
+    """Numbers of the tiles along one axis that meet ``[low, high)``, and their edges, cut to it.
 
     The outermost tiles answer for everything beyond the level's own edges."""
     first = math.floor((low - origin) / size + _TOLERANCE_TILES)
     last = math.ceil((high - origin) / size - _TOLERANCE_TILES)
     first = min(max(first, 0), count - 1)
     last = max(min(last, count), first + 1)
-    edges = [low, *(origin + size * number for number in range(first + 1, last)), high]
-    return [(first + i, edges[i], edges[i + 1]) for i in range(last - first)]
+    return range(first, last), [low, *(origin + size * number for number in range(first + 1, last)), high]
+
+
+def _batch(plane: Plane, keys: tuple[TileKey, ...], dest: NDArray[np.float64]) -> QuadBatch:
+    levels = np.array([key[0] for key in keys], np.intp)
+    grid = np.array([key[2][-2:] for key in keys], np.float64).reshape(-1, 2)
+    infos = plane.levels
+    size = np.array([(*info.scale, *info.origin, *info.tile) for info in infos])[levels]
+    scale, origin, tile = size[:, 0:2], size[:, 2:4], size[:, 4:6]
+    corner = origin + scale * (grid * tile)
+    source = (dest.reshape(-1, 2, 2) - corner[:, None]) / scale[:, None]
+    return QuadBatch(keys, levels, source.reshape(-1, 4), dest)
 
 
 def _coverage(
     quads: QuadBatch, missing: list[Rect], failed: list[Rect], visible_area: float, wanted: int
 ) -> Coverage:
-    if visible_area <= 0:
-        return Coverage()
     dest = quads.dest
     area = (dest[:, 2] - dest[:, 0]) * (dest[:, 3] - dest[:, 1])
     sums = np.bincount(quads.levels, area)

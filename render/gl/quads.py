@@ -9,7 +9,6 @@ Each corner of a quad has (x, y) order:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,10 +38,9 @@ class Quads:
     level: NDArray[np.intp]
 
 
-def place_quads(cover: Cover, places: Sequence[tuple[int, int, int, int, int]]) -> Quads:
-    """Join a cover with where its tiles are. ``places``: (page, y, x, height, width) for each quad."""
+def place_quads(cover: Cover, spot: NDArray[np.int64]) -> Quads:
+    """Join a cover with where its tiles are: ``spot`` (n, 5) is page, y, x, height, width for each quad."""
     quads = cover.quads
-    spot = np.array(places, np.int64).reshape(-1, 5)
     page, tile = spot[:, 0], spot[:, 1:].astype(np.float64)
     source, dest, level = quads.source, quads.dest, quads.levels
     if len(page) and (page[0] != page).any():

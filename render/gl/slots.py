@@ -11,6 +11,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 GUTTER = 1
 """Texels around each tile that repeat its neighbours, so that filters need no second texture read."""
@@ -39,7 +40,7 @@ class Change:
     """What a change of the slots means for textures: ``gone`` tiles, ``dropped`` pages (to be destroyed), the
     new tile's ``slot`` if it got one, and the new ``page`` it lies in, if one was added."""
 
-    gone: tuple[Hashable, ...] = ()
+    gone: tuple[Any, ...] = ()
     dropped: tuple[int, ...] = ()
     slot: Slot | None = None
     page: Page | None = None

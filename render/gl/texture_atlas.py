@@ -8,7 +8,7 @@ remembers the outermost texels of every resident tile, about 1.6 % of the tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -104,6 +104,9 @@ class Atlas:
         self._textures: dict[int, Any] = {}
         self._tiles: dict[LoadKey, _Resident] = {}
         self._classes: dict[tuple[Any, ...], SlotClass] = {}
+        self._rows: dict[LoadKey, int] = {}
+        self._free_rows: list[int] = []
+        self._table = np.zeros((64, 5), np.int64)
 
     @property
     def page_px(self) -> int:
@@ -154,6 +157,11 @@ class Atlas:
         """Where a resident tile is; KeyError when it is not resident."""
         return self._tiles[key].place
 
+    def places(self, keys: Sequence[LoadKey]) -> NDArray[np.int64]:
+        """(n, 5) placements, columns as in ``Placement``; KeyError when one is not resident."""
+        rows = self._rows
+        return self._table[[rows[key] for key in keys]]
+
     def texture(self, page: int) -> Any:
         """The gloo texture of a page."""
         return self._textures[page]
@@ -198,7 +206,16 @@ class Atlas:
         self._tiles[key] = _Resident(
             place, data[0].copy(), data[-1].copy(), data[:, 0].copy(), data[:, -1].copy()
         )
+        self._remember(key, place)
         return padded.nbytes
+
+    def _remember(self, key: LoadKey, place: Placement) -> None:
+        """A row of the table that ``places`` reads: hundreds of placements a frame as one array."""
+        if not self._free_rows:
+            self._free_rows = list(range(len(self._table), 2 * len(self._table)))
+            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
+        self._rows[key] = row = self._free_rows.pop()
+        self._table[row] = place
 
     def release(self, source: str) -> None:
         """Forget all tiles of one source (its token)."""
@@ -236,7 +253,8 @@ class Atlas:
     def _follow(self, change: Change) -> None:
         """Do with tiles and textures what happened to their slots."""
         for key in change.gone:
-            del self._tiles[key]  # type: ignore[arg-type] # every key of these slots is a LoadKey
+            del self._tiles[key]
+            self._free_rows.append(self._rows.pop(key))
         for number in change.dropped:
             self._textures.pop(number).delete()
         if change.page is not None:

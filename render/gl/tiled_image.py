@@ -107,9 +107,8 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         ``origin`` (y, x) is a base coordinate near the centre of the view: with vispy's cameras positions are
         sent relative to it, because float32 cannot tell pixels apart beyond 2^24.
         """
-        place = self._atlas.place
         self._cover = cover
-        self._quads = place_quads(cover, [place(key_of(key)) for key in cover.quads.keys])
+        self._quads = place_quads(cover, self._atlas.places([key_of(key) for key in cover.quads.keys]))
         self._stale = True
         self.update()
 
