@@ -1,0 +1,96 @@
+"""Every command that the README and the docs show, run as shown; every link, followed."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from octree.pyramid import build
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[tuple[str, str]]:
+    """(page, command line) of every line beginning with ``octree`` in a bash block."""
+    found = []
+    for page in PAGES:
+        for block in re.findall(
+            r"```(?:bash|console)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL
+        ):
+            joined = block.replace("\\\n", " ")
+            found += [
+                (page.name, re.sub(r"\s+#.*", "", line).strip().removeprefix("$ "))
+                for line in joined.splitlines()
+                if line.removeprefix("$ ").startswith("octree ")
+            ]
+    return found
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the files that the pages speak of."""
+    folder = tmp_path_factory.mktemp("docs")
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 4000, (600, 800), np.uint16)
+    tifffile.imwrite(folder / "slide.tif", pixels, tile=(256, 256))
+    build(pixels, folder / "slide.ome.zarr")
+    build(rng.integers(0, 4000, (3, 350, 450), np.uint16), folder / "cells.ome.zarr", axes="cyx")
+    build(pixels, folder / "image.ome.zarr")
+    build(rng.integers(0, 9, (350, 450), np.uint16), folder / "labels.ome.zarr", labels=True)
+    case = '[[case]]\nname = "fit"\nsource = "slide.ome.zarr"\ncamera = "fit"\nsize = "160x120"\n'
+    (folder / "suite.toml").write_text(case)
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path, line: str) -> Path:
+    """A copy of it for one command; without what that command is to make."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    if line.startswith("octree build"):
+        for word in shlex.split(line):
+            if word.endswith(".ome.zarr"):
+                shutil.rmtree(tmp_path / word, ignore_errors=True)
+    return tmp_path
+
+
+def test_the_pages_show_commands() -> None:
+    assert len(commands()) > 10
+
+
+@pytest.mark.parametrize(("page", "line"), dict.fromkeys(commands()))
+def test_a_command_of_the_docs_runs(page: str, line: str, place: Path) -> None:
+    words = shlex.split(line)
+    if any(word.startswith("<") or "…" in word for word in words):
+        pytest.fail(f"{page}: {line!r} cannot be typed as it stands")
+    run = subprocess.run(
+        [sys.executable, "-m", "octree.cli", *words[1:]],
+        cwd=place,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+        env={k: v for k, v in os.environ.items() if not k.startswith(("OCTREE_", "NAPARI_", "CI"))},
+    )
+    assert run.returncode in EXPECTED.get(line, (0,)), f"{page}: {line}\n{run.stderr}"
+
+
+EXPECTED: dict[str, tuple[int, ...]] = {}
+"""Commands that are shown with another outcome than 0."""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+        if not target.startswith(("http:", "https:", "mailto:")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
