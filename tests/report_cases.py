@@ -79,6 +79,7 @@ def run_report(frames: list[FrameReport] | None = None, **values: Any) -> RunRep
         "renderer": RENDERER,
         "sources": [SOURCE],
         "settings": {"clim": "auto"},
+        "started_utc": "2026-01-02T03:04:05Z",
         "frames": frames,
         "totals": totals_of(frames, seconds=1.5, peak_rss_bytes=300 << 20),
         "failures": [{"source": "a", "key": {"level": 1, "grid": [0, 1]}, "error": "<script>boom</script>"}],
