@@ -85,14 +85,21 @@ def open_hdf5(path: Path, inner: str) -> Hdf5Array:
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise SourceError(
-            f"{path} cannot be read as HDF5: {error}", hint="the file is damaged or not HDF5", path=str(path)
-        ) from error
+        raise _damaged(path, error) from error
     try:
         return Hdf5Array(path, file, _dataset(path, file, inner.strip("/")))
-    except BaseException:
+    except SourceError:
         file.close()
         raise
+    except Exception as error:  # HDF5 reports damage in many ways
+        file.close()
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read as HDF5: {error}", hint="the file is damaged or not HDF5", path=str(path)
+    )
 
 
 def _dataset(path: Path, file: Any, inner: str) -> Any:

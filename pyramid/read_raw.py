@@ -40,6 +40,8 @@ class PositionedFile:
 
     def read_at(self, offset: int, count: int) -> bytes:
         """``count`` bytes from ``offset``. Raises SourceError when the file ends before."""
+        if offset + count > self.size_bytes:  # a damaged header may ask for more than memory holds
+            raise self._too_short(offset, count, max(0, self.size_bytes - offset))
         data = self._pread(count, offset)
         if len(data) < count:  # a signal or a network file system may give less than asked
             parts = [data]
@@ -47,13 +49,16 @@ class PositionedFile:
                 parts.append(self._pread(missing, offset + count - missing))
             data = b"".join(parts)
         if len(data) != count:
-            raise SourceError(
-                f"{self.path} ends too early: {count} bytes wanted at offset {offset}, {len(data)} there",
-                hint="the file is truncated; copy it again",
-                path=str(self.path),
-                offset=offset,
-            )
+            raise self._too_short(offset, count, len(data))
         return data
+
+    def _too_short(self, offset: int, count: int, there: int) -> SourceError:
+        return SourceError(
+            f"{self.path} ends too early: {count} bytes wanted at offset {offset}, {there} there",
+            hint="the file is truncated; copy it again",
+            path=str(self.path),
+            offset=offset,
+        )
 
     def _pread(self, count: int, offset: int) -> bytes:
         try:
@@ -160,23 +165,21 @@ def open_npy(path: Path) -> RawFileArray:
     """A ``.npy`` file, C or Fortran order, either byte order. Raises SourceError for anything else."""
     from numpy.lib import format as npy
 
-    file = PositionedFile(path)
     try:
         with path.open("rb") as stream:
             shape, fortran, dtype = _npy_header(npy, stream)
             offset = stream.tell()
-        if dtype.hasobject:
-            raise SourceError(
-                f"{path} holds Python objects, not numbers",
-                hint="save it with a numeric dtype",
-                path=str(path),
-            )
-        return RawFileArray(file, offset, shape, dtype, engine="npy", reversed_axes=fortran)
-    except ValueError as error:
-        file.close()
+    except Exception as error:  # a damaged header is parsed as Python and may fail in any way
         raise SourceError(
             f"{path} is not a .npy file: {error}", hint="write it with numpy.save", path=str(path)
         ) from error
+    if dtype.hasobject:
+        raise SourceError(
+            f"{path} holds Python objects, not numbers", hint="save it with a numeric dtype", path=str(path)
+        )
+    file = PositionedFile(path)
+    try:
+        return RawFileArray(file, offset, shape, dtype, engine="npy", reversed_axes=fortran)
     except BaseException:
         file.close()
         raise

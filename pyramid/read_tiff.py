@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import math
+import struct
 import threading
 from pathlib import Path
 from typing import Any
@@ -60,6 +61,7 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
     if not len(tiff.pages) or not tiff.series:
         raise SourceError(f"{path} holds no image", hint=_DAMAGED, path=str(path))
     series = tiff.series[0]
+    _check_chain(path, tiff)
     if series.dtype is None or series.keyframe.dtype is None:
         page = series.keyframe
         raise SourceError(
@@ -81,6 +83,24 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
     if block:
         tiff.close()
     return raw
+
+
+def _check_chain(path: Path, tiff: Any) -> None:
+    """tifffile takes a list of pages that ends in nowhere for its end: the pages that were cut off would be missed."""
+    layout, last = tiff.tiff, tiff.pages[len(tiff.pages) - 1]
+    handle = tiff.filehandle
+    handle.seek(last.offset)
+    count = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))[0]
+    handle.seek(last.offset + layout.tagnosize + count * layout.tagsize)
+    word = handle.read(layout.offsetsize)
+    following = struct.unpack(layout.offsetformat, word)[0] if len(word) == layout.offsetsize else handle.size
+    if following >= handle.size:
+        raise SourceError(
+            f"{path} is truncated: page {len(tiff.pages)} is said to be at offset {following}, the file has {handle.size} bytes",
+            hint=_DAMAGED,
+            path=str(path),
+            page=len(tiff.pages),
+        )
 
 
 def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
