@@ -46,6 +46,7 @@ class PoolSettings:
 class LoaderSettings:
     """What the tile loader needs. ``pools`` is sorted: (levels above the ideal one, its pool).
 
+    ``log_path``        a line per load is appended here; ``plan_log_path`` a line per plan of a view.
     ``retries``         tries per tile, the first one included.
     ``retry_delay_ms``  wait before the second try; doubles with each further one, up to 10 s, less up to half
                         of it at random (seeded).
@@ -53,6 +54,7 @@ class LoaderSettings:
     """
 
     log_path: str | None = None
+    plan_log_path: str | None = None
     force_synchronous: bool = False
     pools: tuple[tuple[int, PoolSettings], ...] = (
         (0, PoolSettings()),
@@ -205,6 +207,7 @@ def parse_settings(document: Any, origin: str = "settings") -> Settings:
     pool = PoolSettings(**{name: defaults[name] for name in _POOL if name in defaults})
     loader = LoaderSettings(
         log_path=defaults.get("log_path"),
+        plan_log_path=octree.get("log_path"),
         force_synchronous=defaults.get("force_synchronous", False),
         pools=_pools(origin, octree.pop("loaders", None), pool),
         retries=render.retries,

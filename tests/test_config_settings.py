@@ -209,6 +209,11 @@ def test_retries_of_the_render_section_reach_the_loader() -> None:
     assert (found.loader.retries, found.loader.retry_delay_ms, found.loader.read_timeout_ms) == (7, 1, 0)
 
 
+def test_both_logs_reach_the_loader() -> None:
+    found = load_settings({"loader_defaults": {"log_path": "a.txt"}, "octree": {"log_path": "b.txt"}}, {})
+    assert (found.loader.log_path, found.loader.plan_log_path) == ("a.txt", "b.txt")
+
+
 def test_two_runs_never_share_settings_d17() -> None:
     """D17: one path through the old code changed the defaults of the whole process."""
     document = {"octree": {"loaders": {"0": {"num_workers": 3}}}}

@@ -337,6 +337,20 @@ def test_the_log_has_a_readable_line_per_load(tmp_path: Path) -> None:
     )
 
 
+def test_the_plan_log_has_a_line_per_plan(tmp_path: Path) -> None:
+    path = tmp_path / "plans.txt"
+    source = FakeSource()
+    with TileLoader(settings(plan_log_path=str(path))) as loader:
+        loader.add_source(source)
+        loader.plan("view", requests(source, [tile(0), tile(1)]), moved=True)
+        drain(loader)
+        loader.plan("view", requests(source, [tile(1), tile(2), tile(3)]), moved=False)
+    first, second = path.read_text(encoding="utf-8").splitlines()
+    assert "level=0 coverage=0 ideal=2 prefetch=0 begun=2 moved=True" in first
+    assert "ideal=3" in second
+    assert "begun=2" in second
+
+
 def test_a_log_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="no/such"):
         TileLoader(settings(log_path=str(tmp_path / "no/such/log.txt")))

@@ -1,15 +1,19 @@
-"""A readable line per load, for ``log_path``."""
+"""Readable lines for people who wonder: one per load (``loader_defaults.log_path``), one per plan of a view
+(``octree.log_path``)."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from typing import TextIO
 
 from octree.pyramid.errors import DestinationError
 from octree.render.loading.load import Arrival
+from octree.render.loading.requests import LoadRequest, Tier
 
 
-class LoadLog:
-    """Appends to a text file; does nothing without a path. One owner: the loader's thread."""
+class TextLog:
+    """Appends lines to a text file; does nothing without a path. One owner: the loader's thread."""
 
     def __init__(self, path: str | None) -> None:
         self._file: TextIO | None = None
@@ -24,20 +28,39 @@ class LoadLog:
                 path=path,
             ) from error
 
-    def write(self, arrival: Arrival, wanted: bool) -> None:
-        if self._file is None:
-            return
-        load = arrival.load
-        size = 0 if arrival.data is None else arrival.data.nbytes
-        self._file.write(
-            f"{arrival.done_ms:12.3f} ms  {arrival.state.value:9}  {load.key.source[:12]} v{load.key.version} "
-            f"level={load.key.tile.level} index={load.key.tile.index} grid={load.key.tile.grid} "
-            f"pool={load.pool_key} try={load.attempt} queued={arrival.started_ms - load.first_ms:.3f}ms "
-            f"read={arrival.read_ms:.3f}ms bytes={size} {'wanted' if wanted else 'unwanted'} {arrival.error}".rstrip()
-            + "\n"
-        )
+    @property
+    def is_on(self) -> bool:
+        return self._file is not None
+
+    def write(self, line: str) -> None:
+        if self._file is not None:
+            self._file.write(line + "\n")
 
     def close(self) -> None:
         if self._file is not None:
             self._file.close()
             self._file = None
+
+
+def load_line(arrival: Arrival, wanted: bool) -> str:
+    """What became of one load."""
+    load, key = arrival.load, arrival.load.key
+    size = 0 if arrival.data is None else arrival.data.nbytes
+    facts = (
+        f"{arrival.done_ms:12.3f} ms  {arrival.state.value:9}  {key.source[:12]} v{key.version}",
+        f"level={key.tile.level} index={key.tile.index} grid={key.tile.grid} pool={load.pool_key}",
+        f"try={load.attempt} queued={arrival.started_ms - load.first_ms:.3f}ms read={arrival.read_ms:.3f}ms",
+        f"bytes={size} {'wanted' if wanted else 'unwanted'}",
+        arrival.error,
+    )
+    return " ".join(facts).rstrip()
+
+
+def plan_line(
+    now_ms: float, generation: int, requests: Sequence[LoadRequest], begun: int, moved: bool
+) -> str:
+    """What one owner wants from now on."""
+    tiers = Counter(request.tier for request in requests)
+    level = next((r.key.tile.level for r in requests if r.tier is Tier.IDEAL), None)
+    counts = " ".join(f"{tier.name.lower()}={tiers[tier]}" for tier in Tier)
+    return f"{now_ms:12.3f} ms  plan {generation}  level={level} {counts} begun={begun} moved={moved}"

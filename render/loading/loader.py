@@ -16,7 +16,7 @@ from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock, RealClock, VirtualClock
 from octree.render.loading.guard import guarded
 from octree.render.loading.load import Arrival, Load, RegisteredSource
-from octree.render.loading.load_log import LoadLog
+from octree.render.loading.load_log import TextLog, load_line, plan_line
 from octree.render.loading.network import Network
 from octree.render.loading.pool import DirectReader, PoolGroup, Reader
 from octree.render.loading.requests import (
@@ -141,7 +141,8 @@ class TileLoader:
         engine: Callable[..., Engine] = PoolGroup
         if isinstance(self._clock, VirtualClock):
             engine = SimulatedPoolGroup
-        self._log = LoadLog(self._settings.log_path)
+        self._log = TextLog(self._settings.log_path)
+        self._plan_log = TextLog(self._settings.plan_log_path)
         self._engine = engine(self._settings, self._clock, network, self._reader_of, trace)
         self._thread = threading.get_ident()
         self._sources: dict[str, RegisteredSource] = {}
@@ -217,7 +218,9 @@ class TileLoader:
         for key in new.keys() - old.keys():
             self._wanted[key] = self._wanted.get(key, 0) + 1
         added = [r for r in requests if r.load and ((was := old.get(r.key)) is None or not was.load)]
-        self._begin(owner, added, now_ms)
+        begun = self._begin(owner, added, now_ms)
+        if self._plan_log.is_on:
+            self._plan_log.write(plan_line(now_ms, self._generation, requests, begun, moved))
         self._drop_wishes(old, [key for key in old if key not in new], keep_record=True)
         self._hold_back([key for key, wish in new.items() if not wish.load and key in self._loads])
         if self._loads:
@@ -234,8 +237,8 @@ class TileLoader:
             if load.key in self._loads:
                 self._engine.want(load)
 
-    def _begin(self, owner: Owner, requests: Sequence[LoadRequest], now_ms: float) -> None:
-        """Start what is nowhere yet."""
+    def _begin(self, owner: Owner, requests: Sequence[LoadRequest], now_ms: float) -> int:
+        """Start what is nowhere yet; how many loads that are."""
         begun: list[Load] = []
         for request in requests:
             key = request.key
@@ -255,6 +258,7 @@ class TileLoader:
         if begun:
             self._counts.requested += len(begun)
             self._engine.submit(begun)
+        return len(begun)
 
     def _new_load(self, owner: Owner, key: LoadKey, levels_above_ideal: int, now_ms: float) -> Load:
         pool_key = self._settings.pool_key(levels_above_ideal)
@@ -336,7 +340,8 @@ class TileLoader:
             del self._loads[key]
         wanted = key in self._wanted
         self._counts.retried += load.attempt - 1
-        self._log.write(arrival, wanted)
+        if self._log.is_on:
+            self._log.write(load_line(arrival, wanted))
         if arrival.state is State.CANCELLED:
             self._counts.cancelled += 1
             self._counts.reads_wasted += not wanted
@@ -480,6 +485,7 @@ class TileLoader:
         self._unkept.clear()
         self._wanted.clear()
         self._log.close()
+        self._plan_log.close()
 
     def __enter__(self) -> TileLoader:
         return self
