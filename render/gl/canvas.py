@@ -92,7 +92,7 @@ class Canvas:
         if not whole:
             self._frame = np.empty((height, width, 4), np.uint8)
         with _surfacing("draw a frame"):
-            platform.context_canvas().set_current()
+            platform.make_current()
             with self._framebuffer:
                 for y in range(0, height, self._part[1]):
                     for x in range(0, width, self._part[0]):
@@ -109,7 +109,7 @@ class Canvas:
         gloo.clear(color=(red * alpha, green * alpha, blue * alpha, alpha), depth=False)
         for visual in visuals:
             visual.draw_part(offset, size)
-        gloo.flush()
+        platform.context_canvas().context.flush_commands()
 
     def _finish(self) -> None:
         platform.context_canvas().context.flush_commands()
@@ -120,7 +120,7 @@ class Canvas:
         self._check_open()
         if self._frame is None:
             with _surfacing("read a frame"):
-                platform.context_canvas().set_current()
+                platform.make_current()
                 with self._framebuffer:
                     platform.context_canvas().context.flush_commands()
                     self._frame = _read(self.size_px)

@@ -100,6 +100,13 @@ def context_canvas() -> Any:
     return _process.canvas
 
 
+def make_current() -> None:
+    """Make the process's context the current one, unless vispy says that it is: that would reset its state."""
+    canvas = context_canvas()
+    if library.gloo.get_current_canvas() is not canvas:
+        canvas.set_current()
+
+
 def _choose() -> str:
     if _display_answers():
         return "window"

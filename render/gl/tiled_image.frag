@@ -109,9 +109,9 @@ vec4 colored(vec4 value) {
 }
 #else
 vec4 colored(vec4 value) {
-    float x = clamp((value.x - u_window.x) * u_window.y, 0.0, 1.0);
+    float x = min((value.x - u_window.x) * u_window.y, 1.0);  // OpenGL raises colours to 0 itself
 #ifdef TABLE
-    float place = sqrt(x) * (TABLE_SIZE - 1.0) + 0.5;
+    float place = sqrt(max(x, 0.0)) * (TABLE_SIZE - 1.0) + 0.5;
 #ifdef GL_EXT_gpu_shader4
     return texelFetch2D(u_table, ivec2(int(place), 0), 0);
 #else

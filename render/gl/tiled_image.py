@@ -77,11 +77,13 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         self._quads: Quads | None = None
         self._view: tuple[Rect, tuple[int, int]] | None = None
         self._marks: MarksVisual | None = None
+        self._state = ""
         self._stale = True
         self._pages: list[tuple[int, NDArray[np.void]]] = []
         self._buffer = gloo.VertexBuffer(np.zeros(4, VERTEX))
         self._indices = gloo.IndexBuffer(corner_indices(1))
         self._index_count = 1
+        self._uniforms: dict[str, Any] = {}
         self.shader_builds = 0
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
@@ -247,14 +249,17 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """Draw one part of the frame given to ``set_view``; see ``Canvas.draw``."""
         self._part = (offset_px, size_px)
-        self.shared_program["u_part"] = (*offset_px, *size_px)
+        self._set("u_part", (*offset_px, *size_px))
         self.draw()
 
     def draw(self) -> None:
         """Draw now, into the current framebuffer. (vispy's own draw knows one draw call only.)"""
         if not self.visible or self._prepare_draw(self) is False:
             return
-        self.set_gl_state(None, depth_test=False, cull_face=False, **_BLEND[self._effective_blending()])
+        blending = self._effective_blending()
+        if blending != self._state:
+            self._state = blending
+            self.set_gl_state(None, depth_test=False, cull_face=False, **_BLEND[blending])
         self._configure_gl_state()
         for page, vertices in self._pages:
             self._use_page(page)
@@ -311,17 +316,22 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         self._define_float(page.dtype_name == "float32")
         if self._built is None or self._built != self._defines:
             self._rebuild()
-        program = self.shared_program
-        program["u_page"] = page
-        program["u_page_px"] = (page.shape[1], page.shape[0])
-        if "RGB" in self._defines:
-            program["u_samples"] = float(page.samples)
         low, high = self._clim
         full = _TEXEL_MAX[page.dtype_name]
         gain = full / (high - low) if high != low else 3e38
         if high == low and full > 1:
             low += 0.25  # a step between whole numbers: equal limits show everything above them white
-        program["u_window"] = (low / full, float(np.clip(gain, -3e38, 3e38)))
+        self._set("u_page", page)
+        self._set("u_page_px", (page.shape[1], page.shape[0]))
+        self._set("u_window", (low / full, min(max(gain, -3e38), 3e38)))
+        if "RGB" in self._defines:
+            self._set("u_samples", float(page.samples))
+
+    def _set(self, name: str, value: Any) -> None:
+        """Set a uniform that seldom changes; vispy takes its time for each."""
+        if self._uniforms.get(name) != value:
+            self._uniforms[name] = value
+            self.shared_program[name] = value
 
     def _effective_blending(self) -> Blending:
         """Blending costs a software rasteriser a quarter of the frame: none where every pixel is opaque."""
