@@ -336,3 +336,35 @@ def test_the_overview_leaves_the_rest_of_the_frame_alone(pyramid: Path) -> None:
     assert cols.min() >= 400 - 8 - 100 - 1
     assert differs[-50:-10, -60:-10].mean() > 0.9, "the inset is filled"
     assert plain.report.frames[0].coverage == inset.report.frames[0].coverage
+
+
+# sources without a pyramid
+
+
+def test_a_huge_array_without_a_pyramid_never_stalls_a_frame() -> None:
+    """napari 1300: a 16384 x 16384 array in memory cost 1.5 s a slice. Here no frame reads on the main thread, and
+    none uploads more than its budget (and the one tile that is always allowed)."""
+    pixels = np.broadcast_to(np.arange(16384, dtype=np.uint16), (16384, 16384))
+    options = {"clim": "0,16383", "single_level": True, "stream": True, "clock": "virtual", "latency": "5ms"}
+    result = render([pixels], ["pan"], size=(640, 480), options=options)
+    budget, tile = 4 * 2**20, 1024 * 1024 * 2 * 1.1
+    assert result.report.totals.main_thread_reads == 0
+    assert all(frame.bytes.uploaded <= budget + tile for frame in result.report.frames)
+    assert all(frame.coverage.ideal == pytest.approx(1) for frame in result.report.frames[-10:])
+    assert len(result.report.sources[0]["levels"]) == 1
+
+
+def test_an_image_longer_than_any_texture_is_drawn_at_full_resolution() -> None:
+    pixels = noise((40, 70_000), seed=9)
+    result = render([pixels], ["x=69950,y=20,zoom=1"], size=(100, 40), options={"clim": RANGE})
+    assert_gray(result.frames[0], expected_gray(pixels, 69950, 20, 1, (100, 40)))
+
+
+def test_coarser_levels_are_made_of_what_has_none() -> None:
+    """Made in memory by the rule of the builder: the mean, half to even."""
+    pixels = noise((1024, 1024), np.uint8, seed=2)
+    sums = pixels.reshape(512, 2, 512, 2).astype(int).sum((1, 3))
+    result = render([pixels], ["x=512,y=512,zoom=0.5"], size=(512, 512), options={"clim": "0,255"})
+    expected = expected_gray(np.rint(sums / 4).astype(np.uint8), 512, 512, 0.5, (512, 512), 2, 255)
+    assert result.report.frames[0].level == 1
+    assert_gray(result.frames[0], expected)
