@@ -1,14 +1,14 @@
 """The error tree. Every failure a user can meet is one of these; the command line maps each to an exit code.
 
-    OctreeError            1
-    ├── UsageError         2    also ValueError
-    ├── SourceError        3    missing, corrupt, unsupported SOURCE or PYRAMID
-    │   └── SourceNotFound 3    also FileNotFoundError
-    ├── DestinationError   4    DEST exists, is locked, or cannot be used
-    ├── WriteError         5    no space, or writing failed; also OSError
-    ├── GLError            6    no usable OpenGL, or a call failed
-    ├── Interrupted      130    stopped by the user
-    └── CheckFailed        1    a check ran and found something
+OctreeError            1
+├── UsageError         2    also ValueError
+├── SourceError        3    missing, corrupt, unsupported SOURCE or PYRAMID
+│   └── SourceNotFound 3    also FileNotFoundError
+├── DestinationError   4    DEST exists, is locked, or cannot be used
+├── WriteError         5    no space, or writing failed; also OSError
+├── GLError            6    no usable OpenGL, or a call failed
+├── Interrupted      130    stopped by the user
+└── CheckFailed        1    a check ran and found something
 """
 
 from __future__ import annotations

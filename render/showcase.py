@@ -79,7 +79,7 @@ def _film(pyramid: Path, folder: Path, edge_px: int, say: Say) -> list[Path]:
         {"t_s": 2.6, **close},
     ]
     _write_json(camera, {"fps": 15, "easing": "smooth", "keyframes": keyframes})
-    options = {"size": "512x384", "clim": "1000,24000", "gamma": "0.7", "clock": "virtual"}
+    options: dict[str, Any] = {"size": "512x384", "clim": "1000,24000", "gamma": "0.7", "clock": "virtual"}
     options |= {"latency": "80ms", "bandwidth": "4MB/s", "show_grid": True, "min_coverage": "0"}
     film, page = folder / "refining.gif", folder / "report.html"
     start_s = time.perf_counter()

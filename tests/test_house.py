@@ -57,7 +57,7 @@ def test_loading_knows_no_opengl() -> None:
         ("tensorstore", {"pyramid/store.py"}),
         ("zarr", {"pyramid/store.py"}),
         ("vispy", {"render/"}),
-        ("matplotlib", {"render/html.py", "render/html_plots.py"}),
+        ("matplotlib", {"render/html.py", "render/pages.py"}),
     ],
 )
 def test_only_this_file_imports(package: str, only: set[str]) -> None:
