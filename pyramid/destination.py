@@ -112,7 +112,8 @@ def _is_free(dest: Path) -> bool:
             f"{dest} exists and is not a folder", hint="choose another DEST", path=str(dest)
         )
     try:
-        return not any(dest.iterdir())
+        # a marker alone is a build that was killed before it knew its own word
+        return all(child.name == MARKER for child in dest.iterdir())
     except OSError as error:
         raise DestinationError(f"{dest} cannot be read: {error.strerror}", path=str(dest)) from error
 

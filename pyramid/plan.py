@@ -30,6 +30,7 @@ DEPTH_BYTES = 32 * 2**20  # a task block grows along z up to this size
 TASK_COPIES = (
     4  # of what a task reads: itself, its sums and levels, chunks being encoded, files being written
 )
+WORTH_GROUPING = 1.5  # bytes decoded per byte read above which tasks read together
 RUNTIME_BYTES = 24 * 2**20  # threads, allocator slack, metadata: measured on builds of tiny images
 
 
@@ -283,21 +284,31 @@ def _group(
     transient: Callable[[Box], int],
     room_bytes: int,
 ) -> tuple[int, ...]:
-    """Tasks that read together, as far as memory allows: the axis first along which most would be read again."""
-    first = rounds[0]
-    needed = [
+    """Tasks that read together: more and more while that saves decoding, as far as memory allows."""
+    first, shape = rounds[0], levels[0].shape
+    most = [
         min(-(-read // block), n)
         for read, block, n in zip(request.read_shape, first.blocks[0], first.grid, strict=True)
     ]
-    group = [1] * len(needed)
-    for axis in sorted(range(len(needed)), key=lambda i: -needed[i]):
-        while group[axis] < needed[axis]:
-            more = [*group]
-            more[axis] = min(needed[axis], group[axis] * 2)
-            if _group_bytes(request, levels, rounds, tuple(more), transient) > room_bytes:
-                break
-            group = more
-    return tuple(group)
+
+    def decoded_per_voxel(group: tuple[int, ...]) -> float:
+        box = tuple(min(b * g, n) for b, g, n in zip(first.blocks[0], group, shape, strict=True))
+        return transient(Box((0,) * len(box), box)) / math.prod(box)
+
+    group = (1,) * len(most)
+    cost = decoded_per_voxel(group)
+    while cost > WORTH_GROUPING * request.dtype.itemsize:
+        larger = [
+            (*group[:axis], min(most[axis], group[axis] * 2), *group[axis + 1 :])
+            for axis in range(len(most))
+            if group[axis] < most[axis]
+        ]
+        fitting = [g for g in larger if _group_bytes(request, levels, rounds, g, transient) <= room_bytes]
+        best = min(fitting, key=decoded_per_voxel, default=group)
+        if decoded_per_voxel(best) >= cost:
+            break
+        group, cost = best, decoded_per_voxel(best)
+    return group
 
 
 def _first_layout(request: PlanRequest, names: str) -> _Layout:

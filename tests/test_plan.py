@@ -154,7 +154,7 @@ some_plans = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=50)
 @given(some_plans)
 def test_tasks_tile_every_level_in_whole_write_units_owned_once(wanted: PlanRequest) -> None:
     try:
@@ -195,11 +195,31 @@ def test_the_layout_depends_on_neither_workers_nor_the_source_s_own_blocks() -> 
         assert other.rounds == base.rounds
 
 
+def bricks(edge: int) -> Any:
+    """What reading needs of a source in cubes: all cubes that the box meets, decoded."""
+    return lambda box: (
+        2
+        * math.prod(-(-b // edge) * edge - a // edge * edge for a, b in zip(box.start, box.stop, strict=True))
+    )
+
+
 def test_tasks_read_together_what_the_source_keeps_in_one_block() -> None:
-    plan = make_plan(request((64, 2048, 2048), read_shape=(64, 64, 64)))
-    assert plan.group == (64 // plan.rounds[0].blocks[0][0], 1, 1)
-    tight = make_plan(request((64, 2048, 2048), read_shape=(64, 64, 64), memory_bytes=200 * 2**20))
+    wanted = request((64, 1024, 1024), read_shape=(64, 64, 64))
+    plan = make_plan(wanted, bricks(64))
+    depth = plan.rounds[0].blocks[0][0]
+    assert depth < 64
+    assert plan.group == (64 // depth, 1, 1)
+    tight = make_plan(replace(wanted, memory_bytes=300 * 2**20), bricks(64))
     assert 1 <= tight.group[0] < plan.group[0]
+    assert tight.rounds == plan.rounds
+
+
+def test_tasks_read_alone_where_parts_of_the_source_s_blocks_cost_nothing_more() -> None:
+    wanted = request((5000, 5000), read_shape=(64, 5000))
+    assert make_plan(wanted).group == (1, 1)
+    assert make_plan(wanted, lambda box: 2 * math.prod(box.shape)).group == (1, 1)
+    strips = make_plan(wanted, lambda box: 2 * box.shape[0] * 5000)
+    assert strips.group == (1, 2)
 
 
 def test_memory_is_kept_by_fewer_workers_then_smaller_blocks_then_refused() -> None:
