@@ -77,6 +77,8 @@ class ObjectArray:
 
 def wrap_array(source: Any) -> ObjectArray:
     """A RawArray over ``source``. Raises UsageError when it has no shape, dtype or slicing."""
+    if isinstance(source, np.ma.MaskedArray):
+        source = _unmasked(source)
     if isinstance(source, np.ndarray):
         return ObjectArray(source.shape, source.dtype, source.__getitem__, engine="numpy", copies=False)
     library = type(source).__module__.partition(".")[0]
@@ -93,6 +95,18 @@ def wrap_array(source: Any) -> ObjectArray:
     engine = library if library in ("dask", "zarr", "h5py", "tensorstore") else "object"
     name = str(getattr(source, "name", "") or "")
     return ObjectArray(shape, dtype, fetch, engine=engine, block=_block_of(source), name=name)
+
+
+def _unmasked(source: Any) -> NDArray[Any]:
+    """Masked floats are NaN, which counts for nothing; integers have no such value, so the user must choose one."""
+    if not np.ma.is_masked(source):
+        return np.asarray(source)
+    if source.dtype.kind in "fc":
+        return np.asarray(source.filled(np.nan))
+    raise UsageError(
+        f"a masked array of {source.dtype} has no value for what is masked",
+        hint="fill it, array.filled(value), and give that value as nodata",
+    )
 
 
 def _dtype_of(source: Any) -> np.dtype[Any]:

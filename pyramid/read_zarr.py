@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,8 @@ from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts
 from octree.pyramid.zarr_meta import ArrayMeta, is_array, read_array_meta
+
+_FILES_LOOKED_AT = 20_000
 
 
 class ZarrArray:
@@ -45,17 +50,30 @@ class ZarrArray:
         return math.prod(chunks) * self.dtype.itemsize
 
     def identity(self) -> dict[str, Any]:
-        """The metadata's digest and the dates of the folder: chunks are too many to look at each."""
-        files = [f for f in (self._path / "zarr.json", self._path / ".zarray") if f.is_file()]
-        text = b"".join(file.read_bytes() for file in files)
-        return {
-            "path": str(self._path.absolute()),
-            "metadata": hashlib.sha256(text).hexdigest(),
-            "mtime_ns": [entry.stat().st_mtime_ns for entry in (*files, self._path)],
-        }
+        """A digest of the metadata and of the sizes and dates of chunk files, as far as these are not too many."""
+        digest = hashlib.sha256()
+        for entry in islice(_walk(str(self._path)), _FILES_LOOKED_AT):
+            facts = entry.stat()
+            digest.update(
+                f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode()
+            )
+        for file in (self._path / "zarr.json", self._path / ".zarray"):
+            digest.update(file.read_bytes() if file.is_file() else b"")
+        return {"path": str(self._path.absolute()), "digest": digest.hexdigest()}
 
     def close(self) -> None:
         """The store keeps no file open between reads."""
+
+
+def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Every file below ``folder``, in one order on every run."""
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.is_dir():
+            yield from _walk(entry.path)
+        else:
+            yield entry
 
 
 def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
@@ -69,8 +87,7 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
         return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine)
     if not ngff.is_pyramid(path):
-        ngff_error = _no_image(path)
-        raise ngff_error
+        raise _no_image(path)
     scale = ngff.read_multiscale(path)
     base, letters = scale.levels[0], [axis.name for axis in scale.axes]
     known = dict(zip(letters, base.scale, strict=True))
@@ -91,10 +108,19 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
 
 def _no_image(path: Path) -> SourceError:
     """What is wrong with a folder that is neither array nor image, and which arrays it holds."""
-    try:
-        ngff.read_multiscale(path)
-    except SourceError as error:
-        reason = error
-    inner = sorted(child.name for child in path.iterdir() if child.is_dir() and is_array(child))
-    hint = f"name one of its arrays: {', '.join(inner[:8])}" if inner else reason.hint
-    return SourceError(reason.message, hint=hint, path=str(path))
+    if ngff.group_attributes(path) is None:
+        reason, hint = f"{path} is a folder, but no Zarr", "name a file, a Zarr array or an OME-Zarr image"
+    else:
+        reason, hint = (
+            f"{path} is a Zarr group without a multiscale image",
+            "name an array or image inside it",
+        )
+        inner = sorted(child.name for child in path.iterdir() if child.is_dir() and is_array(child))
+        if inner:
+            hint = f"name one of its arrays: {', '.join(str(path / name) for name in inner[:8])}"
+        else:
+            try:
+                ngff.read_multiscale(path)
+            except SourceError as error:
+                reason, hint = error.message, error.hint or hint
+    return SourceError(reason, hint=hint, path=str(path))

@@ -226,6 +226,10 @@ def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
 
         return open_hdf5(Path(file), inner), text, inner.strip("/").rpartition("/")[2] or Path(file).stem
     path = Path(text)
+    if "://" in text and not path.exists():
+        raise SourceError(
+            f"{text} is a URL; octree reads local files and folders", hint="copy it here first", path=text
+        )
     if not path.exists():
         raise SourceNotFound(
             f"there is no file or folder {path}", hint="check the path and its spelling", path=str(path)

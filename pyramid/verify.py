@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Finding", "VerifyResult", "verify"]
 
-_MISSING_LOOKED_AT = 2048
+_MISSING_LOOKED_AT = 256
 
 
 def verify(

@@ -207,7 +207,11 @@ def _is_fill(data: NDArray[Any], meta: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    return float(value) if isinstance(value, str) else value
+    """What ``nodata`` in the metadata says; None for what is no number. JSON has NaN as text."""
+    try:
+        return float(value) if isinstance(value, str) else value if isinstance(value, (int, float)) else None
+    except ValueError:
+        return None
 
 
 def boxes_of(shape: tuple[int, ...], edges: tuple[int, ...]) -> Iterator[Box]:

@@ -385,8 +385,17 @@ class TestZarr:
             open_source(tmp_path / "a.zarr")
 
     def test_folder_without_zarr(self, tmp_path: Path) -> None:
-        with pytest.raises(SourceError, match="no OME-Zarr pyramid"):
+        with pytest.raises(SourceError, match="is a folder, but no Zarr"):
             open_source(tmp_path)
+
+    def test_identity_sees_a_chunk_change(self, tmp_path: Path) -> None:
+        array = zarr.create_array(tmp_path / "a.zarr", shape=(64, 64), dtype="u1", chunks=(16, 16))
+        array[:] = image((64, 64))
+        with open_source(tmp_path / "a.zarr") as source:
+            before = source.fingerprint()
+            assert source.fingerprint() == before
+            array[20, 20] = 255 - array[20, 20]
+            assert source.fingerprint() != before
 
 
 def write_image(folder: Path, pixels: np.ndarray, spec: PyramidSpec) -> None:

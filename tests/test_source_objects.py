@@ -144,6 +144,14 @@ def test_what_is_no_array_is_a_usage_error(source: Any) -> None:
         open_source(source)
 
 
+def test_masked_arrays_are_nan_or_refused() -> None:
+    masked = np.ma.masked_equal(np.arange(6.0).reshape(2, 3), 4)
+    np.testing.assert_array_equal(whole(open_source(masked)), [[0, 1, 2], [3, np.nan, 5]])
+    with pytest.raises(UsageError, match="masked"):
+        open_source(np.ma.masked_equal(np.arange(6).reshape(2, 3), 4))
+    assert open_source(np.ma.array(np.arange(6).reshape(2, 3))).shape == (2, 3)
+
+
 def test_a_dataset_of_several_images_is_a_usage_error() -> None:
     with pytest.raises(UsageError, match="several images"):
         open_source(xr.Dataset({"a": (("y", "x"), np.zeros((2, 2)))}))
