@@ -287,7 +287,7 @@ class _Job:
         """What must be the same for two runs to be one build. JSON-able."""
         spec = self.plan.spec
         return {
-            "source": self.source.fingerprint(),
+            "source": self._fingerprint(),
             "shape": list(spec.levels[0].shape),
             "dtype": spec.dtype.str,
             "axes": [[axis.name, axis.unit] for axis in spec.axes],
@@ -303,6 +303,16 @@ class _Job:
             "labels": spec.labels,
             "rgb": spec.rgb,
         }
+
+    def _fingerprint(self) -> dict[str, Any]:
+        try:
+            return self.source.fingerprint()
+        except (OctreeError, MemoryError):
+            raise
+        except Exception as error:  # an object in memory raises what it likes
+            raise SourceError(
+                f"{self.source.path} cannot be read: {type(error).__name__}: {error}", path=self.source.path
+            ) from error
 
     def _check_same(self, header: Header) -> None:
         if changed := changed_facts(header.facts, self._facts()):
@@ -338,7 +348,7 @@ class _Job:
 
     def _is_older_than_source(self) -> bool:
         written = max(p.stat().st_mtime_ns for p in self.places.dest.glob("*.json") or [self.places.dest])
-        times = self.source.fingerprint().get("mtime_ns", 0)
+        times = self._fingerprint().get("mtime_ns", 0)
         return max(times if isinstance(times, list) else [times], default=0) > written
 
     def _begin(self, aside: bool) -> Journal:

@@ -17,6 +17,7 @@ from octree.pyramid.errors import OctreeError, UsageError
 from octree.pyramid.execute import Group, in_window
 from octree.pyramid.task import Recipe, TaskResult, TaskRunner
 
+ANSWER_S = 5  # how long a scheduler may take to answer
 RETRIES = 3  # of calls that fail because of the cluster, not because of the image
 
 
@@ -57,7 +58,7 @@ class Distributed:
             self._client = dask.Client(self._cluster)
         else:
             try:
-                self._client = dask.Client(scheduler, timeout=10)
+                self._client = dask.Client(scheduler, timeout=ANSWER_S)
             except (OSError, ValueError) as error:
                 raise UsageError(
                     f"no dask scheduler answers at {scheduler}: {error}",

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.downsample import reduce_block
-from octree.pyramid.errors import SourceError
+from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.model import Box
 from octree.pyramid.plan import BuildPlan
 from octree.pyramid.source import open_source
@@ -59,8 +59,26 @@ class Readable(Protocol):
     """The part of ``source.ArraySource`` that a task needs."""
 
     @property
+    def path(self) -> str: ...  # what to call it in messages
+
+    @property
     def read_shape(self) -> tuple[int, ...]: ...
+
     def read(self, box: Box) -> NDArray[Any]: ...
+
+
+def read_source(source: Readable, box: Box) -> NDArray[Any]:
+    """``source.read(box)``; whatever an object or a library raises becomes a SourceError that says where."""
+    try:
+        return source.read(box)
+    except (OctreeError, MemoryError):
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{source.path} cannot be read at {list(box.start)} to {list(box.stop)}: "
+            f"{type(error).__name__}: {error}",
+            path=source.path,
+        ) from error
 
 
 class TaskRunner:
@@ -136,7 +154,7 @@ class TaskRunner:
         if first:
             return self._writer(first - 1).read(box), ()
         try:
-            return self._source.read(box), ()
+            return read_source(self._source, box), ()
         except SourceError:
             if not self._fill_holes:
                 raise
@@ -148,7 +166,7 @@ class TaskRunner:
         holes = []
         for cell in _cells(box, self._source.read_shape):
             try:
-                out[_within(cell, box)] = self._source.read(cell)
+                out[_within(cell, box)] = read_source(self._source, cell)
             except SourceError as error:
                 holes.append(Hole(cell.start, cell.stop, error.message))
         return out, tuple(holes)
