@@ -5,34 +5,17 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Annotated, Any
 
 import typer
 
-from octree.cli import build, check, config, demo, doctor, info, render, verify
 from octree.cli.console import print_error
 from octree.cli.options import debug_wanted, json_wanted
 from octree.pyramid.errors import Interrupted, OctreeError, UsageError
 
-app = typer.Typer(
-    name="octree",
-    help="Build tile pyramids of images of any size, render frames of them without a screen, "
-    "and keep frames from changing unnoticed.",
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-
-for _function in (
-    build.build,
-    info.info,
-    verify.verify,
-    render.render,
-    check.check,
-    doctor.doctor,
-    demo.demo,
-    config.config,
-):
-    app.command()(_function)
+COMMANDS = ("build", "info", "verify", "render", "check", "doctor", "demo", "config")
+"""Each is a function of that name in the file of that name."""
 
 
 def _show_version(wanted: bool) -> None:
@@ -43,7 +26,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _octree(
     context: typer.Context,
     version: Annotated[
@@ -68,7 +50,7 @@ def run(argv: Sequence[str] | None = None) -> int:
     json_wanted.set("--json" in args)
     try:
         # not standalone: exit codes and words of errors are ours, not the library's
-        code = _command().main(args, standalone_mode=False, prog_name="octree")
+        code = _application(args).main(args, standalone_mode=False, prog_name="octree")
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
@@ -79,11 +61,24 @@ def run(argv: Sequence[str] | None = None) -> int:
         return _report(failure)
 
 
-def _command() -> Any:
-    """The application, with OCTREE_<COMMAND>_<OPTION> behind every option. By the option's long name: that of the
-    Python parameter, which the library would take, is another one for ``--json``."""
-    group = typer.main.get_command(app)
-    for name, command in group.commands.items():  # type: ignore[attr-defined] # several commands make a group
+def _application(args: Sequence[str]) -> Any:
+    """The commands, with OCTREE_<COMMAND>_<OPTION> behind every option. By the option's long name: that of the
+    Python parameter, which the library would take, is another one for ``--json``.
+
+    Only the command that is called is made: all of them would cost a tenth of a short run.
+    """
+    app = typer.Typer(
+        name="octree",
+        help="Build tile pyramids of images of any size, render frames of them without a screen, "
+        "and keep frames from changing unnoticed.",
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_octree)
+    for name in args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS:
+        app.command()(getattr(import_module(f"octree.cli.{name}"), name))
+    group: Any = typer.main.get_command(app)
+    for name, command in group.commands.items():
         for option in command.params:
             long = [word[2:] for word in option.opts if word.startswith("--")]
             if long and long[0] != "help":
