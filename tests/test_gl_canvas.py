@@ -144,3 +144,12 @@ def test_hundreds_of_canvases_leave_nothing_behind(gl_info: Any) -> None:
         Canvas((8, 8), gl="osmesa").close()
     gc.collect()
     assert live_objects() == before
+
+
+def test_shaders_are_ascii() -> None:
+    """vispy tells OpenGL their length in characters, not bytes: anything else is cut off."""
+    from importlib.resources import files
+
+    shaders = [file for file in files("octree.render.gl").iterdir() if file.name.endswith((".vert", ".frag"))]
+    assert len(shaders) == 4
+    assert all(file.read_text("utf-8").isascii() for file in shaders)

@@ -2,9 +2,10 @@
 // millisecond per megapixel. Variants, chosen by #define lines put in front (tiled_image.py):
 //   LINEAR        area filter instead of the texel under the pixel's centre
 //   RGB, LABELS   samples of a colour image, bytes of an id; otherwise one value per texel
-//   TABLE         colours from a table instead of plain gray
+//   TABLE         colours from a table; otherwise plain gray
 //   GAMMA         RGB only; for values it is part of the table
 //   FLOAT         texels may be NaN
+//   OPACITY       opacity below 1
 //   OPAQUE        nothing below shows through, except where there is nothing (label 0)
 #extension GL_EXT_gpu_shader4 : enable
 #ifdef GL_EXT_gpu_shader4
@@ -109,16 +110,16 @@ vec4 colored(vec4 value) {
 }
 #else
 vec4 colored(vec4 value) {
-    float x = min((value.x - u_window.x) * u_window.y, 1.0);  // OpenGL raises colours to 0 itself
+    float x = (value.x - u_window.x) * u_window.y;
 #ifdef TABLE
-    float place = sqrt(max(x, 0.0)) * (TABLE_SIZE - 1.0) + 0.5;
+    float place = sqrt(clamp(x, 0.0, 1.0)) * (TABLE_SIZE - 1.0) + 0.5;
 #ifdef GL_EXT_gpu_shader4
     return texelFetch2D(u_table, ivec2(int(place), 0), 0);
 #else
     return texture2D(u_table, vec2((floor(place) + 0.5) / TABLE_SIZE, 0.5));
 #endif
 #else
-    return vec4(x, x, x, 1.0);  // one value to convert to a byte, not four: a third faster
+    return vec4(x, x, x, 1.0);  // one value to convert to a byte, not four; OpenGL itself cuts it to 0 to 1
 #endif
 }
 #endif
@@ -134,7 +135,9 @@ void main() {
 #ifdef OPAQUE
     if (color.a == 0.0) discard;
     gl_FragColor = vec4(color.rgb / color.a, 1.0);
-#else
+#elif defined(OPACITY)
     gl_FragColor = color * u_opacity;
+#else
+    gl_FragColor = color;
 #endif
 }

@@ -88,6 +88,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
         self._table: Any = None
+        self._table_stale = True
         self._part = ((0, 0), (1, 1))
         self._clim, self._gamma, self._opacity, self._colormap = clim, gamma, opacity, colormap
         self._nan_color, self._blending, self._interpolation = nan_color, blending, interpolation
@@ -144,10 +145,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         if not value > 0:
             raise UsageError(f"gamma must be above 0, not {value}")
         self._gamma = float(value)
-        if "RGB" in self._defines:
-            self.shared_program["u_gamma"] = self._gamma
-            if value != 1.0:
-                self._defines.add("GAMMA")
+        self.shared_program["u_gamma"] = self._gamma
         self._set_colors()
 
     @property
@@ -160,7 +158,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
             raise UsageError(f"opacity must be from 0 to 1, not {value}")
         self._opacity = float(value)
         self.shared_program["u_opacity"] = self._opacity
-        self.update()
+        self._set_colors()
 
     @property
     def colormap(self) -> str:
@@ -173,17 +171,23 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         self._set_colors()
 
     def _set_colors(self) -> None:
-        """Plain gray, or a table once that was needed: from then on no shader changes any more."""
-        if self._colormap not in colors.GRAYS or self._gamma != 1.0:
-            self._defines.add("TABLE")
-        if "TABLE" in self._defines:
-            table = colors.color_table(self._colormap, self._gamma)[None]
-            if self._table is None:
-                self._table = gloo.Texture2D(table, interpolation="nearest", wrapping="clamp_to_edge")
-            else:
-                self._table.set_data(table)
-            self.shared_program["u_table"] = self._table
+        """Plain gray, or everything that colours can need once one of it was: then no shader changes any more."""
+        if self._colormap not in colors.GRAYS or self._gamma != 1.0 or self._opacity != 1.0:
+            self._defines |= {"TABLE", "OPACITY", "GAMMA"}
+        self._table_stale = True
         self.update()
+
+    def _send_table(self) -> None:
+        """Colormap and gamma as a table: 16 KiB, and no texel."""
+        if not self._table_stale or "TABLE" not in self._defines or self._defines & {"RGB", "LABELS"}:
+            return
+        self._table_stale = False
+        table = colors.color_table(self._colormap, self._gamma)[None]
+        if self._table is None:
+            self._table = gloo.Texture2D(table, interpolation="nearest", wrapping="clamp_to_edge")
+        else:
+            self._table.set_data(table)
+        self.shared_program["u_table"] = self._table
 
     @property
     def nan_color(self) -> tuple[float, float, float, float]:
@@ -261,12 +265,14 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
             self._state = blending
             self.set_gl_state(None, depth_test=False, cull_face=False, **_BLEND[blending])
         self._configure_gl_state()
+        self._send_table()
         for page, vertices in self._pages:
             self._use_page(page)
             self._buffer.set_data(vertices)
             self._grow_indices(len(vertices) // 4)
             self._program.draw("triangles", self._indices)
         if self._marks is not None:
+            self._marks.opacity = self._opacity
             self._marks.set_part(*self._part)
             self._marks.draw()
 
@@ -305,7 +311,6 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         if self._marks is None:
             self._marks = MarksVisual()
             self._marks.transforms = self.transforms
-        self._marks.opacity = self._opacity
         self._marks.set_marks(
             failed=failed, pending=pending, borders=borders, levels=quads.level, view=self._view
         )
