@@ -23,7 +23,7 @@ from octree.pyramid.raw import Facts, RawArray
 from octree.pyramid.read_raw import PositionedFile, RawFileArray
 from octree.pyramid.segment_cache import SegmentCache
 from octree.pyramid.tiff_facts import missing_files, series_facts
-from octree.pyramid.tiff_values import shown_values
+from octree.pyramid.tiff_values import rgb_of_ycbcr, shown_values, stores_ycbcr
 
 _JPEG = {6, 7, 34892, 33007}
 _TILE_CACHE_BYTES = 32 << 20
@@ -109,6 +109,8 @@ def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | 
     stored = np.dtype(tiff.byteorder + page.dtype.char)
     plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
     offset = series.dataoffset
+    if stores_ycbcr(page):
+        return None
     if not plain or offset is None or page.bitspersample != stored.itemsize * 8 or series.is_multifile:
         return None
     file = PositionedFile(path)
@@ -131,7 +133,7 @@ class TiffArray:
         self._path, self._tiff, self._series = path, tiff, series
         self._page = page = series.keyframe
         self.shape, self.dtype = tuple(series.shape), np.dtype(page.dtype).newbyteorder("=")
-        self.engine, self.facts = "tiff", facts
+        self.engine, self.facts, self._ycbcr = "tiff", facts, stores_ycbcr(page)
         self._normal: tuple[int, ...] = tuple(page.shaped)
         self._kept = [i for i, n in enumerate(self._normal) if i in (2, 3) or n > 1]
         self._lead = self.shape[: len(self.shape) - len(self._kept)]
@@ -260,7 +262,7 @@ class TiffArray:
         except Exception as error:  # every codec raises its own kind
             raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
         decoded: NDArray[Any] = np.asarray(segment).astype(self.dtype, copy=False)
-        return decoded
+        return rgb_of_ycbcr(decoded) if self._ycbcr else decoded
 
     def _damage(self, number: int, index: int, file: PositionedFile, why: str) -> SourceError:
         what = "tile" if self._page.is_tiled else "strip"

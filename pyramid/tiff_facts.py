@@ -14,6 +14,7 @@ from octree.pyramid.model import Channel
 from octree.pyramid.raw import Facts
 from octree.pyramid.units import known_unit
 
+_COLOR = {2, 3, 6}  # RGB, palette, YCbCr
 _FINEST_PRINT_UM = 20.0
 """ResolutionUnit is about printing far more often than about a specimen: only pixels finer than this are believed."""
 
@@ -26,6 +27,8 @@ def series_facts(tiff: Any, series: Any) -> Facts:
 
 def _notes(tiff: Any, series: Any) -> Facts:
     axes = name_axes(series.axes)
+    if axes and "c" not in axes and series.keyframe.photometric not in _COLOR:
+        axes = axes.replace("s", "c")  # samples of a grey image are channels, not colours
     name = str(series.name or "") if series.kind == "ome" else ""
     try:
         if series.kind == "ome" and tiff.ome_metadata:

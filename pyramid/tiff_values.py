@@ -5,11 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octree.pyramid.raw import RawArray
 from octree.pyramid.raw_views import ConvertedArray
 
-_MINISWHITE, _PALETTE = 0, 3
+_MINISWHITE, _PALETTE, _YCBCR = 0, 3, 6
+_APERIO_YCBCR = {33003}
+_LOSSLESS = {1, 5, 8, 32773, 32946, 34925, 50000}
+
+
+def stores_ycbcr(page: Any) -> bool:
+    """Do the page's segments decode to YCbCr in three interleaved bytes? JPEG is decoded to RGB by its codec."""
+    plain = page.samplesperpixel == 3 and page.planarconfig == 1 and page.dtype == np.uint8
+    by_codec = page.compression in _APERIO_YCBCR or (
+        page.photometric == _YCBCR and page.compression in _LOSSLESS
+    )
+    return bool(plain and by_codec)
+
+
+def rgb_of_ycbcr(segment: NDArray[Any]) -> NDArray[Any]:
+    """uint8 (…, 3) from full-range YCbCr, ITU-R BT.601, to RGB."""
+    luma, blue, red = (segment[..., i].astype(np.float32) for i in range(3))
+    blue, red = blue - 128, red - 128
+    rgb = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1)
+    return np.asarray(np.rint(rgb).clip(0, 255).astype(np.uint8))
 
 
 def shown_values(raw: RawArray, tiff: Any, series: Any) -> RawArray:

@@ -158,6 +158,49 @@ def test_jpeg_tiles_are_decoded_to_rgb(tmp_path: Path, subsampling: tuple[int, i
         assert np.abs(np.moveaxis(whole, 0, -1).astype(int) - pixels).mean() < 5
 
 
+def ycbcr(rgb: np.ndarray) -> np.ndarray:
+    """BT.601, as JPEG has it, by its matrix."""
+    matrix = np.array([[0.299, 0.587, 0.114], [-0.168736, -0.331264, 0.5], [0.5, -0.418688, -0.081312]])
+    return np.rint(rgb @ matrix.T + [0, 128, 128]).clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"photometric": "ycbcr", "subsampling": (1, 1), "compression": "zlib"},
+        {"photometric": "ycbcr", "subsampling": (1, 1)},
+        {"photometric": "rgb", "compression": 33003, "compressionargs": {"reversible": True, "level": 0}},
+    ],
+    ids=["deflate", "plain", "aperio"],
+)
+@pytest.mark.parametrize("tile", [None, (32, 32)])
+def test_ycbcr_without_jpeg_becomes_rgb(
+    tmp_path: Path, options: dict[str, Any], tile: tuple[int, int] | None
+) -> None:
+    pixels = image((64, 96, 3))
+    file = tmp_path / "ycbcr.tif"
+    tifffile.imwrite(file, ycbcr(pixels), tile=tile, metadata=None, **options)
+    with open_source(file) as source:
+        assert source.rgb
+        whole = np.moveaxis(source.read(Box((0, 0, 0), source.shape)), 0, -1)
+    assert np.abs(whole.astype(int) - pixels).max() <= 2, "rounded twice"
+
+
+@pytest.mark.parametrize(
+    ("samples", "photometric"), [(3, "minisblack"), (4, "minisblack"), (4, "separated"), (5, "minisblack")]
+)
+@pytest.mark.parametrize("ome", [False, True])
+def test_samples_that_are_no_colours_are_channels(
+    tmp_path: Path, samples: int, photometric: str, ome: bool
+) -> None:
+    pixels = image((40, 50, samples))
+    file = tmp_path / ("channels.ome.tif" if ome else "channels.tif")
+    tifffile.imwrite(file, pixels, photometric=photometric, planarconfig="contig", tile=(16, 16), ome=ome)
+    with open_source(file) as source:
+        assert not source.rgb
+        same_everywhere(source, np.moveaxis(pixels, -1, 0))
+
+
 @pytest.mark.parametrize("bigtiff", [False, True])
 @pytest.mark.parametrize("codec", ["plain", "deflate"])
 @pytest.mark.parametrize("layout", LAYOUTS)
