@@ -300,7 +300,9 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport, *, 
         markup=False,
     )
     for failure in report.failures[:3]:
-        say(f"  failed: {failure['key']}: {failure['error']}", markup=False)
+        key = failure["key"]
+        place = ", ".join(map(str, [*key["index"], *key["grid"]]))
+        say(f"  failed: level {key['level']}, tile ({place}): {failure['error']}", markup=False)
     hint = (
         "the tiles above could not be read; octree verify --deep finds what is damaged"
         if report.failures
