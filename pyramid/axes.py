@@ -62,13 +62,13 @@ def guess_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic], path: str = 
 def name_axes(names: Iterable[str]) -> str | None:
     """Letters for axis names as files and libraries write them ("Y", "time", "channel"); None if none fit.
 
-    Names that say nothing (I, Q, dim_0 …) get the free letters z, t, c, in this order of preference and in
-    canonical order, so that one unknown axis is z and two are t and z.
+    Names that say nothing (I, Q, dim_0 …) get free letters in canonical order, the same as ``guess_axes`` gives:
+    one unknown axis is z, two are c and z (t and z beside samples).
     """
     words = [str(name).strip().lower() for name in names]
     letters = [_WORDS.get(word, word if len(word) == 1 and word in LETTERS else "") for word in words]
     known = [letter for letter in letters if letter]
-    free = [letter for letter in "ztc" if letter not in known]
+    free = [letter for letter in ("ztc" if "s" in known else "zct") if letter not in known]
     missing = letters.count("")
     if len(known) != len(set(known)) or missing > len(free) or not {"y", "x"} <= set(known):
         return None
