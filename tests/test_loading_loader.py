@@ -229,6 +229,69 @@ def test_wanted_again_while_being_read_is_one_read(clock: RealClock | VirtualClo
         assert len(source.reads) == 1
 
 
+def test_wanted_again_while_being_read_is_tried_again_when_that_read_fails(
+    clock: RealClock | VirtualClock,
+) -> None:
+    fails = [True]
+
+    def flaky(key: TileKey) -> None:
+        if fails.pop() if fails else False:
+            raise OSError("once")
+
+    source = FakeSource(on_read=flaky)
+    with TileLoader(settings(retry_delay_ms=1), clock=clock, network=Network(latency_ms=30)) as loader:
+        loader.add_source(source)
+        for wishes in ([tile(0)], [], [tile(0)]):
+            loader.plan("view", requests(source, wishes), moved=False)
+            loader.wait(0.005)
+        assert isinstance(drain(loader)[0], LoadedTile)
+        assert loader.stats().requested == 1
+
+
+def test_unwanted_reads_give_way_to_a_load_whose_delay_is_over() -> None:
+    """Nobody calls plan or poll at that moment: the wait itself must look after the workers."""
+    source = FakeSource()
+    with TileLoader(
+        settings(workers=1, delay_ms=30), network=Network(hang_rate=0.5, hang_ms=60_000, seed=1)
+    ) as loader:
+        net = Network(hang_rate=0.5, seed=1)
+        hangs = next(tile(i) for i in range(50) if net.weather(0, tile(i), 1).hangs)
+        runs = next(tile(i) for i in range(50) if not net.weather(0, tile(i), 1).hangs)
+        loader.add_source(source)
+        loader.plan("view", requests(source, [hangs]), moved=False)
+        while loader.stats().loading == 0:
+            loader.wait(0.001)
+        loader.plan("view", requests(source, [runs]), moved=True)
+        assert loader.wait(20)
+        drain(loader, limit_s=20)
+        assert loader.has(LoadKey("fake", 0, runs))
+
+
+def test_twins_of_a_source_are_invalidated_together() -> None:
+    a, twin = FakeSource("a"), FakeSource("a")
+    with TileLoader(settings(), clock=VirtualClock()) as loader:
+        loader.add_source(a)
+        loader.add_source(twin)
+        loader.invalidate("a")
+        loader.invalidate("unknown")
+        assert (a.version, twin.version) == (1, 1)
+
+
+def test_a_closed_loader_takes_no_plans() -> None:
+    loader = TileLoader(settings())
+    loader.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        loader.plan("view", (), moved=False)
+
+
+def test_a_frame_does_not_wait_for_prefetch() -> None:
+    source, clock = FakeSource(), VirtualClock()
+    with TileLoader(settings(), clock=clock, network=Network(latency_ms=12)) as loader:
+        loader.add_source(source)
+        loader.plan("view", requests(source, [tile(0)], Tier.PREFETCH), moved=False)
+        assert loader.auto_sync() == 0
+
+
 def test_given_up_and_wanted_again_comes_all_the_same() -> None:
     """The worker notices the cancel only after the tile is wanted again."""
     source = FakeSource()

@@ -21,7 +21,7 @@ from octree.render.loading.delay_queue import DelayQueue
 from octree.render.loading.load import Load, RegisteredSource
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network, dice
-from octree.render.loading.pool import SharedLink, retry_delay_ms
+from octree.render.loading.reading import SharedLink, retry_delay_ms
 from octree.render.loading.requests import Event, LoadedTile, LoadKey, State, Tier, transition
 
 # states
@@ -372,19 +372,17 @@ def test_random_plans_in_real_time_lose_nothing(seed: int) -> None:
     network = Network(latency_ms=0.3, jitter_ms=0.5, fail_rate=0.05, seed=seed)
     with TileLoader(loader_settings(6, 0.5, retries=5, retry_delay_ms=0.2), network=network) as loader:
         loader.add_source(source)
+        last = {}
         for step in range(150):
             start = int(random.integers(0, 50))
-            loader.plan(
-                f"view {step % 3}",
-                requests(source, [tile(start + i) for i in range(20)]),
-                moved=bool(step % 2),
-            )
+            last[step % 3] = requests(source, [tile(start + i) for i in range(20)])
+            loader.plan(f"view {step % 3}", last[step % 3], moved=bool(step % 2))
             if step % 5 == 0:
                 loader.wait(0.001)
             loader.poll()
         drain(loader, limit_s=60)
         for owner in range(3):
-            for request in loader._plans[f"view {owner}"]:
+            for request in last[owner]:
                 assert loader.has(request.key) != (loader.failed(request.key) is not None)
         assert loader.stats().tiles_read_twice == 0
         assert (loader.stats().queued, loader.stats().delayed) == (0, 0)

@@ -135,6 +135,13 @@ def test_one_id_has_one_colour_whatever_its_type() -> None:
     assert len(set(large.tolist())) == 5
 
 
+def test_no_id_is_folded_to_nothing() -> None:
+    # 2**64 / golden ratio has an inverse modulo 2**64: this id's product is 5, whose upper half is 0
+    unlucky = 5 * pow(0x9E3779B97F4A7C15, -1, 2**64) % 2**64
+    assert unlucky >= 2**32
+    assert fold_ids(np.array([[unlucky]], np.uint64))[0, 0] == 1
+
+
 @pytest.mark.parametrize("dtype", ["float32", "complex64"])
 def test_labels_that_are_no_integers_are_refused(dtype: str) -> None:
     with pytest.raises(UsageError, match="labels must be integers"):

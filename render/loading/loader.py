@@ -6,10 +6,10 @@ however many owners want it. A result is kept by its key whatever plan asked for
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
@@ -18,7 +18,8 @@ from octree.render.loading.guard import guarded
 from octree.render.loading.load import Arrival, Load, RegisteredSource
 from octree.render.loading.load_log import TextLog, load_line, plan_line
 from octree.render.loading.network import Network
-from octree.render.loading.pool import DirectReader, PoolGroup, Reader
+from octree.render.loading.pool_group import PoolGroup
+from octree.render.loading.reading import DirectReader, Reader
 from octree.render.loading.requests import (
     FailedTile,
     LoadedTile,
@@ -30,6 +31,10 @@ from octree.render.loading.requests import (
     TileSource,
 )
 from octree.render.loading.simulated import SimulatedPoolGroup
+from octree.render.loading.stats import Counts, LoaderStats
+from octree.render.loading.wishes import Rank, Wishes
+
+__all__ = ["LoaderStats", "TileLoader"]
 
 CLOSE_TIMEOUT_S = 0.5
 RECENT_LOADS = 10
@@ -57,70 +62,6 @@ class Engine(Protocol):
     def close(self, timeout_s: float) -> int: ...
 
 
-@dataclass(frozen=True, slots=True)
-class LoaderStats:
-    """Totals since construction, then what is the case now (``queued`` and later).
-
-    ``requested``        loads begun for a wish that was nowhere in memory.
-    ``loaded``           tiles that arrived; ``tiles_read`` the same, ``bytes_read`` their bytes.
-    ``tiles_read_twice`` reads of a tile that had been read before (evicted since).
-    ``reads_wasted``     reads whose tile nobody wanted when they ended, given-up ones included.
-    ``cancelled``        loads given up before they brought anything.
-    ``main_thread_reads`` reads of a source seen on the thread that owns the loader.
-    """
-
-    requested: int = 0
-    loaded: int = 0
-    cache_hits: int = 0
-    cache_misses: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    retried: int = 0
-    bytes_read: int = 0
-    tiles_read: int = 0
-    tiles_read_twice: int = 0
-    reads_wasted: int = 0
-    evicted: int = 0
-    main_thread_reads: int = 0
-    queued: int = 0
-    loading: int = 0
-    delayed: int = 0
-    cache_bytes: int = 0
-    peak_cache_bytes: int = 0
-
-    def since(self, earlier: LoaderStats) -> LoaderStats:
-        """Totals since ``earlier``; what is the case now as it is."""
-        now = {"queued", "loading", "delayed", "cache_bytes", "peak_cache_bytes"}
-        return LoaderStats(
-            **{
-                f.name: getattr(self, f.name) - (0 if f.name in now else getattr(earlier, f.name))
-                for f in fields(self)
-            }
-        )
-
-
-@dataclass(slots=True)
-class _Counts:
-    requested: int = 0
-    loaded: int = 0
-    cache_hits: int = 0
-    cache_misses: int = 0
-    cancelled: int = 0
-    failed: int = 0
-    retried: int = 0
-    bytes_read: int = 0
-    tiles_read_twice: int = 0
-    reads_wasted: int = 0
-
-
-class _Wish(NamedTuple):
-    """One owner's wish for one key: its rank in the plan, and whether it may begin a read."""
-
-    tier: int
-    place: int
-    load: bool
-
-
 class TileLoader:
     """The owner of everything about loading. All methods are for the thread that made it; none of them waits,
     but for ``wait`` and ``auto_sync``."""
@@ -146,20 +87,20 @@ class TileLoader:
         self._engine = engine(self._settings, self._clock, network, self._reader_of, trace)
         self._thread = threading.get_ident()
         self._sources: dict[str, RegisteredSource] = {}
-        self._plans: dict[Owner, Sequence[LoadRequest]] = {}
-        self._wishes: dict[Owner, dict[LoadKey, _Wish]] = {}
-        self._wanted: dict[LoadKey, int] = {}  # how many owners want it
+        self._twins: dict[str, list[TileSource]] = {}  # every source that was added, by token
+        self._wishes = Wishes()
         self._loads: dict[LoadKey, Load] = {}
         self._unkept: dict[LoadKey, LoadedTile] = {}  # wanted, in memory, and too much for the cache
         self._failures: dict[LoadKey, FailedTile] = {}
         self._last_motion_ms: dict[Owner, float] = {}
         self._ever_read: set[LoadKey] = set()
+        self._delays_ms = {key: pool.delay_queue_ms for key, pool in self._settings.pools}
         self._recent_ms: dict[int, list[float]] = {key: [] for key, _ in self._settings.pools}
-        self._counts = _Counts()
+        self._counts = Counts()
         self._generation = 0
         self._arrived: list[LoadedTile | FailedTile] = []  # accepted, not yet given out by poll
         self._closed = False
-        self._cache.pin(self._wanted)
+        self._cache.pin(self._wishes.wanted)
 
     def _reader_of(self, pool: PoolSettings) -> Reader:
         if pool.use_processes:
@@ -178,21 +119,21 @@ class TileLoader:
         """Make ``source`` known; must come before requests that name its token. Adding it again is no change."""
         if source.token not in self._sources:
             self._sources[source.token] = RegisteredSource(guarded(source), len(self._sources))
+        twins = self._twins.setdefault(source.token, [])
+        if not any(twin is source for twin in twins):
+            twins.append(source)
 
     def invalidate(self, token: str) -> None:
         """The data of this source have changed: nothing read before is ever returned again. Owners must plan
-        anew with the source's new version."""
-        source = self._sources[token].source
-        getattr(source, "invalidate", lambda: None)()
-        for owner, wishes in self._wishes.items():
-            gone = [key for key in wishes if key.source == token]
-            if gone:
-                self._plans.pop(owner, None)
-                self._drop_wishes(wishes, gone)
+        anew with the source's new version. A token that is not known is no change."""
+        for source in self._twins.get(token, ()):
+            getattr(source, "invalidate", lambda: None)()
+        self._drop(self._wishes.forget_source(token))
         self._cache.discard(lambda key: key.source == token)
         for store in (self._failures, self._unkept):
             for key in [key for key in store if key.source == token]:
                 del store[key]
+        self._arrived = [result for result in self._arrived if result.key.source != token]
 
     # wishes
 
@@ -202,121 +143,84 @@ class TileLoader:
         ``moved``: the camera has moved since the owner's last plan; ``delay_queue_ms`` counts from there. What no
         owner wants any more is cancelled, or given up when its worker is needed.
         """
+        if self._closed:
+            raise RuntimeError("the loader is closed")
         now_ms = self._clock.now_ms()
         if moved:
             self._last_motion_ms[owner] = now_ms
-        before = self._plans.get(owner)
-        if before is not None and (requests is before or requests == before):
+        change = self._wishes.replace(owner, requests)
+        if change is None:
             return
         self._generation += 1
-        self._plans[owner] = requests
-        old = self._wishes.get(owner, {})
-        new: dict[LoadKey, _Wish] = {}
-        for place, request in enumerate(requests):
-            new.setdefault(request.key, _Wish(int(request.tier), place, request.load))
-        self._wishes[owner] = new
-        for key in new.keys() - old.keys():
-            self._wanted[key] = self._wanted.get(key, 0) + 1
-        added = [r for r in requests if r.load and ((was := old.get(r.key)) is None or not was.load)]
-        begun = self._begin(owner, added, now_ms)
+        begun = [load for r in change.begin if (load := self._new_load(owner, r, now_ms)) is not None]
         if self._plan_log.is_on:
-            self._plan_log.write(plan_line(now_ms, self._generation, requests, begun, moved))
-        self._drop_wishes(old, [key for key in old if key not in new], keep_record=True)
-        self._hold_back([key for key, wish in new.items() if not wish.load and key in self._loads])
-        if self._loads:
+            self._plan_log.write(plan_line(now_ms, self._generation, requests, len(begun), moved))
+        self._drop(change.drop)
+        self._hold(change.hold)
+        if len(self._loads) > len(begun):
             self._engine.rank(self._rank_of)
+        # last, as workers begin at once and then share the processor with this thread
+        self._engine.submit(begun)
 
-    def _hold_back(self, keys: Sequence[LoadKey]) -> None:
-        """Do not begin to read these, unless some other owner wishes it; what is being read goes on."""
-        asked = [key for key in keys if not any(key in w and w[key].load for w in self._wishes.values())]
-        loads = [self._loads[key] for key in asked]
-        for load in self._engine.withdraw(loads):
-            del self._loads[load.key]
-            self._counts.cancelled += 1
+    def _new_load(self, owner: Owner, request: LoadRequest, now_ms: float) -> Load | None:
+        """A load for a wish that is nowhere yet, to be submitted; None when it is somewhere."""
+        key = request.key
+        running = self._loads.get(key)
+        if running is not None:
+            if not running.wanted:
+                self._engine.want(running)
+            return None
+        if key in self._failures or key in self._unkept:
+            return None
+        if key in self._cache:
+            self._counts.cache_hits += 1
+            return None
+        self._counts.cache_misses += 1
+        self._counts.requested += 1
+        pool_key = self._settings.pool_key(request.levels_above_ideal)
+        # counted from the camera's last motion, but never restarted: continuous motion must not starve a tile
+        # that stays in view
+        due_ms = max(now_ms, self._last_motion_ms.get(owner, -math.inf) + self._delays_ms[pool_key])
+        load = Load(key, self._sources[key.source], pool_key, self._wishes.rank(key), now_ms, due_ms)
+        self._loads[key] = load
+        return load
+
+    def _drop(self, keys: Sequence[LoadKey]) -> None:
+        """Nobody wishes these any more."""
+        for key in keys:
+            self._unkept.pop(key, None)
+        self._withdraw([self._loads[key] for key in keys if key in self._loads])
+
+    def _hold(self, keys: Sequence[LoadKey]) -> None:
+        """Begin to read none of these; what is being read goes on."""
+        loads = [self._loads[key] for key in keys if key in self._loads]
+        self._withdraw(loads)
         for load in loads:
             if load.key in self._loads:
                 self._engine.want(load)
 
-    def _begin(self, owner: Owner, requests: Sequence[LoadRequest], now_ms: float) -> int:
-        """Start what is nowhere yet; how many loads that are."""
-        begun: list[Load] = []
-        for request in requests:
-            key = request.key
-            if key in self._failures or key in self._unkept:
-                continue
-            running = self._loads.get(key)
-            if running is not None:
-                if not running.wanted:
-                    self._engine.want(running)
-                continue
-            if key in self._cache:
-                self._counts.cache_hits += 1
-                continue
-            self._counts.cache_misses += 1
-            load = self._new_load(owner, key, request.levels_above_ideal, now_ms)
-            begun.append(load)
-        if begun:
-            self._counts.requested += len(begun)
-            self._engine.submit(begun)
-        return len(begun)
-
-    def _new_load(self, owner: Owner, key: LoadKey, levels_above_ideal: int, now_ms: float) -> Load:
-        pool_key = self._settings.pool_key(levels_above_ideal)
-        delay_ms = dict(self._settings.pools)[pool_key].delay_queue_ms
-        # counted from the camera's last motion, but never restarted: continuous motion must not starve a tile
-        # that stays in view
-        due_ms = max(now_ms, self._last_motion_ms.get(owner, float("-inf")) + delay_ms)
-        load = Load(key, self._sources[key.source], pool_key, self._rank_of_key(key), now_ms, due_ms)
-        self._loads[key] = load
-        return load
-
-    def _drop_wishes(
-        self, wishes: dict[LoadKey, _Wish], keys: Sequence[LoadKey], *, keep_record: bool = False
-    ) -> None:
-        unwanted: list[Load] = []
-        for key in keys:
-            if not keep_record:
-                wishes.pop(key, None)
-            left = self._wanted[key] - 1
-            if left:
-                self._wanted[key] = left
-                continue
-            del self._wanted[key]
-            self._unkept.pop(key, None)
-            load = self._loads.get(key)
-            if load is not None:
-                unwanted.append(load)
-        if unwanted:
-            for load in self._engine.withdraw(unwanted):
-                self._loads.pop(load.key, None)
+    def _withdraw(self, loads: Sequence[Load]) -> None:
+        if loads:
+            for load in self._engine.withdraw(loads):
+                del self._loads[load.key]
                 self._counts.cancelled += 1
 
-    def _rank_of(self, load: Load) -> tuple[int, int]:
-        return self._rank_of_key(load.key)
-
-    def _rank_of_key(self, key: LoadKey) -> tuple[int, int]:
-        """The most urgent of the owners' ranks."""
-        ranks = [wishes[key][:2] for wishes in self._wishes.values() if key in wishes]
-        return min(ranks, default=(int(Tier.PREFETCH) + 1, 0))
+    def _rank_of(self, load: Load) -> Rank:
+        return self._wishes.rank(load.key)
 
     def drop_owner(self, owner: Owner) -> None:
         """The owner wants nothing any more and is forgotten."""
         self.plan(owner, (), moved=False)
-        for store in (self._plans, self._wishes, self._last_motion_ms):
-            store.pop(owner, None)
+        self._wishes.forget_owner(owner)
+        self._last_motion_ms.pop(owner, None)
 
     def retry_failed(self) -> None:
         """Forget all failures; what is still wanted of them is loaded anew."""
         failed, self._failures = self._failures, {}
-        begun: list[Load] = []
+        asked = [found for key in failed if (found := self._wishes.request_of(key)) is not None]
         now_ms = self._clock.now_ms()
-        for key in failed:
-            if key in self._wanted:
-                owner = next(owner for owner, wishes in self._wishes.items() if key in wishes)
-                above = next(r.levels_above_ideal for r in self._plans[owner] if r.key == key)
-                begun.append(self._new_load(owner, key, above, now_ms))
-        self._counts.requested += len(begun)
-        self._engine.submit(begun)
+        loads = [self._new_load(owner, request, now_ms) for owner, request in asked]
+        self._engine.submit([load for load in loads if load is not None])
 
     # results
 
@@ -338,7 +242,7 @@ class TileLoader:
         load, key = arrival.load, arrival.load.key
         if self._loads.get(key) is load:
             del self._loads[key]
-        wanted = key in self._wanted
+        wanted = key in self._wishes.wanted
         self._counts.retried += load.attempt - 1
         if self._log.is_on:
             self._log.write(load_line(arrival, wanted))
@@ -408,14 +312,7 @@ class TileLoader:
 
         True is a statement: nothing that was wished is queued, delayed, being read or waiting for ``poll``.
         """
-        if not self._loads:
-            return True
-        owners = self._wishes.values() if owner is None else [self._wishes.get(owner, {})]
-        for wishes in owners:
-            for key in self._loads.keys() & wishes.keys():
-                if prefetch or wishes[key].tier != Tier.PREFETCH:
-                    return False
-        return True
+        return not self._loads or not self._wishes.any_of(owner, self._loads.keys(), prefetch=prefetch)
 
     def stats(self) -> LoaderStats:
         queued, loading, delayed = self._engine.counts()
@@ -453,8 +350,7 @@ class TileLoader:
         """
         start_ms = self._clock.now_ms()
         while (left_ms := self._sync_left_ms(start_ms)) > 0:
-            if not self._engine.wait(left_ms):
-                break
+            self._engine.wait(left_ms)
             self._arrived += self._accept_all()
         return self._clock.now_ms() - start_ms
 
@@ -462,16 +358,16 @@ class TileLoader:
         """How much longer ``auto_sync`` may wait for what is being loaded."""
         if self._settings.force_synchronous:
             return 0.0 if self.settled() else SYNCHRONOUS_STEP_MS
-        budget_ms = 0.0
+        now_ms, budget_ms = self._clock.now_ms(), 0.0
         for key, pool in self._settings.pools:
             recent = self._recent_ms[key]
             mean_ms = sum(recent) / len(recent) if recent else 0.0
             if mean_ms < pool.auto_sync_ms and any(
-                load.pool_key == key and load.wanted and load.due_ms <= self._clock.now_ms()
+                load.pool_key == key and load.rank[0] < Tier.PREFETCH and load.due_ms <= now_ms
                 for load in self._loads.values()
             ):
                 budget_ms = max(budget_ms, pool.auto_sync_ms)
-        return budget_ms - (self._clock.now_ms() - start_ms)
+        return budget_ms - (now_ms - start_ms)
 
     def close(self) -> None:
         """Give up everything and stop the workers; returns within a second. The cache stays usable."""
@@ -481,9 +377,7 @@ class TileLoader:
         self._engine.close(CLOSE_TIMEOUT_S)
         self._loads.clear()
         self._wishes.clear()
-        self._plans.clear()
         self._unkept.clear()
-        self._wanted.clear()
         self._log.close()
         self._plan_log.close()
 

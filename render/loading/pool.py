@@ -6,11 +6,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 from numpy.typing import NDArray
 
-from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import Clock
 from octree.render.loading.delay_queue import DelayQueue
@@ -18,70 +17,13 @@ from octree.render.loading.load import (
     Arrival,
     BadTile,
     Load,
-    RegisteredSource,
     checked_tile,
     error_text,
     set_current_token,
 )
-from octree.render.loading.network import Network, dice
+from octree.render.loading.network import Network
+from octree.render.loading.reading import Reader, SharedLink, retry_delay_ms, tile_bytes
 from octree.render.loading.requests import Event, State
-
-MAX_RETRY_DELAY_MS = 10_000.0
-_RETRY_SALT = 7919  # so that the wait before a retry does not depend on the weather's dice
-
-
-class Reader(Protocol):
-    """How a worker gets at a tile: in this process or in another one. Called from several threads."""
-
-    def read(self, registered: RegisteredSource, tile: TileKey) -> NDArray[Any]: ...
-
-    def close(self) -> None: ...
-
-
-class DirectReader:
-    """Reads in the calling worker thread."""
-
-    def read(self, registered: RegisteredSource, tile: TileKey) -> NDArray[Any]:
-        return registered.source.read_tile(tile)
-
-    def close(self) -> None:
-        pass
-
-
-def retry_delay_ms(settings: LoaderSettings, seed: int, load: Load) -> float:
-    """Wait before the try after ``load.attempt``: doubling, at most 10 s, less up to half of it by the dice."""
-    full = min(settings.retry_delay_ms * 2.0 ** (load.attempt - 1), MAX_RETRY_DELAY_MS)
-    luck = dice(seed + _RETRY_SALT, load.registered.number, load.key.tile, load.attempt)[0]
-    return full * (1.0 - luck / 2)
-
-
-class SharedLink:
-    """The one link that all transfers share, first come first served. Thread-safe."""
-
-    def __init__(self, network: Network | None) -> None:
-        self._network = network
-        self._lock = threading.Lock()
-        self._free_ms = 0.0
-
-    def reserve(self, now_ms: float, nbytes: int) -> float:
-        """Time at which a transfer of ``nbytes`` that starts ``now_ms`` is done."""
-        if self._network is None:
-            return now_ms
-        busy_ms = self._network.transfer_ms(nbytes)
-        if busy_ms == 0.0:
-            return now_ms
-        with self._lock:
-            self._free_ms = max(self._free_ms, now_ms) + busy_ms
-            return self._free_ms
-
-
-def tile_bytes(load: Load) -> int:
-    """Bytes that a load moves, known before it is read."""
-    source = load.registered.source
-    count = source.texture_dtype.itemsize
-    for edge in source.tile_shape(load.key.tile):
-        count *= edge
-    return count
 
 
 class LoaderPool:
@@ -122,6 +64,7 @@ class LoaderPool:
             for load in loads:
                 self._queue.put(load)
             self._staff()
+            self._relieve()
 
     def _staff(self) -> None:
         """Wake or hire workers for what is queued; caller has the lock."""
@@ -179,31 +122,37 @@ class LoaderPool:
                 load.token.cancel()
                 waiting -= 1
 
-    def expire(self) -> float | None:
-        """Give up tries that take too long; the worker that is stuck in one is replaced. Returns when (ms) the
-        next running try would be too long, None for never."""
+    def tend(self) -> float | None:
+        """What workers cannot do while they are busy: give up tries that take too long (the worker that is
+        stuck in one is replaced), and unwanted ones whose worker is needed. Returns when (ms) to look again,
+        None for never."""
+        with self._changed:
+            now_ms = self._clock.now_ms()
+            self._relieve()
+            next_ms = self._expire(now_ms)
+            all_wanted = all(load.wanted for load in self._running.values())
+            due_ms = None if self._idle or all_wanted else self._queue.next_due_ms()
+        times = [time for time in (next_ms, due_ms) if time is not None and time > now_ms]
+        return min(times, default=None)
+
+    def _expire(self, now_ms: float) -> float | None:
+        """Fail tries that are over their time; when the next one will be. Caller has the lock."""
         limit_ms = self._loader.read_timeout_ms
         if not limit_ms:
             return None
-        late: list[Load] = []
         next_ms: float | None = None
-        with self._changed:
-            now_ms = self._clock.now_ms()
-            for load in list(self._running.values()):
-                if load.registered.patient(load.key.tile.level):
-                    continue
-                end_ms = load.started_ms + limit_ms
-                if end_ms <= now_ms:
-                    late.append(load)
-                elif next_ms is None or end_ms < next_ms:
-                    next_ms = end_ms
-            for load in late:
-                del self._running[id(load)]
-                self._lost += 1
-                load.token.cancel()
-                self._failed(load, f"timed out after {limit_ms / 1e3:g} s", now_ms, final=False)
-            if late:
-                self._staff()
+        for load in list(self._running.values()):
+            if load.registered.patient(load.key.tile.level):
+                continue
+            end_ms = load.started_ms + limit_ms
+            if end_ms > now_ms:
+                next_ms = end_ms if next_ms is None else min(next_ms, end_ms)
+                continue
+            del self._running[id(load)]
+            self._lost += 1
+            load.token.cancel()
+            self._failed(load, f"timed out after {limit_ms / 1e3:g} s", now_ms, final=False)
+            self._staff()
         return next_ms
 
     def counts(self) -> tuple[int, int, int]:
@@ -342,92 +291,3 @@ class LoaderPool:
         self._arrivals.put(
             Arrival(load, state, data, error, now_ms - load.started_ms, load.started_ms, now_ms)
         )
-
-
-class PoolGroup:
-    """All pools of one loader, by levels above the ideal one; the real-time side of ``Engine``."""
-
-    def __init__(
-        self,
-        settings: LoaderSettings,
-        clock: Clock,
-        network: Network | None,
-        reader_of: Callable[[PoolSettings], Reader],
-        trace: Any = None,
-    ) -> None:
-        self._clock = clock
-        self._arrivals: queue.SimpleQueue[Arrival | None] = queue.SimpleQueue()
-        self._first: list[Arrival] = []  # taken off the queue by wait()
-        link = SharedLink(network)
-        self._readers = {key: reader_of(pool) for key, pool in settings.pools}
-        self._pools = {
-            key: LoaderPool(
-                str(key), pool, settings, clock, network, link, self._readers[key], self._arrivals, trace
-            )
-            for key, pool in settings.pools
-        }
-
-    def submit(self, loads: Sequence[Load]) -> None:
-        for key, pool in self._pools.items():
-            mine = [load for load in loads if load.pool_key == key]
-            if mine:
-                pool.submit(mine)
-
-    def withdraw(self, loads: Sequence[Load]) -> list[Load]:
-        gone: list[Load] = []
-        for key, pool in self._pools.items():
-            mine = [load for load in loads if load.pool_key == key]
-            if mine:
-                gone += pool.withdraw(mine)
-        return gone
-
-    def want(self, load: Load) -> None:
-        self._pools[load.pool_key].want(load)
-
-    def rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
-        for pool in self._pools.values():
-            pool.rank(ranks)
-
-    def take(self) -> list[Arrival]:
-        """What has arrived; never blocks."""
-        for pool in self._pools.values():
-            pool.expire()
-        taken, self._first = self._first, []
-        while True:
-            try:
-                arrival = self._arrivals.get_nowait()
-            except queue.Empty:
-                return taken
-            if arrival is not None:
-                taken.append(arrival)
-
-    def wait(self, timeout_ms: float) -> bool:
-        """Block until something has arrived or the time is up."""
-        end_ms = self._clock.now_ms() + timeout_ms
-        while not self._first:
-            expiries = [e for e in (pool.expire() for pool in self._pools.values()) if e is not None]
-            now_ms = self._clock.now_ms()
-            until_ms = min([end_ms, *expiries])
-            try:
-                arrival = self._arrivals.get(timeout=max(0.0, until_ms - now_ms) / 1e3)
-            except queue.Empty:
-                if until_ms >= end_ms:
-                    return False
-                continue
-            if arrival is not None:
-                self._first.append(arrival)
-        return True
-
-    def counts(self) -> tuple[int, int, int]:
-        """(queued and due, being read, delayed), all pools."""
-        each = [pool.counts() for pool in self._pools.values()]
-        return sum(c[0] for c in each), sum(c[1] for c in each), sum(c[2] for c in each)
-
-    def close(self, timeout_s: float) -> int:
-        """Stop everything; how many threads are stuck in a read that cannot be given up."""
-        for pool in self._pools.values():
-            pool.close()
-        for reader in self._readers.values():
-            reader.close()
-        deadline_s = time.monotonic() + timeout_s
-        return sum(pool.join(deadline_s) for pool in self._pools.values())

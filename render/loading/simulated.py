@@ -22,7 +22,7 @@ from octree.render.loading.clock import VirtualClock
 from octree.render.loading.delay_queue import DelayQueue
 from octree.render.loading.load import Arrival, BadTile, Load, checked_tile, error_text
 from octree.render.loading.network import Network
-from octree.render.loading.pool import Reader, SharedLink, retry_delay_ms, tile_bytes
+from octree.render.loading.reading import Reader, SharedLink, retry_delay_ms, tile_bytes
 from octree.render.loading.requests import Event, LoadKey, State
 
 REAL_THREADS = 4
