@@ -26,6 +26,8 @@ DTYPES = frozenset(
     np.dtype(name)
     for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16")
 )
+_HEAD_BYTES = 2056
+_HDF5 = b"\x89HDF\r\n\x1a\n"  # at 0, or behind a block of the user's own (MATLAB 7.3)
 SAMPLE_NAMES = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"), ("alpha", "FFFFFF"))
 
 
@@ -252,7 +254,7 @@ def _open_file(path: Path, engine: str) -> RawArray:
         return open_zarr(path, engine)
     try:
         with path.open("rb") as stream:
-            head = stream.read(16)
+            head = stream.read(_HEAD_BYTES)
     except OSError as error:
         raise SourceError(f"{path} cannot be opened: {error.strerror}", path=str(path)) from error
     if not head:
@@ -265,7 +267,7 @@ def _open_file(path: Path, engine: str) -> RawArray:
         from octree.pyramid.read_tiff import open_tiff
 
         return open_tiff(path)
-    if head[:8] == b"\x89HDF\r\n\x1a\n":
+    if any(head[place : place + 8] == _HDF5 for place in (0, 512, 1024, 2048)):
         from octree.pyramid.read_hdf5 import open_hdf5
 
         return open_hdf5(path, "")

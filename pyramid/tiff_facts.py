@@ -14,6 +14,7 @@ from octree.pyramid.model import Channel
 from octree.pyramid.raw import Facts
 from octree.pyramid.units import known_unit
 
+_INCH_UM = 25_400.0
 _COLOR = {2, 3, 6}  # RGB, palette, YCbCr
 _FINEST_PRINT_UM = 20.0
 """ResolutionUnit is about printing far more often than about a specimen: only pixels finer than this are believed."""
@@ -36,7 +37,7 @@ def _notes(tiff: Any, series: Any) -> Facts:
         if series.kind == "imagej" and tiff.imagej_metadata:
             return _imagej_facts(tiff.imagej_metadata, series.keyframe, axes)
         return _tag_facts(series.keyframe, axes)
-    except (ValueError, TypeError, KeyError, ElementTree.ParseError):
+    except (ValueError, TypeError, KeyError, IndexError, ElementTree.ParseError):
         return Facts(axes=axes)
 
 
@@ -60,12 +61,9 @@ def _ome_facts(xml: str, axes: str | None, name: str) -> Facts:
     for letter, key, default in (
         ("x", "PhysicalSizeX", "µm"), ("y", "PhysicalSizeY", "µm"), ("z", "PhysicalSizeZ", "µm"), ("t", "TimeIncrement", "s"),
     ):  # fmt: skip
-        size = _number(pixels.get(key))
-        if size is None:
-            continue
-        sizes[letter] = size
-        if unit := known_unit(pixels.get(key + "Unit", default)):
-            units[letter] = unit
+        size, unit = _number(pixels.get(key)), known_unit(pixels.get(key + "Unit", default))
+        if size and unit:  # "pixel" and "reference frame" say nothing of the specimen
+            sizes[letter], units[letter] = size, unit
     channels = tuple(
         Channel(label=node.get("Name") or "", color=_ome_color(node.get("Color")))
         for node in pixels
@@ -104,14 +102,26 @@ def _imagej_facts(notes: dict[str, Any], page: Any, axes: str | None) -> Facts:
     sizes: dict[str, float] = {}
     units: dict[str, str] = {}
     x, y = (_number(v) for v in page.get_resolution())
-    if unit and x and y:  # without a unit, ImageJ's resolution is 1 or a print resolution
+    printed = unit == "inch" and max(1 / (x or 1), 1 / (y or 1)) * _INCH_UM > _FINEST_PRINT_UM
+    if unit and x and y and not printed:  # without a unit, ImageJ's resolution is 1 or a print resolution
         sizes |= {"x": 1 / x, "y": 1 / y}
         units |= {"x": unit, "y": unit}
         if z := _number(notes.get("spacing")):
             sizes["z"], units["z"] = z, unit
     if step := _number(notes.get("finterval")):
         sizes["t"], units["t"] = step, known_unit(str(notes.get("tunit", ""))) or "second"
-    return Facts(axes=axes, voxel_size=sizes, units=units)
+    return Facts(axes=axes, voxel_size=sizes, units=units, channels=_imagej_channels(notes))
+
+
+def _imagej_channels(notes: dict[str, Any]) -> tuple[Channel, ...]:
+    """Colours are the brightest entries of the look-up tables, windows the display ranges."""
+    tables, ranges = notes.get("LUTs") or [], notes.get("Ranges") or []
+    if not tables or len(ranges) not in (0, 2 * len(tables)):
+        return ()
+    colors = ["{:02X}{:02X}{:02X}".format(*(int(row[-1]) for row in table)) for table in tables]
+    pairs = [(float(a), float(b)) for a, b in zip(ranges[::2], ranges[1::2], strict=True)]
+    windows = [pair if pair[0] < pair[1] else None for pair in pairs] or [None] * len(colors)
+    return tuple(Channel(color=color, window=window) for color, window in zip(colors, windows, strict=True))
 
 
 def _tag_facts(page: Any, axes: str | None) -> Facts:
@@ -121,7 +131,7 @@ def _tag_facts(page: Any, axes: str | None) -> Facts:
         return Facts(
             axes=axes, voxel_size={"x": size, "y": size}, units={"x": "micrometer", "y": "micrometer"}
         )
-    micrometres = {2: 25_400.0, 3: 10_000.0}.get(int(page.resolutionunit or 1))
+    micrometres = {2: _INCH_UM, 3: 10_000.0}.get(int(page.resolutionunit or 1))
     if micrometres is None:
         return Facts(axes=axes)
     x, y = (_number(v) for v in page.get_resolution())

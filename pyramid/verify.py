@@ -44,6 +44,8 @@ def verify(
     """
     group, attributes, zarr_version = ngff.find_image(_existing(Path(path)))
     findings = Findings()
+    if group != Path(path):
+        findings.note(f"of several images only the first, {group}, was checked")
     try:
         image = ngff.read_multiscale(group)
     except SourceError as error:

@@ -471,6 +471,12 @@ class TestHdf5:
         with open_source(tmp_path / "a.h5") as source:
             same_everywhere(source, image((20, 30)))
 
+    def test_behind_a_block_of_the_users_own(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.mat", "w", userblock_size=512) as file:
+            file["data"] = image((20, 30))
+        with open_source(tmp_path / "a.mat") as source:
+            same_everywhere(source, image((20, 30)))
+
     def test_missing_dataset_lists_what_is_there(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "a.h5", "w") as file:
             file["volumes/raw"] = image((20, 30))

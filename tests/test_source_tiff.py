@@ -331,6 +331,44 @@ def test_imagej_hyperstack(tmp_path: Path, axes: str) -> None:
         same_everywhere(source, pixels.transpose(order))
 
 
+def test_imagej_colours_and_ranges(tmp_path: Path) -> None:
+    red, green = np.zeros((2, 3, 256), np.uint8)
+    red[0], green[1] = np.arange(256), np.arange(256)
+    notes = {"axes": "CYX", "mode": "composite", "LUTs": [red, green], "Ranges": (10.0, 500.0, 0.0, 90.0)}
+    file = tmp_path / "composite.tif"
+    tifffile.imwrite(file, image((2, 30, 20), "uint16"), imagej=True, metadata=notes)
+    with open_source(file) as source:
+        assert [(c.color, c.window) for c in source.channels] == [
+            ("FF0000", (10.0, 500.0)),
+            ("00FF00", (0.0, 90.0)),
+        ]
+
+
+@pytest.mark.parametrize(
+    ("unit", "known"), [("um", True), ("pixel", False), ("inch", False), ("\\u00B5m", True), ("", False)]
+)
+def test_imagej_units(tmp_path: Path, unit: str, known: bool) -> None:
+    file = tmp_path / "unit.tif"
+    tifffile.imwrite(file, image((30, 20)), imagej=True, resolution=(72, 72), metadata={"unit": unit})
+    with open_source(file) as source:
+        assert source.voxel_size_known == known
+
+
+def test_ome_sizes_in_pixels_are_no_sizes(tmp_path: Path) -> None:
+    file = tmp_path / "pixels.ome.tif"
+    notes = {
+        "axes": "YX",
+        "PhysicalSizeX": 2.0,
+        "PhysicalSizeXUnit": "pixel",
+        "PhysicalSizeY": 2.0,
+        "PhysicalSizeYUnit": "pixel",
+    }
+    tifffile.imwrite(file, image((30, 20)), ome=True, metadata=notes)
+    with open_source(file) as source:
+        assert source.voxel_size == (1.0, 1.0)
+        assert not source.voxel_size_known
+
+
 @pytest.mark.parametrize(
     ("resolution", "unit", "expected"),
     [
