@@ -16,7 +16,7 @@ import typer
 from octree.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
-    from octree.render.frames import Frame, Renderer, Shot
+    from octree.render.frames import Renderer, Shot
     from octree.render.report import RunReport
     from octree.render.request import RenderRequest
     from octree.render.trace import NullTrace
@@ -227,7 +227,6 @@ class _Job:
 
         self.check()
         trace = Trace() if self.trace else NULL_TRACE
-        kept: list[Frame] = []
         with ExitStack() as stack:
             watch = stack.enter_context(_watch(self.progress, len(request.cameras)))
             renderer = stack.enter_context(
@@ -235,7 +234,7 @@ class _Job:
                     request, command=shlex.join(["octree", *sys.argv[1:]]), trace=trace, on_progress=watch
                 )
             )
-            self._draw(renderer, kept, stack)
+            kept = self._draw(renderer, stack)
             report = renderer.report()
         document = report.to_json()
         self._write(document, kept, trace)
@@ -243,9 +242,9 @@ class _Job:
             print_json(document)
         return _judge(request, renderer.shots, report, as_json=self.as_json)
 
-    def _draw(self, renderer: Renderer, kept: list[Frame], stack: ExitStack) -> None:
-        """Draw every frame; frames are encoded while the next ones are drawn."""
-        from octree.render.encode import FrameWriter
+    def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
+        """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
+        from octree.render.encode import FrameWriter, PngKeeper
         from octree.render.monitor import Monitor
 
         writer: FrameWriter | None = None
@@ -254,17 +253,19 @@ class _Job:
             fps = next((shot.fps for shot in renderer.shots if shot.fps), 60.0)
             writer = stack.enter_context(FrameWriter(self.output, names, fps=fps))
         monitor = stack.enter_context(Monitor(self.monitor)) if self.monitor else None
+        keeper = stack.enter_context(PngKeeper()) if self.html else None
         for frame in renderer.frames():
             if writer is not None:
                 writer.put(frame.index, frame.rgba)
             if monitor is not None:
                 monitor.frame(frame.report)
-            if self.html:
-                kept.append(frame)
+            if keeper is not None:
+                keeper.put(frame.rgba)
         if monitor is not None:
             monitor.end(renderer.report().totals.to_json())
+        return keeper.pngs() if keeper is not None else []
 
-    def _write(self, document: dict[str, Any], kept: list[Frame], trace: NullTrace) -> None:
+    def _write(self, document: dict[str, Any], kept: list[bytes], trace: NullTrace) -> None:
         from octree.render.encode import atomic_file
 
         if self.report is not None:
@@ -272,10 +273,9 @@ class _Job:
             with atomic_file(self.report) as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
         if self.html is not None:
-            from octree.render.encode import encode_png
             from octree.render.html import write_html
 
-            write_html(self.html, document, [encode_png(frame.rgba) for frame in kept])
+            write_html(self.html, document, kept)
         if self.trace is not None:
             trace.write(self.trace)
 

@@ -293,6 +293,35 @@ class FrameWriter:
             self.abort()
 
 
+class PngKeeper:
+    """Keeps the frames of a run in memory as PNGs, for the HTML report: a tenth of their pixels. Owned by the
+    thread that makes it; encoding runs in a worker. Use as a context manager."""
+
+    def __init__(self, buffer_frames: int = 32) -> None:
+        self._pool = ThreadPoolExecutor(1, "octree-encode")
+        self._pngs: list[Future[bytes]] = []
+        self._buffer_frames = buffer_frames
+
+    def put(self, rgba: Frame) -> None:
+        """Hand over the next frame; it must not change afterwards. Waits only when ``buffer_frames`` frames
+        are still to be encoded."""
+        if len(self._pngs) >= self._buffer_frames:
+            self._pngs[-self._buffer_frames].result()
+        self._pngs.append(self._pool.submit(encode_png, rgba))
+
+    def pngs(self) -> list[bytes]:
+        """All frames, in order; waits for the last."""
+        return [png.result() for png in self._pngs]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+
+
 def _sink(
     pattern: str,
     cameras: Sequence[str],

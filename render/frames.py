@@ -268,6 +268,11 @@ class Renderer:
     def _report_frame(self, shot: Shot, timings: Timings, deferred_bytes: int) -> FrameReport:
         before, evicted_before, tiles_before, bytes_before = self._seen
         self._seen = stats, evicted, uploaded_tiles, uploaded_bytes = self._counters()
+        gauges = Gauges(
+            stats.queued, stats.loading, stats.delayed, stats.cache_bytes, self._scene.atlas_bytes
+        )
+        self._trace.counter("loads", queued=gauges.queued, loading=gauges.loading, delayed=gauges.delayed)
+        self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
         layers = self._scene.layers
         plans = [layer.plan_in_force for layer in layers]
         return FrameReport(
@@ -295,9 +300,7 @@ class Renderer:
                 stats.bytes_read - before.bytes_read, uploaded_bytes - bytes_before, deferred_bytes
             ),
             timings_ms=timings,
-            gauges=Gauges(
-                stats.queued, stats.loading, stats.delayed, stats.cache_bytes, self._scene.atlas_bytes
-            ),
+            gauges=gauges,
         )
 
     def report(self) -> RunReport:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Picture = bytes | str | os.PathLike[str]
-FRAMES_BUDGET_BYTES = 48 * 2**20
+FRAMES_BUDGET_BYTES = 16 * 2**20
 _PLOT_POINTS = 600
 _PHASES = ("plan", "load_wait", "upload", "cover", "draw")
 _BUDGETS_MS = (1000 / 60, 1000 / 30)

@@ -216,7 +216,8 @@ def totals_of(frames: Sequence[FrameReport], **counters: Any) -> Totals:
         "tiles_read": sum(frame.tiles.loaded for frame in frames),
         "bytes_read": sum(frame.bytes.read for frame in frames),
     }
-    return Totals(**(derived | counters))
+    rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in counters.items()}
+    return Totals(**(derived | rounded))
 
 
 def _first(frames: Sequence[FrameReport], holds: Any) -> float | None:
