@@ -18,9 +18,18 @@ from numpy.typing import NDArray
 
 from octree.pyramid.downsample import Method, reduce_block
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
+from octree.render.loading.load import current_cancel_token
 
 MEMO_BYTES = 64 * 2**20
 """Made tiles kept for the levels above them; a parent is made right after its children, so few are needed."""
+
+
+_Key = tuple[int, int, Box]
+"""(age of the data, level, box)."""
+
+
+class GivenUp(Exception):
+    """The load that asked for this has been cancelled."""
 
 
 class Levels(Protocol):
@@ -70,39 +79,59 @@ class MadeLevels:
         names = self.spec.axis_names
         self._plane = (names.index("y"), names.index("x"))
         self._lock = threading.Lock()
-        self._memo: OrderedDict[tuple[int, Box], NDArray[Any]] = OrderedDict()
-        self._memo_bytes = 0
-        self._making: dict[tuple[int, Box], Future[NDArray[Any]]] = {}
-
-    @property
-    def stored_count(self) -> int:
-        return self._count
+        self._memo: OrderedDict[_Key, NDArray[Any]] = OrderedDict()
+        self._memo_bytes = self._age = 0
+        self._making: dict[_Key, Future[NDArray[Any]]] = {}
 
     def forget(self) -> None:
         """The stored data have changed."""
         with self._lock:
+            self._age += 1
             self._memo.clear()
             self._memo_bytes = 0
 
     def read(self, level: int, box: Box) -> NDArray[Any]:
-        """The voxels of ``box``; of a made level the box must be one tile (of its grid, cut at the edge)."""
+        """The voxels of ``box``; of a made level the box must be one tile (of its grid, cut at the edge).
+
+        Raises what reading the stored level raises, and GivenUp when the load that asks has been cancelled."""
         if level < self._count:
             return self._stored.read(level, box)
-        key = (level, box)
+        token = current_cancel_token()
+        while True:
+            # a tile of a coarse level stands for a large part of the image: look up now and then
+            if token is not None and token.cancelled:
+                raise GivenUp("nobody wants this any more")
+            key, mine, others = self._claim(level, box)
+            if isinstance(others, np.ndarray):
+                return others
+            if others is None:
+                return self._make_for_all(key, mine)
+            try:
+                # waits only for a thread that works on a finer level or on this very tile: no cycle
+                return others.result()
+            except GivenUp:  # the other load was cancelled, this one was not
+                continue
+
+    def _claim(
+        self, level: int, box: Box
+    ) -> tuple[_Key, Future[NDArray[Any]], NDArray[Any] | Future[NDArray[Any]] | None]:
+        """(key, a new future, what there is already: the tile, the future of who makes it, or None: it is for the
+        caller to make)."""
+        mine: Future[NDArray[Any]] = Future()
         with self._lock:
+            key = (self._age, level, box)
             done = self._memo.get(key)
             if done is not None:
                 self._memo.move_to_end(key)
-                return done
-            making = self._making.get(key)
-            if making is None:
-                mine: Future[NDArray[Any]] = Future()
+                return key, mine, done
+            others = self._making.get(key)
+            if others is None:
                 self._making[key] = mine
-        if making is not None:
-            # waits only for a thread that works on a finer level or on this very tile: no cycle
-            return making.result()
+            return key, mine, others
+
+    def _make_for_all(self, key: _Key, mine: Future[NDArray[Any]]) -> NDArray[Any]:
         try:
-            data = self._make(level, box)
+            data = self._make(key[1], key[2])
             self._keep(key, data)
             mine.set_result(data)
             return data
@@ -113,8 +142,10 @@ class MadeLevels:
             with self._lock:
                 del self._making[key]
 
-    def _keep(self, key: tuple[int, Box], data: NDArray[Any]) -> None:
+    def _keep(self, key: _Key, data: NDArray[Any]) -> None:
         with self._lock:
+            if key[0] != self._age:
+                return
             self._memo[key] = data
             self._memo_bytes += data.nbytes
             while self._memo_bytes > MEMO_BYTES:

@@ -383,8 +383,8 @@ def test_settled_ignores_prefetch_unless_asked(clock: RealClock | VirtualClock) 
         drain(loader, prefetch=True)
 
 
-def test_settled_is_a_statement_d11(clock: RealClock | VirtualClock) -> None:
-    """D11: no settled signal. Never true while anything wanted is queued, delayed, read or not polled."""
+def test_settled_is_a_statement_of_each_owner_d11_d15(clock: RealClock | VirtualClock) -> None:
+    """D11: no settled signal. D15: one layer that was done stopped the polling for one that was not. Never true while anything wanted is queued, delayed, read or not polled."""
     source = FakeSource()
     with TileLoader(settings(delay_ms=10), clock=clock, network=Network(latency_ms=3)) as loader:
         loader.add_source(source)

@@ -17,8 +17,12 @@ from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import TileKey
 from octree.pyramid.source import open_source
+from octree.render.loading.clock import VirtualClock
+from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
-from octree.render.loading.requests import LoadedTile
+from octree.render.loading.network import Network
+from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.made_levels import GivenUp
 from octree.render.octree import load_requests, plan_view
 from octree.render.texels import fold_ids, label_bytes, texture_dtype, to_texels
 from octree.render.tile_source import OpenTileSource, open_tile_source
@@ -245,6 +249,66 @@ def test_the_whole_of_an_image_without_a_pyramid_is_loaded_in_the_background() -
         loader.plan("view", load_requests(plan, source), moved=False)
         assert all(isinstance(t, LoadedTile) for t in drain(loader, limit_s=60))
         assert loader.stats().main_thread_reads == 0
+
+
+def test_making_a_level_stops_when_the_load_is_given_up_and_another_goes_on() -> None:
+    gate, entered = threading.Event(), threading.Event()
+
+    class Slow:
+        shape, dtype, ndim = (512, 512), np.dtype("uint8"), 2
+
+        def __getitem__(self, item: Any) -> np.ndarray:
+            if item[0].start == item[1].start == 0 and not gate.is_set():
+                entered.set()
+                assert gate.wait(20)
+            return np.ones((512, 512), np.uint8)[item]
+
+    source = open_tile_source(Slow(), tile=64)
+    top = TileKey(3, (), (0, 0))
+    token, results = CancelToken(), {}
+
+    def read(name: str, token: CancelToken | None) -> None:
+        set_current_token(token)
+        try:
+            results[name] = source.read_tile(top)
+        except GivenUp as error:
+            results[name] = error
+
+    first = threading.Thread(target=read, args=("first", token))
+    first.start()
+    assert entered.wait(20)
+    second = threading.Thread(target=read, args=("second", CancelToken()))
+    second.start()
+    token.cancel()
+    gate.set()
+    first.join()
+    second.join()
+    assert isinstance(results["first"], GivenUp)
+    assert (results["second"] == 1).all()
+
+
+@pytest.mark.parametrize("virtual", [False, True])
+def test_close_does_not_wait_for_a_level_in_the_making(virtual: bool) -> None:
+    reads = []
+
+    class Endless:
+        shape, dtype, ndim = (2**17, 2**17), np.dtype("uint8"), 2
+
+        def __getitem__(self, item: Any) -> np.ndarray:
+            reads.append(item)
+            return np.zeros([s.stop - s.start for s in item], np.uint8)
+
+    source = open_tile_source(Endless(), tile=256)
+    key = LoadKey(source.token, 0, TileKey(len(source.spec.levels) - 1, (), (0, 0)))
+    loader = TileLoader(clock=VirtualClock() if virtual else None, network=Network(latency_ms=1))
+    loader.add_source(source)
+    loader.plan("view", [LoadRequest(key, Tier.IDEAL)], moved=False)
+    loader.poll()
+    while len(reads) < 5:
+        threading.Event().wait(0.001)
+    loader.close()
+    assert len(reads) < 10_000
+    assert not [t for t in threading.enumerate() if t.name.startswith("octree")]
 
 
 # axes

@@ -20,7 +20,15 @@ from numpy.typing import NDArray
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.delay_queue import DelayQueue
-from octree.render.loading.load import Arrival, BadTile, Load, checked_tile, error_text
+from octree.render.loading.load import (
+    Arrival,
+    BadTile,
+    CancelToken,
+    Load,
+    checked_tile,
+    error_text,
+    set_current_token,
+)
 from octree.render.loading.network import Network
 from octree.render.loading.reading import Reader, SharedLink, retry_delay_ms, tile_bytes
 from octree.render.loading.requests import Event, LoadKey, State
@@ -183,18 +191,22 @@ class SimulatedPoolGroup:
         key, now_ms = load.key, self._time_ms
         weather = self._network.weather(load.registered.number, key.tile, load.attempt)
         if not weather.fails:
-            self._data[key] = self._threads.submit(self._read, pool.reader, load)
+            self._data[key] = self._threads.submit(self._read, pool.reader, load, load.token)
         limit_ms = self._settings.read_timeout_ms
         if limit_ms and not load.registered.patient(key.tile.level):
             self._schedule(now_ms + limit_ms, _Phase.TIMED_OUT, load)
         self._schedule(now_ms + weather.latency_ms, _Phase.ANSWERED, load)
 
-    def _read(self, reader: Reader, load: Load) -> NDArray[Any]:
+    def _read(self, reader: Reader, load: Load, token: CancelToken) -> NDArray[Any]:
         source = load.registered.source
-        if self._trace is None:
-            return checked_tile(source, load.key, reader.read(load.registered, load.key.tile))
-        with self._trace.span("load", level=load.key.tile.level, grid=str(load.key.tile.grid)):
-            return checked_tile(source, load.key, reader.read(load.registered, load.key.tile))
+        set_current_token(token)
+        try:
+            if self._trace is None:
+                return checked_tile(source, load.key, reader.read(load.registered, load.key.tile))
+            with self._trace.span("load", level=load.key.tile.level, grid=str(load.key.tile.grid)):
+                return checked_tile(source, load.key, reader.read(load.registered, load.key.tile))
+        finally:
+            set_current_token(None)
 
     def _schedule(self, time_ms: float, phase: _Phase, load: Load) -> None:
         # of answers that come at once the most urgent one gets the link
@@ -249,5 +261,5 @@ class SimulatedPoolGroup:
     def _forget(self, pool: _Pool, load: Load) -> None:
         del pool.running[load.key]
         reading = self._data.pop(load.key, None)
-        if reading is not None:
-            reading.cancel()
+        if reading is not None and not reading.cancel():
+            load.token.cancel()
