@@ -151,26 +151,50 @@ def find_image(path: Path) -> tuple[Path, dict[str, Any], str]:
 
 def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:
     entry = attributes["multiscales"][0]
+    arrays = _arrays(entry, group)
+    axes, names = _axes(entry, len(arrays[0].shape), group)
+    given = entry.get("metadata")
+    metadata: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
+    channels = _channels(attributes.get(DISPLAY_KEY))
+    return Multiscale(
+        group=group,
+        axes=axes,
+        axis_names=names,
+        levels=_levels(entry, arrays, group),
+        arrays=arrays,
+        name=str(entry.get("name") or ""),
+        version=str(attributes.get("version") or entry.get("version") or version),
+        method=str(entry.get("type") or metadata.get("method") or ""),
+        labels=LABEL_KEY in attributes,
+        channels=channels,
+        rgb=_is_rgb(metadata, channels, axes, arrays[0]),
+        metadata=metadata,
+    )
+
+
+def _arrays(entry: Mapping[str, Any], group: Path) -> tuple[ArrayMeta, ...]:
     datasets = entry["datasets"]
     if not datasets:
         raise SourceError(f"{group}: the multiscale image lists no levels", path=str(group))
     arrays = tuple(read_array_meta(group / str(d["path"]), f"level {i}") for i, d in enumerate(datasets))
     rank = len(arrays[0].shape)
     for index, array in enumerate(arrays):
-        if len(array.shape) != rank:
+        if len(array.shape) != rank or 0 in array.shape:
             raise SourceError(
-                f"{group}: level {index} has {len(array.shape)} axes, level 0 has {rank}", path=str(group)
+                f"{group}: level {index} has shape {array.shape}, level 0 {arrays[0].shape}", path=str(group)
             )
-    axes, names = _axes(entry, rank, group)
+    return arrays
+
+
+def _levels(entry: Mapping[str, Any], arrays: tuple[ArrayMeta, ...], group: Path) -> tuple[LevelInfo, ...]:
+    rank = len(arrays[0].shape)
     outer = _transform(entry.get("coordinateTransformations"), rank, group)
     levels = []
-    for dataset, array in zip(datasets, arrays, strict=True):
+    for dataset, array in zip(entry["datasets"], arrays, strict=True):
         own = _transform(dataset.get("coordinateTransformations"), rank, group)
         if own is None:  # before 0.4 there were no transformations
-            own = (
-                [round(a / b) if b else 1.0 for a, b in zip(arrays[0].shape, array.shape, strict=True)],
-                [0.0] * rank,
-            )
+            ratios = (round(a / b) for a, b in zip(arrays[0].shape, array.shape, strict=True))
+            own = [float(max(1, ratio)) for ratio in ratios], [0.0] * rank
         scale, shift = own
         if outer:
             shift = [v * s + t for v, s, t in zip(shift, outer[0], outer[1], strict=True)]
@@ -181,28 +205,12 @@ def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Mul
                 shape=array.shape,
                 chunks=array.chunks,
                 shards=array.shards,
-                scale=tuple(float(v) for v in scale),
-                translation=tuple(float(v) for v in shift),
+                scale=tuple(scale),
+                translation=tuple(shift),
                 codec=array.codec,
             )
         )
-    given = entry.get("metadata")
-    metadata: dict[str, Any] = given if isinstance(given, dict) else {}
-    channels = _channels(attributes.get(DISPLAY_KEY))
-    return Multiscale(
-        group=group,
-        axes=axes,
-        axis_names=names,
-        levels=tuple(levels),
-        arrays=arrays,
-        name=str(entry.get("name") or ""),
-        version=str(attributes.get("version") or entry.get("version") or version),
-        method=str(entry.get("type") or metadata.get("method") or ""),
-        labels=LABEL_KEY in attributes,
-        channels=channels,
-        rgb=_is_rgb(metadata, channels, axes, arrays[0]),
-        metadata=dict(metadata),
-    )
+    return tuple(levels)
 
 
 def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[tuple[Axis, ...], tuple[str, ...]]:

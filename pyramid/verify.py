@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -56,12 +56,10 @@ def verify(
     for what in display_errors(attributes, _channel_count(image)):
         findings.add("schema", "attributes", what)
     check_structure(image, findings)
-    leftovers(group, [level.path for level in image.levels], findings)
-    stored = [
-        survey(group / level.path, array, i, findings)
-        for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
-    ]
-    compared, total = _check_pixels(image, stored, findings, deep, sample, workers or _cores(), progress)
+    stored = _survey(image, findings)
+    compared, total = _check_pixels(
+        image, stored, findings, _How(deep, sample, workers or _cores(), progress)
+    )
     return VerifyResult(
         path=str(path),
         deep=deep,
@@ -72,6 +70,14 @@ def verify(
         compared=compared,
         total=total,
     )
+
+
+def _survey(image: ngff.Multiscale, findings: Findings) -> list[Stored]:
+    leftovers(image.group, [level.path for level in image.levels], findings)
+    return [
+        survey(image.group / level.path, array, i, findings)
+        for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
+    ]
 
 
 def _existing(path: Path) -> Path:
@@ -97,51 +103,61 @@ def _check_schema(attributes: dict[str, object], version: str, findings: Finding
         findings.add("schema", "attributes", what)
 
 
+@dataclass(frozen=True, slots=True)
+class _How:
+    """How much is read, by how many threads, and who is told."""
+
+    deep: bool
+    sample: int
+    workers: int
+    progress: Callable[[int, int], None] | None
+
+
 def _check_pixels(
-    image: ngff.Multiscale,
-    stored: list[Stored],
-    findings: Findings,
-    deep: bool,
-    sample: int,
-    workers: int,
-    progress: Callable[[int, int], None] | None,
+    image: ngff.Multiscale, stored: list[Stored], findings: Findings, how: _How
 ) -> tuple[int, int]:
-    """Read and compare blocks; (blocks compared, blocks there are)."""
-    from octree.pyramid.verify_levels import LevelChecker, sample_boxes
+    """Read and compare blocks; (chunks compared, chunks that could be)."""
+    from octree.pyramid.verify_levels import LevelChecker, chunk_count, sample_boxes
 
     try:
         checker = LevelChecker(image)
     except SourceError as error:
         findings.add("unreadable", str(image.group), error.message)
         return 0, 0
-    if checker.method is None and len(image.levels) > 1:
-        findings.note(
-            f"levels were not compared: the method {image.method or 'is not recorded'} is not known"
-        )
-    elif not checker.exact and len(image.levels) > 1:
-        findings.note("not built by octree: levels were compared within the rounding of the mean")
-    _check_missing(checker, stored, findings, deep)
-    chunks = [
-        math.prod(-(-n // c) for n, c in zip(array.shape, array.chunks, strict=True))
-        for array in image.arrays
-    ]
+    _note_method(checker, findings)
+    _check_missing(checker, stored, findings, how.deep)
+    chunks = [chunk_count(array.shape, array.chunks) for array in image.arrays]
     work: list[Iterable[Box]] = [checker.blocks(level) for level in range(len(chunks))]
-    if not deep:
+    if not how.deep:
         work = [
-            sample_boxes(array.shape, array.chunks, sample, units)
+            sample_boxes(array.shape, array.chunks, how.sample, units)
             for array, units in zip(image.arrays, stored, strict=True)
         ]
-    planned = sum(chunks if deep else (min(sample, count) for count in chunks))
+    planned = sum(count if how.deep else min(how.sample, count) for count in chunks)
     compared = done = 0
-    for level, box, wrong in _in_threads(checker, enumerate(work), workers):
-        count = math.prod(-(-n // c) for n, c in zip(box.shape, image.arrays[level].chunks, strict=True))
+    for level, box, wrong in _in_threads(checker, enumerate(work), how.workers):
+        count = chunk_count(box.shape, image.arrays[level].chunks)
         compared += count if checker.comparable(level) else 0
         done += count
         for finding in wrong:
             findings.put(finding)
-        if progress:
-            progress(min(done, planned), planned)
+        if how.progress:
+            how.progress(min(done, planned), planned)
     return compared, sum(count for level, count in enumerate(chunks) if checker.comparable(level))
+
+
+def _note_method(checker: LevelChecker, findings: Findings) -> None:
+    if len(checker.image.levels) < 2:
+        return
+    if checker.method is None:
+        method = (
+            f"the method {checker.image.method!r} is not known"
+            if checker.image.method
+            else "no method is recorded"
+        )
+        findings.note(f"levels were not compared: {method}")
+    elif not checker.exact:
+        findings.note("not built by octree: levels were compared within the rounding of the mean")
 
 
 def _in_threads(

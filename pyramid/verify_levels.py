@@ -214,6 +214,11 @@ def _number(value: Any) -> Any:
         return None
 
 
+def chunk_count(shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
+    """How many chunks an array of ``shape`` has."""
+    return math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+
+
 def boxes_of(shape: tuple[int, ...], edges: tuple[int, ...]) -> Iterator[Box]:
     """``shape`` cut into boxes of ``edges``, in C order."""
     for index in np.ndindex(*(-(-n // e) for n, e in zip(shape, edges, strict=True))):

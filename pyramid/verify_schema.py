@@ -18,12 +18,12 @@ def schema_errors(attributes: Mapping[str, Any], version: str) -> list[str] | No
 
     model: type[BaseModel]
     label = ngff.LABEL_KEY in attributes
-    if version == "0.5":
+    if version.startswith("0.5"):
         from ome_zarr_models.v05.image import ImageAttrs as Image05
         from ome_zarr_models.v05.image_label import ImageLabelAttrs as Label05
 
         model = Label05 if label else Image05
-    elif version == "0.4":
+    elif version.startswith("0.4"):
         from ome_zarr_models.v04.image import ImageAttrs as Image04
         from ome_zarr_models.v04.image_label import ImageLabelAttrs as Label04
 

@@ -36,6 +36,16 @@ class ArrayMeta:
     index_location: str = ""
 
 
+def _checked(meta: ArrayMeta) -> ArrayMeta:
+    """``meta``, when its lengths can be of one array. Raises ValueError."""
+    units = [meta.chunks, *([meta.shards] if meta.shards else [])]
+    if any(len(unit) != len(meta.shape) or 0 in unit for unit in units):
+        raise ValueError(f"chunks of shape {units[-1]} do not fit an array of shape {meta.shape}")
+    if meta.shards and any(s % c for s, c in zip(meta.shards, meta.chunks, strict=True)):
+        raise ValueError(f"shards of shape {meta.shards} are no whole chunks of shape {meta.chunks}")
+    return meta
+
+
 def is_array(path: Path) -> bool:
     """Is ``path`` the folder of a Zarr array, v2 or v3?"""
     if (path / ".zarray").is_file():
@@ -50,10 +60,10 @@ def read_array_meta(path: Path, what: str = "array") -> ArrayMeta:
             node = read_json(path / "zarr.json")
             if node.get("node_type") != "array":
                 raise SourceError(f"{what}: {path} is a Zarr group, not an array", path=str(path))
-            return _from_v3(node)
+            return _checked(_from_v3(node))
         if (path / ".zarray").is_file():
             attributes = read_json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
-            return _from_v2(read_json(path / ".zarray"), attributes)
+            return _checked(_from_v2(read_json(path / ".zarray"), attributes))
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SourceError(
             f"{what}: the Zarr metadata in {path} are broken: {type(error).__name__}: {error}", path=str(path)

@@ -426,6 +426,21 @@ def test_fill_values_that_json_cannot_write(tmp_path: Path, zarr_format: int, va
     np.testing.assert_equal(fill_of(read_array_meta(tmp_path / "a")), np.float32(value))
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"chunks": [0, 4]}, {"chunks": [4]}, {"chunks": [-1, 4]}, {"shape": [5]}, {"dtype": "|O"}, {"dtype": 5}],
+)
+def test_lengths_that_fit_no_array(tmp_path: Path, change: dict[str, Any]) -> None:
+    zarr.create_array(tmp_path / "a", shape=(3, 4), dtype="f4", chunks=(3, 4), zarr_format=2)
+    file = tmp_path / "a/.zarray"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    if change.get("dtype") == "|O":
+        assert read_array_meta(tmp_path / "a").dtype == object
+        return
+    with pytest.raises(SourceError, match="metadata"):
+        read_array_meta(tmp_path / "a")
+
+
 def test_shards_and_codecs(tmp_path: Path) -> None:
     from zarr.codecs import BloscCodec, GzipCodec, ZstdCodec
 
