@@ -23,6 +23,7 @@ from octree.pyramid.zarr_meta import fill_of
 
 _READ_BYTES = 16 << 20
 _FOREIGN_RTOL = 1e-4
+_BLUR_VOX = 4
 
 
 @dataclass(slots=True)
@@ -180,7 +181,8 @@ class LevelChecker:
     def hidden(self, level: int, box: Box) -> bool:
         """Does the coarser level show something where all of ``box`` of ``level`` is not stored?
 
-        Every method keeps a constant, so blocks that lie wholly inside must be the fill value there too.
+        Every method keeps a constant, so blocks that lie wholly inside must be the fill value there too. Methods
+        that are not known may blur over their blocks' edges: there a margin is left out.
         """
         factors = factors_of(self.image, level + 1)
         if factors is None:
@@ -190,6 +192,14 @@ class LevelChecker:
         stop = tuple(
             m if b == n else b // f for b, f, n, m in zip(box.stop, factors, shape, coarse, strict=True)
         )
+        if self.method is None:
+            start = tuple(
+                a if a == 0 or f == 1 else a + _BLUR_VOX for a, f in zip(start, factors, strict=True)
+            )
+            stop = tuple(
+                b if b == m or f == 1 else b - _BLUR_VOX
+                for b, m, f in zip(stop, coarse, factors, strict=True)
+            )
         if any(a >= b for a, b in zip(start, stop, strict=True)):
             return False
         return not _is_fill(self.arrays[level + 1].read(Box(start, stop)), self.image.arrays[level + 1])

@@ -371,6 +371,17 @@ def test_unknown_method_is_not_compared_and_says_so(tmp_path: Path) -> None:
     assert any("half a pixel" in note for note in result.notes)
 
 
+def test_blur_over_a_chunk_that_is_not_stored_is_no_damage(tmp_path: Path) -> None:
+    from scipy.ndimage import gaussian_filter
+
+    base = np.zeros((128, 128))
+    base[32:96, 32:64] = 50000
+    blurred = gaussian_filter(base, 1.0)[::2, ::2].astype(np.uint16)
+    folder = foreign(tmp_path, "gaussian", [base.astype(np.uint16), blurred])
+    assert len(chunk_files(folder / "0")) < 16
+    assert verify(folder).ok
+
+
 def test_missing_chunk_is_found_without_knowing_the_method(tmp_path: Path) -> None:
     base = picture()[300:428, 300:428]
     folder = foreign(tmp_path, None, [base, base[::2, ::2]])
