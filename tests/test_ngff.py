@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import yaozarrs
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -135,7 +136,6 @@ def test_independent_readers_accept_it(tmp_path: Path, version: str, kind: str) 
 
 @BOTH
 def test_yaozarrs_accepts_it_strictly(tmp_path: Path, version: str) -> None:
-    yaozarrs = pytest.importorskip("yaozarrs")
     folder = write(tmp_path / "p.zarr", a_spec(version, channels=CHANNELS))
     file = folder / ("zarr.json" if version == "0.5" else ".zattrs")
     document = json.loads(file.read_text())
