@@ -37,19 +37,25 @@ vec4 texel(vec2 at) {
 // Mean over a box around the centre, one pixel wide but at least one texel. At one texel this is bilinear
 // interpolation; when a level is minified every texel still counts, so nothing sparkles. The page repeats one
 // texel of each neighbour around the tile, which is enough for two texels per pixel.
+// The first two texels each way are written out: magnified, they are all there is.
 vec4 sampled() {
     vec2 size = clamp(fwidth(v_local), 1.0, 8.0);
     vec2 low = v_local - 0.5 * size;
     vec2 high = low + size;
     vec2 first = floor(low);
-    vec2 last = ceil(high);
-    vec4 sum = vec4(0.0);
-    for (float y = first.y; y < last.y; y += 1.0) {
-        float weight_y = min(high.y, y + 1.0) - max(low.y, y);
-        float row = v_tile.y + clamp(y, -1.0, v_tile.w);
-        for (float x = first.x; x < last.x; x += 1.0) {
-            float weight = weight_y * (min(high.x, x + 1.0) - max(low.x, x));
-            sum += weight * texel(vec2(v_tile.x + clamp(x, -1.0, v_tile.z), row));
+    vec2 count = ceil(high) - first;
+    vec2 weight0 = first + 1.0 - low;
+    vec2 weight1 = clamp(high - first - 1.0, 0.0, 1.0);
+    vec2 at0 = v_tile.xy + clamp(first, vec2(-1.0), v_tile.zw);
+    vec2 at1 = v_tile.xy + clamp(first + 1.0, vec2(-1.0), v_tile.zw);
+    vec4 sum = weight0.y * (weight0.x * texel(at0) + weight1.x * texel(vec2(at1.x, at0.y)))
+        + weight1.y * (weight0.x * texel(vec2(at0.x, at1.y)) + weight1.x * texel(at1));
+    for (float y = count.x > 2.0 ? 0.0 : 2.0; y < count.y; y += 1.0) {
+        float weight_y = y < 1.0 ? weight0.y : clamp(high.y - first.y - y, 0.0, 1.0);
+        float row = v_tile.y + clamp(first.y + y, -1.0, v_tile.w);
+        for (float x = y < 2.0 ? 2.0 : 0.0; x < count.x; x += 1.0) {
+            float weight = weight_y * (x < 1.0 ? weight0.x : clamp(high.x - first.x - x, 0.0, 1.0));
+            sum += weight * texel(vec2(v_tile.x + clamp(first.x + x, -1.0, v_tile.z), row));
         }
     }
     return sum / (size.x * size.y);
