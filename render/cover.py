@@ -16,6 +16,7 @@ their edges to the last bit. All rectangles are (y0, x0, y1, x1).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator
@@ -77,8 +78,12 @@ def cover_view(
     index: tuple[int, ...],
     resident: Callable[[TileKey], bool],
     failed: Callable[[TileKey], bool] = _never,
+    size_px: tuple[int, int] | None = None,
 ) -> Cover:
     """Cover the part of ``view`` (base coordinates) that the image fills, wanting ``level``.
+
+    With ``size_px`` (width, height) of the frame, coverage counts its pixels: each belongs to what covers its
+    centre, as it is drawn. Without, coverage measures areas.
 
     ``index`` is the position on the axes that are not displayed. ``resident`` and ``failed`` are asked about
     tiles of any level; to make several channels appear together, ``resident`` asks for all of them.
@@ -109,7 +114,8 @@ def cover_view(
         others = np.array([rect for _, rect in painted], np.float64).reshape(-1, 4)
         dest = np.concatenate([dest[np.array(there)], others])
     quads = _batch(plane, tuple(keys), dest)
-    coverage = _coverage(quads, missing, broken, visible.area, level)
+    areas = _areas if size_px is None else functools.partial(_pixels, view, size_px)
+    coverage = _coverage(quads, missing, broken, areas, level)
     return Cover(quads, coverage, tuple(missing), tuple(broken), level)
 
 
@@ -198,17 +204,38 @@ def _batch(plane: Plane, keys: tuple[TileKey, ...], dest: NDArray[np.float64]) -
     return QuadBatch(keys, levels, source.reshape(-1, 4), dest)
 
 
+def _areas(rects: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas of rectangles, (n, 4) → (n,)."""
+    area: NDArray[np.float64] = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
+    return area
+
+
+def _pixels(view: Rect, size_px: tuple[int, int], rects: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many pixel centres each rectangle covers, (n, 4) → (n,): whole numbers."""
+    corner = np.array([view.y0, view.x0, view.y0, view.x0])
+    count = np.array([size_px[1], size_px[0]] * 2, np.float64)
+    step = np.array([view.y1 - view.y0, view.x1 - view.x0] * 2) / count
+    return _areas(np.clip(np.ceil((rects - corner) / step - 0.5), 0, count))
+
+
 def _coverage(
-    quads: QuadBatch, missing: list[Rect], failed: list[Rect], visible_area: float, wanted: int
+    quads: QuadBatch,
+    missing: list[Rect],
+    failed: list[Rect],
+    areas: Callable[[NDArray[np.float64]], NDArray[np.float64]],
+    wanted: int,
 ) -> Coverage:
-    dest = quads.dest
-    area = (dest[:, 2] - dest[:, 0]) * (dest[:, 3] - dest[:, 1])
-    sums = np.bincount(quads.levels, area)
-    by_level = {int(level): float(sums[level]) / visible_area for level in np.flatnonzero(sums)}
-    finer = sum(part for level, part in by_level.items() if level < wanted)
-    coarser = sum(part for level, part in by_level.items() if level > wanted)
-    lost = sum(rect.area for rect in failed) / visible_area
-    holes = sum(rect.area for rect in missing) / visible_area
+    sums = np.bincount(quads.levels, areas(quads.dest))
+    lost, holes = (
+        float(areas(np.array(rects, np.float64)).sum()) if rects else 0.0 for rects in (failed, missing)
+    )
+    whole = float(sums.sum()) + lost + holes
+    if not whole:  # the image is in view, but under no pixel's centre
+        return Coverage()
+    lost, holes = lost / whole, holes / whole
+    by_level = {int(level): float(sums[level]) / whole for level in np.flatnonzero(sums)}
+    finer = sum((part for level, part in by_level.items() if level < wanted), 0.0)
+    coarser = sum((part for level, part in by_level.items() if level > wanted), 0.0)
     # the rest, so that a frame which is all ideal says exactly 1
     ideal = max(0.0, 1.0 - (finer + coarser + lost + holes)) if wanted in by_level else 0.0
     if wanted in by_level:

@@ -198,7 +198,13 @@ class Layer:
         frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
         plan = self._planned()
         cover = cover_view(
-            self.source.plane, self._view, plan.level, self.parts[0].index, self.resident, self.failed
+            self.source.plane,
+            self._view,
+            plan.level,
+            self.parts[0].index,
+            self.resident,
+            self.failed,
+            size_px,
         )
         origin = ((self._view.y0 + self._view.y1) / 2, (self._view.x0 + self._view.x1) / 2)
         for part in self.parts:

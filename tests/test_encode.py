@@ -19,7 +19,7 @@ from PIL import Image
 
 from octree.pyramid.errors import DestinationError, OctreeError, UsageError, WriteError
 from octree.render import encode
-from octree.render.encode import FrameWriter, encode_png, read_png, write_png
+from octree.render.encode import FrameWriter, PngKeeper, encode_png, read_png, write_png
 from octree.render.video import gif_delays
 
 
@@ -185,6 +185,14 @@ def test_frames_are_encoded_off_the_main_thread_and_few_at_a_time(
             assert writer._pending_bytes <= 4 * picture().nbytes
     assert len(writer.paths) == 20
     assert all(name.startswith("octree-encode") for name in threads)
+    assert not [t for t in threading.enumerate() if t.name.startswith("octree-encode")]
+
+
+def test_a_keeper_holds_every_frame_as_a_png() -> None:
+    with PngKeeper(buffer_frames=2) as keeper:
+        for index in range(7):
+            keeper.put(picture(index))
+        assert keeper.pngs() == [encode_png(picture(index)) for index in range(7)]
     assert not [t for t in threading.enumerate() if t.name.startswith("octree-encode")]
 
 
