@@ -3,6 +3,8 @@ stays lean. Main thread only."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
@@ -11,17 +13,31 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
 from octree.render.gl.library import Visual, gloo
-from octree.render.gl.quads import corner_indices, pixel_edges
+from octree.render.gl.quads import CORNERS, corner_indices, pixel_edges
 
-PLAIN, HATCH, FAILED = 1.0, 2.0, 3.0
+PLAIN, HATCH, CROSSES = 1.0, 2.0, 3.0
+"""Styles of an area: one colour, diagonals with gaps, crosses on a dark ground."""
 
-_FAILED_COLOR = (1.0, 0.2, 0.2)
-_PENDING_COLOR = (1.0, 0.75, 0.0)
+FAILED_COLOR = (1.0, 0.2, 0.2)
+PENDING_COLOR = (1.0, 0.75, 0.0)
+Color = tuple[float, float, float]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Area:
+    """Rectangles (n, 4), (y0, x0, y1, x1) in base coordinates, filled with one style."""
+
+    rects: NDArray[np.float64]
+    color: Color
+    style: float
+
+
 _MARK = np.dtype([("a_position", np.float32, 2), ("a_color", np.float32, 4)])
-_BORDER = ((0, 1), (0, 3), (0, 3), (2, 3), (2, 3), (2, 1), (2, 1), (0, 1))
+_SEGMENTS = ((0, 1), (0, 3), (0, 3), (2, 3), (2, 3), (2, 1), (2, 1), (0, 1))
+"""Columns of (y0, x0, y1, x1) for the ends of a rectangle's four sides."""
 
 
-def level_color(level: int) -> tuple[float, float, float]:
+def level_color(level: int) -> Color:
     """A colour for the borders of one level's tiles, unlike those of the next levels."""
     phase = np.mod(np.array([0.0, 4.0, 2.0]) + level * 1.7, 6.0)
     red, green, blue = np.clip(np.abs(phase - 3.0) - 1.0, 0.0, 1.0)
@@ -42,34 +58,34 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         )
         self.shared_program["u_part"] = (0.0, 0.0, 1.0, 1.0)
         self.opacity = 1.0
-        self._patterns = self._borders = np.zeros(0, _MARK)
+        self._layers: list[tuple[NDArray[np.void], str]] = []
 
     def set_marks(
         self,
-        *,
-        failed: NDArray[np.float64],
-        pending: NDArray[np.float64],
+        areas: Sequence[Area],
         borders: NDArray[np.float64],
-        levels: NDArray[np.intp],
+        border_colors: Sequence[Color],
         view: tuple[Rect, tuple[int, int]] | None,
     ) -> None:
-        """(n, 4) rectangles; ``levels`` colours ``borders``. ``view``: as in ``TiledImageVisual.set_view``."""
+        """What to draw: areas, then borders (n, 4) over them. ``view``: as in ``TiledImageVisual.set_view``."""
         if (view is not None) != self._exact:
             self._exact = view is not None
             self.shared_program.vert, self.shared_program.frag = self._sources()
             self._prepare_transforms(self)
-        rects = np.concatenate([failed, pending])
-        colors = np.array(
-            [(*_FAILED_COLOR, FAILED)] * len(failed) + [(*_PENDING_COLOR, HATCH)] * len(pending)
-        ).reshape(-1, 4)
-        lines = borders
-        if view is not None:
-            rects = pixel_edges(rects, *view)
-            # through pixel centres, inside the tile
-            lines = pixel_edges(borders, *view) + np.array([0.5, 0.5, -0.5, -0.5])
-        tints = np.array([(*level_color(level), PLAIN) for level in levels.tolist()]).reshape(-1, 4)
-        self._patterns = _marks(rects, ((0, 1), (0, 3), (2, 1), (2, 3)), colors)
-        self._borders = _marks(lines, _BORDER, tints)
+        rects = np.concatenate([np.zeros((0, 4)), *(area.rects for area in areas)])
+        fills = [(*area.color, area.style) for area in areas for _ in area.rects]
+        tints = [(*color, PLAIN) for color in border_colors]
+        if view is None:
+            self._layers = [
+                (_marks(rects, CORNERS, fills), "triangles"),
+                (_marks(borders, _SEGMENTS, tints), "lines"),
+            ]
+            return
+        # where pixels are known, borders are rectangles one pixel wide: lines end differently on every driver
+        sides = _sides(pixel_edges(borders, *view))
+        rects = np.concatenate([pixel_edges(rects, *view), sides])
+        fills += [tint for tint in tints for _ in range(4)]
+        self._layers = [(_marks(rects, CORNERS, fills), "triangles")]
 
     def set_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         self.shared_program["u_part"] = (*offset_px, *size_px)
@@ -86,7 +102,7 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
     def draw(self) -> None:
         """Draw now, into the current framebuffer."""
         self._configure_gl_state()
-        for marks, mode in ((self._patterns, "triangles"), (self._borders, "lines")):
+        for marks, mode in self._layers:
             if not len(marks):
                 continue
             self._buffer.set_data(marks)
@@ -107,13 +123,26 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         view.view_program.vert["transform"] = view.transforms.get_transform()
 
 
+def _sides(rects: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(4 n, 4): the outermost row and column of pixels on each side of n rectangles of whole pixels."""
+    sides = np.repeat(rects[:, None], 4, axis=1)
+    sides[:, 0, 2] = rects[:, 0] + 1
+    sides[:, 1, 0] = rects[:, 2] - 1
+    sides[:, 2, 3] = rects[:, 1] + 1
+    sides[:, 3, 1] = rects[:, 3] - 1
+    seen = (rects[:, 2] > rects[:, 0]) & (rects[:, 3] > rects[:, 1])
+    return (sides * seen[:, None, None]).reshape(-1, 4)
+
+
 def _marks(
-    rects: NDArray[np.float64], corners: tuple[tuple[int, int], ...], colors: NDArray[np.float64]
+    rects: NDArray[np.float64],
+    corners: tuple[tuple[int, int], ...],
+    colors: Sequence[tuple[float, float, float, float]],
 ) -> NDArray[np.void]:
     marks = np.zeros((len(rects), len(corners)), _MARK)
     for number, (y, x) in enumerate(corners):
         marks["a_position"][:, number, 0] = rects[:, x]
         marks["a_position"][:, number, 1] = rects[:, y]
     if len(rects):
-        marks["a_color"] = colors[:, None]
+        marks["a_color"] = np.array(colors)[:, None]
     return marks.ravel()

@@ -22,7 +22,7 @@ VERTEX = np.dtype([("a_position", np.float32, 2), ("a_local", np.float32, 2), ("
 _TOLERANCE = 1e-7
 """Pixels and texels: a centre this close before an edge counts as on it. Cameras are decimal numbers."""
 
-_CORNERS = ((0, 1), (0, 3), (2, 1), (2, 3))
+CORNERS = ((0, 1), (0, 3), (2, 1), (2, 3))
 """Columns of (y0, x0, y1, x1) for the corners: top left, top right, bottom left, bottom right."""
 
 
@@ -127,7 +127,7 @@ def _vertices(
     position: NDArray[np.float64], local: NDArray[np.float64], tile: NDArray[np.float64]
 ) -> NDArray[np.void]:
     rows = np.empty((len(position), 4, 8), np.float32)
-    for number, (y, x) in enumerate(_CORNERS):
+    for number, (y, x) in enumerate(CORNERS):
         rows[:, number, 0], rows[:, number, 1] = position[:, x], position[:, y]
         rows[:, number, 2], rows[:, number, 3] = local[:, x], local[:, y]
     rows[:, :, 4:] = tile[:, None, [1, 0, 3, 2]]

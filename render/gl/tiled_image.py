@@ -15,7 +15,7 @@ borders). ``nearest`` is the texel under the pixel's centre at every zoom.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.resources import files
 from typing import Any, Literal
 
@@ -28,7 +28,15 @@ from octree.pyramid.model import TileKey
 from octree.render.cover import Cover
 from octree.render.gl import colors
 from octree.render.gl.library import Visual, gloo
-from octree.render.gl.marks import MarksVisual
+from octree.render.gl.marks import (
+    CROSSES,
+    FAILED_COLOR,
+    HATCH,
+    PENDING_COLOR,
+    Area,
+    MarksVisual,
+    level_color,
+)
 from octree.render.gl.quads import VERTEX, Quads, corner_indices, exact_vertices, place_quads, plain_vertices
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.requests import LoadKey
@@ -43,7 +51,6 @@ _BLEND: dict[str, dict[str, Any]] = {
     "opaque": {"blend": False},
 }
 _TEXEL_MAX = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
-_NO_RECTS = np.zeros((0, 4))
 
 
 class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type information
@@ -298,22 +305,19 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
 
     def _mark(self, quads: Quads, cover: Cover) -> None:
         """What lies over the image: failures always, the rest when asked for."""
-        failed = np.array(cover.failed, np.float64).reshape(-1, 4)
-        pending = borders = _NO_RECTS
+        areas = [Area(_rects(cover.failed), FAILED_COLOR, CROSSES)] if cover.failed else []
         if self._mark_pending:
-            missing = np.array(cover.missing, np.float64).reshape(-1, 4)
-            pending = np.concatenate([quads.dest[quads.level != cover.level], missing])
-        if self._show_grid:
-            borders = quads.dest
-        if not (len(failed) or len(pending) or len(borders)):
+            pending = np.concatenate([quads.dest[quads.level != cover.level], _rects(cover.missing)])
+            areas.append(Area(pending, PENDING_COLOR, HATCH))
+        borders = quads.dest if self._show_grid else _rects(())
+        if not (areas or len(borders)):
             self._marks = None
             return
         if self._marks is None:
             self._marks = MarksVisual()
             self._marks.transforms = self.transforms
-        self._marks.set_marks(
-            failed=failed, pending=pending, borders=borders, levels=quads.level, view=self._view
-        )
+        tints = [level_color(level) for level in quads.level.tolist()] if self._show_grid else []
+        self._marks.set_marks(areas, borders, tints, self._view)
 
     def _use_page(self, number: int) -> None:
         """Point the shader at one page. Its contrast limits are in what the texture reads (0 to 1)."""
@@ -382,3 +386,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         dest = self._cover.quads.dest
         low, high = (1, 3) if axis == 0 else (0, 2)
         return (float(dest[:, low].min()), float(dest[:, high].max())) if axis < 2 else (0.0, 0.0)
+
+
+def _rects(rects: Sequence[Rect]) -> NDArray[np.float64]:
+    return np.array(rects, np.float64).reshape(-1, 4)

@@ -1,0 +1,133 @@
+"""Aids: tile borders, marks on what is not ideal, failures, the overview. All off unless asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from gl_scene import Stage, halves, load_key, tiles_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from octree.pyramid.grid import Rect
+from octree.render.gl.canvas import Canvas
+from octree.render.gl.marks import level_color
+from octree.render.gl.overview import Overview, inset_view
+
+IMAGE = np.full((96, 128), 100, np.uint8)
+VIEW = Rect(0, 0, 96, 128)
+SIZE = (256, 192)
+
+
+def stage_with(canvas: Canvas, *levels: int, **options: Any) -> Stage:
+    plane, arrays = halves(IMAGE, (32, 32), 3)
+    stage = Stage(plane, arrays, canvas, options={"clim": (0, 255), **options})
+    for level in levels:
+        stage.put(tiles_of(plane, level))
+    return stage
+
+
+def colors_in(frame: Any) -> set[tuple[int, int, int]]:
+    return {tuple(color) for color in frame[..., :3].reshape(-1, 3).tolist()}
+
+
+def test_no_aid_unless_asked_for(canvas: Canvas) -> None:
+    """A screenshot has no red lines in it (and no other)."""
+    assert colors_in(stage_with(canvas, 0).frame(VIEW, SIZE)) == {(100, 100, 100)}
+    assert colors_in(stage_with(canvas, 2).frame(VIEW, SIZE)) == {(100, 100, 100)}
+
+
+def test_the_grid_follows_the_tiles(canvas: Canvas) -> None:
+    frame = stage_with(canvas, 0, show_grid=True).frame(VIEW, SIZE)
+    red = (frame[..., :3] == [255, 0, 0]).all(axis=2)
+    assert red[:, 62:66].any(axis=1).all()
+    assert red[62:66].any(axis=0).all()
+    assert not red[5:60, 5:60].any()
+    assert level_color(0) == (1.0, 0.0, 0.0)
+
+
+def test_the_grid_tells_levels_apart(canvas: Canvas) -> None:
+    stage = stage_with(canvas, 1, show_grid=True)
+    stage.put(tiles_of(stage.plane, 0)[:1])
+    seen = colors_in(stage.frame(VIEW, SIZE))
+    assert (255, 0, 0) in seen
+    assert len(seen) == 3
+
+
+@pytest.mark.parametrize("level", [0, 1])
+def test_whatever_is_not_ideal_is_hatched(canvas: Canvas, level: int) -> None:
+    """Stand-ins and holes alike, so that nobody takes blur for data."""
+    stage = stage_with(canvas, mark_pending=True)
+    stage.put(tiles_of(stage.plane, 0)[:1])  # the upper left tile is ideal
+    if level == 1:
+        stage.put(tiles_of(stage.plane, 1))
+    frame = stage.frame(VIEW, SIZE)
+    hatch = (frame[..., :3] == [255, 191, 0]).all(axis=2)
+    assert not hatch[:64, :64].any()
+    rest = hatch[64:, 64:]
+    assert 0.1 < rest.mean() < 0.25
+    assert rest.any(axis=0).all()
+    assert rest.any(axis=1).all()
+
+
+def test_a_failed_tile_is_a_pattern_not_a_picture(canvas: Canvas) -> None:
+    stage = stage_with(canvas, 1)
+    stage.put(tiles_of(stage.plane, 0)[1:])
+    frame = stage.frame(VIEW, SIZE, failed=lambda tile: tile.grid == (0, 0))
+    broken = frame[:64, :64, :3]
+    assert colors_in(broken) == {(255, 51, 51), (51, 10, 10)}
+    assert colors_in(frame[64:]) == {(100, 100, 100)}
+
+
+def test_only_failures_to_show(canvas: Canvas) -> None:
+    """No tile at all, nothing in the atlas: the pattern still comes."""
+    frame = stage_with(canvas).frame(VIEW, SIZE, failed=lambda _tile: True)
+    assert colors_in(frame) == {(255, 51, 51), (51, 10, 10)}
+
+
+def test_marks_go_when_the_cause_goes(canvas: Canvas) -> None:
+    stage = stage_with(canvas, 0, show_grid=True)
+    assert len(colors_in(stage.frame(VIEW, SIZE))) > 1
+    stage.visual.show_grid = False
+    assert colors_in(stage.frame(VIEW, SIZE)) == {(100, 100, 100)}
+
+
+def test_opacity_holds_for_patterns(canvas: Canvas) -> None:
+    frame = stage_with(canvas, opacity=0.5).frame(VIEW, SIZE, failed=lambda _tile: True)
+    assert (128, 26, 26) in colors_in(frame)
+
+
+def test_the_overview_shows_all_and_where_the_view_is(canvas: Canvas) -> None:
+    stage = stage_with(canvas, 0, 2)
+    overview = Overview(stage.atlas, clim=(0, 150), fraction=0.25, margin_px=8)
+    view = Rect(0, 0, 48, 64)
+    plain = stage.frame(view, SIZE).copy()
+    overview.update(stage.plane, (), stage.resident, load_key, view, SIZE)
+    canvas.draw([stage.visual, overview])
+    frame = canvas.read()
+    inset = frame[136:184, 184:248, :3]  # a quarter of 256 x 192, 8 from the edges
+    frame_of_view = (inset == [255, 204, 0]).all(axis=2)
+    assert frame_of_view[0, :32].all()
+    assert frame_of_view[:24, 0].all()
+    assert frame_of_view[23, :32].all()
+    assert inset[40, 50].tolist() == [170, 170, 170]
+    outside = np.ones(frame.shape[:2], bool)
+    outside[136:184, 184:248] = False
+    np.testing.assert_array_equal(frame[outside], plain[outside])
+
+
+@settings(deadline=None)
+@given(
+    width=st.integers(1, 4000),
+    height=st.integers(1, 4000),
+    extent=st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)),
+)
+def test_the_inset_keeps_its_place_and_shape(width: int, height: int, extent: tuple[float, float]) -> None:
+    whole = Rect(0.0, 0.0, *extent)
+    view = inset_view(whole, (width, height), fraction=0.3, margin_px=5)
+    scale = width / (view.x1 - view.x0)
+    assert scale == pytest.approx(height / (view.y1 - view.y0))
+    assert (view.x1 - whole.x1) * scale == pytest.approx(5)
+    assert (whole.x1 - whole.x0) * scale <= 0.3 * width * (1 + 1e-9)
+    assert (whole.y1 - whole.y0) * scale <= 0.3 * height * (1 + 1e-9)
