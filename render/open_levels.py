@@ -36,6 +36,8 @@ class Opened:
     identity: str
     digest: Callable[[], str]
     close: Callable[[], None]
+    private: bool = False
+    """Every read gives new memory, shared with nobody."""
 
 
 def open_levels(source: Any) -> Opened:

@@ -39,6 +39,8 @@ class OpenTileSource:
     ``path``   what to call it.
     """
 
+    private_tiles = True
+
     def __init__(
         self,
         opened: Opened,
@@ -150,9 +152,12 @@ class OpenTileSource:
             # of t, c, z, y, x all but c, y, x have length 1 here
             samples = data.reshape(self.samples_shape[0], *data.shape[-2:])
             data = np.moveaxis(samples, 0, -1)
-        else:
+        elif data.ndim > 2:
             data = data.reshape(data.shape[-2:])
-        return np.ascontiguousarray(to_texels(data, labels=self.labels, rgb=self.rgb))
+        texels = np.ascontiguousarray(to_texels(data, labels=self.labels, rgb=self.rgb))
+        if not self._opened.private and (texels.base is not None or texels is data):
+            texels = texels.copy()
+        return texels
 
     def describe(self) -> dict[str, Any]:
         """The source as the report names it."""

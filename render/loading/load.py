@@ -146,7 +146,8 @@ class WorkerFailed(Exception):
 
 def checked_tile(source: TileSource, key: LoadKey, data: object) -> NDArray[Any]:
     """``data`` as a texture takes it: the promised shape and dtype, C-contiguous, read-only and owning its
-    memory (a view would keep a whole chunk, or a caller's array, alive). Raises BadTile."""
+    memory (a view would keep a whole chunk, or a caller's array, alive). A source that says ``private_tiles``
+    sees to the last itself. Raises BadTile."""
     expected = tuple(source.tile_shape(key.tile))
     dtype = np.dtype(source.texture_dtype)
     if not isinstance(data, np.ndarray):
@@ -155,7 +156,8 @@ def checked_tile(source: TileSource, key: LoadKey, data: object) -> NDArray[Any]
         raise BadTile(f"the source returned shape {data.shape}, not {expected}")
     if data.dtype != dtype:
         raise BadTile(f"the source returned dtype {data.dtype}, not {dtype}")
-    if data.base is not None or not data.flags.c_contiguous:
+    shared = data.base is not None and not getattr(source, "private_tiles", False)
+    if shared or not data.flags.c_contiguous:
         data = np.array(data, order="C", copy=True)
     data.setflags(write=False)
     return data
