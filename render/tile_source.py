@@ -243,8 +243,11 @@ def _tiled(plane: Plane, tile: tuple[int, int]) -> Plane:
 def _fitting_tile(spec: PyramidSpec) -> tuple[int, int]:
     """A tile (y, x) that suits the chunks of level 0."""
     level, names = spec.levels[0], spec.axis_names
-    iy, ix = names.index("y"), names.index("x")
-    return _fitting_edge(level.chunks[iy], level.shape[iy]), _fitting_edge(level.chunks[ix], level.shape[ix])
+    edges = [(level.chunks[i], level.shape[i]) for i in (names.index("y"), names.index("x"))]
+    if any(chunk >= length > 1024 for chunk, length in edges):
+        # bands of whole rows, as in plain files: their other edge is no one's choice
+        return DEFAULT_TILE, DEFAULT_TILE
+    return _fitting_edge(*edges[0]), _fitting_edge(*edges[1])
 
 
 def _fitting_edge(chunk: int, length: int) -> int:

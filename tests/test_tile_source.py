@@ -564,6 +564,16 @@ def test_tiles_suit_the_chunks(chunk: int, length: int, edge: int) -> None:
     assert _fitting_edge(chunk, length) == edge
 
 
+@pytest.mark.parametrize("kind", ["numpy", "npy", "dask", "pyramid"])
+def test_tiles_are_of_256_pixels_where_nothing_speaks_for_another_size(kind: str, tmp_path: Path) -> None:
+    data = image(1100, 1300)
+    build(data, tmp_path / "p.zarr")
+    given = tmp_path / "p.zarr" if kind == "pyramid" else write_source(kind, tmp_path, data)
+    if kind == "dask":
+        given = given.rechunk((300, -1))
+    assert open_tile_source(given).describe()["tile"] == 256
+
+
 def test_plain_image_mode_reads_each_level_whole() -> None:
     data = image(700, 900)
     source = open_tile_source(data, tile=256, untiled=True)
