@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.axes import name_axes
-from octree.pyramid.errors import SourceError, UsageError
+from octree.pyramid.errors import OctreeError, SourceError, UsageError
 from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts
 from octree.pyramid.units import known_unit
@@ -42,7 +42,16 @@ class ObjectArray:
         self._name = name
 
     def read(self, box: Box) -> NDArray[Any]:
-        data = np.asarray(self._fetch(box.slices))
+        try:
+            data = np.asarray(self._fetch(box.slices))
+        except (OctreeError, MemoryError):
+            raise
+        except Exception as error:  # whatever the object's own library raises
+            raise SourceError(
+                f"the {self.engine} array's block from {box.start} to {box.stop} cannot be read: "
+                f"{type(error).__name__}: {error}",
+                block=[list(box.start), list(box.stop)],
+            ) from error
         if data.shape != box.shape:
             raise SourceError(
                 f"the source gave shape {data.shape} for a block of shape {box.shape}",

@@ -112,7 +112,9 @@ def open_flat(path: Path) -> DecodedArray:
             return deep or _by_pillow(path, image)
     except UnidentifiedImageError:
         return _by_imageio(path)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # each of Pillow's readers fails in its own way
         raise _damaged(path, error) from error
 
 
@@ -164,7 +166,9 @@ def _decode_pillow(path: Path, mode: str, frames: int, *, turned: bool) -> NDArr
                 image.seek(number)
                 planes.append(taken(image))
             return np.stack(planes)
-    except (OSError, ValueError, SyntaxError, EOFError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:  # each of Pillow's readers fails in its own way
         raise _damaged(path, error) from error
 
 

@@ -11,8 +11,9 @@ import logging
 import math
 import struct
 import threading
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -122,6 +123,15 @@ def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | 
     return raw
 
 
+class _Segments(NamedTuple):
+    """Where the bytes of one page's segments lie."""
+
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    file: PositionedFile
+    jpeg_tables: bytes | None
+
+
 class TiffArray:
     """Pages of one series, each in tiles or strips. Owns the open file and the cache of decoded segments.
 
@@ -185,19 +195,16 @@ class TiffArray:
             self._read_page(number, start, stop, out[index].reshape(normal_shape))
         return out
 
-    def _read_page(self, number: int, start: list[int], stop: list[int], out: NDArray[Any]) -> None:
+    def _segments(self, number: int) -> _Segments | None:
         with self._pages_lock:  # tifffile reads page headers lazily, through one file position
             page = self._series[number]
-            source = (
-                (
-                    page.dataoffsets,
-                    page.databytecounts,
-                    self._file_of(page),
-                    page.jpegtables if self._page.compression in _JPEG else None,
-                )
-                if page is not None
-                else None
-            )
+            if page is None:
+                return None
+            tables = page.jpegtables if self._page.compression in _JPEG else None
+            return _Segments(page.dataoffsets, page.databytecounts, self._file_of(page), tables)
+
+    def _read_page(self, number: int, start: list[int], stop: list[int], out: NDArray[Any]) -> None:
+        source = self._segments(number)
         if source is None:  # a plane that the file does not have
             out[...] = 0
             return
@@ -226,23 +233,23 @@ class TiffArray:
         return self._files[path]
 
     def _segment_of(
-        self, number: int, place: tuple[int, ...], source: Any, *, keep: bool
+        self, number: int, place: tuple[int, ...], source: _Segments, *, keep: bool
     ) -> NDArray[Any] | None:
+        """The decoded segment at ``place`` (separate sample, and its place in the grid); None when it is sparse."""
         offsets, counts, file, tables = source
         index = ((place[0] * self._grid[0] + place[1]) * self._grid[1] + place[2]) * self._grid[2] + place[3]
         if index >= len(offsets) or index >= len(counts):
             raise self._damage(number, index, file, f"its page lists only {len(offsets)} of them")
         if counts[index] == 0 or offsets[index] == 0:
             return None  # a sparse file: nothing was written there
-        key = (number, index)
 
         def make() -> NDArray[Any]:
             return self._decode(number, index, file.read_at(offsets[index], counts[index]), file, tables)
 
         try:
             if keep:
-                return self._cache.get(key, make)
-            kept = self._cache.peek(key)
+                return self._cache.get((number, index), make)
+            kept = self._cache.peek((number, index))
             return kept if kept is not None else make()
         except SourceError as error:
             if "segment" in error.details:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from octree.pyramid import ngff
 from octree.pyramid.axes import name_axes
 from octree.pyramid.errors import SourceError
-from octree.pyramid.model import Box
+from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.raw import Facts
 from octree.pyramid.zarr_meta import ArrayMeta, is_array, read_array_meta
 
@@ -90,11 +90,10 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         raise _no_image(path)
     scale = ngff.read_multiscale(path)
     base, letters = scale.levels[0], [axis.name for axis in scale.axes]
-    known = dict(zip(letters, base.scale, strict=True))
+    scales = dict(zip(letters, base.scale, strict=True))
     facts = Facts(
         axes="".join(letters),
-        # OME-Zarr writes 1 where a size is unknown; a unit is what makes a 1 a size
-        voxel_size={a.name: known[a.name] for a in scale.axes if a.unit or known[a.name] != 1.0},
+        voxel_size={letter: size for letter, size in scales.items() if _is_known(letter, scale.axes, scales)},
         units={axis.name: axis.unit for axis in scale.axes if axis.unit},
         translation=dict(zip(letters, base.translation, strict=True)),
         channels=scale.channels,
@@ -104,6 +103,12 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         codec=base.codec,
     )
     return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine)
+
+
+def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> bool:
+    """OME-Zarr writes 1 where a size is unknown: a unit makes it a size, or another number on an axis of its kind."""
+    own = AXIS_TYPES[letter]
+    return any(axis.type == own and (axis.unit or scales[axis.name] != 1.0) for axis in axes)
 
 
 def _no_image(path: Path) -> SourceError:

@@ -67,9 +67,9 @@ class ArraySource:
         self.translation = tuple(float(facts.translation.get(letter, 0.0)) for letter in ordered)
         count = self.shape[ordered.index("c")] if "c" in ordered else 0
         self.rgb = ("s" in letters or facts.rgb) and count in SAMPLE_COUNTS
-        self.channels = facts.channels if not self.rgb else sample_channels(count, self.dtype)
-        if self.channels and len(self.channels) != max(count, 1):
-            self.channels = ()
+        self.channels = facts.channels if len(facts.channels) == max(count, 1) else ()
+        if self.rgb:
+            self.channels = sample_channels(count, self.dtype, self.channels)
 
     def in_canonical_order(self, values: tuple[int, ...]) -> tuple[int, ...]:
         """Numbers per axis of the source, in its own order, per axis of this image."""
@@ -129,10 +129,11 @@ class ArraySource:
         return f"<ArraySource {self.name!r} {axes} {self.shape} {self.dtype} {self.engine}>"
 
 
-def sample_channels(count: int, dtype: np.dtype[Any]) -> tuple[Channel, ...]:
-    """Channels of one colour image of ``count`` samples: red, green, blue[, alpha]."""
+def sample_channels(count: int, dtype: np.dtype[Any], given: tuple[Channel, ...] = ()) -> tuple[Channel, ...]:
+    """Channels of one colour image of ``count`` samples: red, green, blue[, alpha], with the windows ``given``."""
     top = float(np.iinfo(dtype).max) if dtype.kind in "iu" else 1.0
-    return tuple(Channel(label, color, (0.0, top)) for label, color in SAMPLE_NAMES[:count])
+    windows = [channel.window or (0.0, top) for channel in given] or [(0.0, top)] * count
+    return tuple(Channel(*name, window) for name, window in zip(SAMPLE_NAMES[:count], windows, strict=True))
 
 
 def open_source(

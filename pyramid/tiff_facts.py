@@ -22,7 +22,8 @@ _FINEST_PRINT_UM = 20.0
 
 def series_facts(tiff: Any, series: Any) -> Facts:
     """Facts of one series of an open tifffile.TiffFile. Broken metadata say nothing, they never raise."""
-    codec = series.keyframe.compression.name.lower().removeprefix("adobe_")
+    compression = series.keyframe.compression
+    codec = str(getattr(compression, "name", compression)).lower().removeprefix("adobe_")
     return dataclasses.replace(_notes(tiff, series), codec=codec)
 
 
@@ -96,9 +97,8 @@ def _ome_color(text: str | None) -> str | None:
 
 
 def _imagej_facts(notes: dict[str, Any], page: Any, axes: str | None) -> Facts:
-    unit = known_unit(str(notes.get("unit", "")).encode().decode("unicode_escape", "replace")) or known_unit(
-        str(notes.get("unit", ""))
-    )
+    word = str(notes.get("unit", ""))  # ImageJ may write the sign of micro as an escape
+    unit = known_unit(word) or known_unit(word.replace("\\u00B5", "µ").replace("\\u00b5", "µ"))
     sizes: dict[str, float] = {}
     units: dict[str, str] = {}
     x, y = (_number(v) for v in page.get_resolution())

@@ -427,6 +427,22 @@ def test_ome_zarr_keeps_its_metadata(tmp_path: Path, version: str) -> None:
         same_everywhere(source, pixels)
 
 
+@pytest.mark.parametrize(
+    ("scale", "unit", "known"),
+    [((1.0, 1.0, 1.0), None, False), ((2.0, 1.0, 1.0), None, True), ((1.0, 1.0, 1.0), "meter", True)],
+)
+def test_voxel_sizes_of_ome_zarr(
+    tmp_path: Path, scale: tuple[float, ...], unit: str | None, known: bool
+) -> None:
+    pixels = image((4, 33, 17))
+    level = LevelInfo("0", pixels.shape, (1, 16, 16), None, scale, (0.0,) * 3)
+    axes = (Axis("z"), Axis("y", unit), Axis("x", unit))
+    write_image(tmp_path / "i.zarr", pixels, PyramidSpec(axes, pixels.dtype, (level,)))
+    with open_source(tmp_path / "i.zarr") as source:
+        assert source.voxel_size == scale
+        assert source.voxel_size_known == known
+
+
 @pytest.mark.parametrize("samples", [3, 4])
 def test_ome_zarr_of_colour_is_colour_again(tmp_path: Path, samples: int) -> None:
     pixels = image((samples, 33, 17))

@@ -157,6 +157,15 @@ def test_a_dataset_of_several_images_is_a_usage_error() -> None:
         open_source(xr.Dataset({"a": (("y", "x"), np.zeros((2, 2)))}))
 
 
+def test_an_object_that_cannot_be_read_is_a_source_error() -> None:
+    class Failing(OnlyTheProtocol):
+        def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
+            raise KeyError("chunk 7 is gone")
+
+    with pytest.raises(SourceError, match="chunk 7 is gone"):
+        open_source(Failing(PIXELS)).read(Box((0, 0, 0), (1, 5, 5)))
+
+
 def test_slicing_that_gives_another_shape_is_an_error() -> None:
     class Squeezing(OnlyTheProtocol):
         def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
