@@ -796,6 +796,16 @@ def test_a_frame_does_not_wait_for_loads_known_to_be_slow() -> None:
         assert loader.auto_sync() == 0
 
 
+def test_frames_do_not_wait_one_after_the_other_for_the_first_slow_load() -> None:
+    """No load has arrived yet, so none is known to be slow: but one that has been under way for longer is."""
+    source, clock = FakeSource(), VirtualClock()
+    pool = ((0, PoolSettings(1, auto_sync_ms=30, delay_queue_ms=0)),)
+    with TileLoader(LoaderSettings(pools=pool), clock=clock, network=Network(latency_ms=500)) as loader:
+        loader.add_source(source)
+        loader.plan("view", requests(source, [tile(i) for i in range(3)]), moved=False)
+        assert [loader.auto_sync() for _ in range(4)] == [30, 0, 0, 0]
+
+
 def test_force_synchronous_waits_until_settled(clock: RealClock | VirtualClock) -> None:
     source = FakeSource()
     with TileLoader(settings(force_synchronous=True), clock=clock, network=Network(latency_ms=15)) as loader:

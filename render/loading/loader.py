@@ -360,14 +360,21 @@ class TileLoader:
             return 0.0 if self.settled() else SYNCHRONOUS_STEP_MS
         now_ms, budget_ms = self._clock.now_ms(), 0.0
         for key, pool in self._settings.pools:
-            recent = self._recent_ms[key]
-            mean_ms = sum(recent) / len(recent) if recent else 0.0
-            if mean_ms < pool.auto_sync_ms and any(
-                load.pool_key == key and load.rank[0] < Tier.PREFETCH and load.due_ms <= now_ms
+            waited_for = [
+                load
                 for load in self._loads.values()
-            ):
+                if load.pool_key == key and load.rank[0] < Tier.PREFETCH and load.due_ms <= now_ms
+            ]
+            if waited_for and self._usual_ms(key, waited_for, now_ms) < pool.auto_sync_ms:
                 budget_ms = max(budget_ms, pool.auto_sync_ms)
         return budget_ms - (now_ms - start_ms)
+
+    def _usual_ms(self, pool_key: int, loads: Sequence[Load], now_ms: float) -> float:
+        """How long loads of a pool take: the mean of the recent ones, or what one under way has taken already."""
+        recent = self._recent_ms[pool_key]
+        mean_ms = sum(recent) / len(recent) if recent else 0.0
+        under_way = [now_ms - load.started_ms for load in loads if load.state is State.LOADING]
+        return max(mean_ms, *under_way, 0.0)
 
     def close(self) -> None:
         """Give up everything and stop the workers; returns within a second. The cache stays usable."""
