@@ -26,7 +26,6 @@ from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import FailedTile, LoadedTile
 from octree.render.look import Look, looks_of
-from octree.render.overview import Overview
 from octree.render.register import to_base
 from octree.render.report import Coverage, merge_coverage
 from octree.render.request import RenderRequest
@@ -35,6 +34,7 @@ from octree.render.trace import NullTrace
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
+    from octree.render.overview import Overview
 
 
 def open_scene(request: RenderRequest, *, trace: NullTrace) -> Scene:
@@ -131,9 +131,9 @@ class Scene:
         ]
         self.layers = tuple(stack[: len(looks)])
         if insets:
-            from octree.render.gl.marks import MarksVisual
+            from octree.render.overview import Overview
 
-            self.overview = Overview(stack[-1], MarksVisual(), request.size_px)
+            self.overview = Overview(stack[-1], request.size_px)
 
     @property
     def all_layers(self) -> tuple[Layer, ...]:

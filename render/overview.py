@@ -6,20 +6,20 @@ uploading and drawing are those of every layer.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 
 from octree.pyramid.grid import Rect
+from octree.render.gl.marks import PLAIN, Area, MarksVisual
 from octree.render.layer import Layer
-
-if TYPE_CHECKING:
-    from octree.render.gl.marks import MarksVisual
 
 SHARE = 0.25
 """Largest part of the frame's width and height that the inset takes."""
 MARGIN_PX = 8
-_IMAGE_TINT, _VIEW_TINT = 3, 0
+_GROUND = (0.1, 0.1, 0.1)
+_OUTLINE = (0.6, 0.6, 0.6)
+_VIEW = (1.0, 0.8, 0.0)
+_VIEW_AT_LEAST_PX = 3
+"""A close view is outlined so large, or nobody would find it."""
 
 
 def inset_view(extent: Rect, size_px: tuple[int, int]) -> tuple[Rect, float]:
@@ -36,11 +36,11 @@ def inset_view(extent: Rect, size_px: tuple[int, int]) -> tuple[Rect, float]:
 
 
 class Overview:
-    """The inset of one frame size. Main thread only."""
+    """The inset of one frame size; draw it last. Main thread only."""
 
-    def __init__(self, layer: Layer, marks: MarksVisual, size_px: tuple[int, int]) -> None:
+    def __init__(self, layer: Layer, size_px: tuple[int, int]) -> None:
         self.layer = layer
-        self._marks = marks
+        self._ground, self._lines = MarksVisual(), MarksVisual()
         self._size_px = size_px
         self._view, self._zoom = inset_view(layer.source.plane.extent, size_px)
 
@@ -51,20 +51,23 @@ class Overview:
         """Outline the image, and in it what the frame shows (base coordinates of the layer)."""
         extent = self.layer.source.plane.extent
         seen = shown.intersect(extent)
-        outlines = [extent] if seen.is_empty else [extent, seen]
-        tints = [_IMAGE_TINT, _VIEW_TINT][: len(outlines)]
-        nothing = np.zeros((0, 4))
-        self._marks.set_marks(
-            failed=nothing,
-            pending=nothing,
-            borders=np.array(outlines),
-            levels=np.array(tints, np.intp),
-            view=(self._view, self._size_px),
-        )
+        outlines = [extent] if seen.is_empty else [extent, self._findable(seen)]
+        placed = (self._view, self._size_px)
+        self._ground.set_marks([Area(np.array([extent]), _GROUND, PLAIN)], np.zeros((0, 4)), (), placed)
+        self._lines.set_marks([], np.array(outlines), (_OUTLINE, _VIEW)[: len(outlines)], placed)
 
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
-        """For ``Canvas.draw``: the picture, then the outlines over it."""
+        """For ``Canvas.draw``: ground, picture, outlines."""
+        self._ground.set_part(offset_px, size_px)
+        self._ground.draw()
         for part in self.layer.parts:
             part.visual.draw_part(offset_px, size_px)
-        self._marks.set_part(offset_px, size_px)
-        self._marks.draw()
+        self._lines.set_part(offset_px, size_px)
+        self._lines.draw()
+
+    def _findable(self, seen: Rect) -> Rect:
+        half = _VIEW_AT_LEAST_PX / 2 / self._zoom
+        y, x = (seen.y0 + seen.y1) / 2, (seen.x0 + seen.x1) / 2
+        return Rect(
+            min(seen.y0, y - half), min(seen.x0, x - half), max(seen.y1, y + half), max(seen.x1, x + half)
+        )

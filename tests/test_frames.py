@@ -329,13 +329,21 @@ def test_the_overview_shows_the_whole_image_in_a_corner(extent: Rect, size: tupl
 def test_the_overview_leaves_the_rest_of_the_frame_alone(pyramid: Path) -> None:
     options = {"clim": RANGE}
     plain = render([pyramid], ["x=700,y=500,zoom=1"], size=(400, 300), options=options)
-    inset = render([pyramid], ["x=700,y=500,zoom=1"], size=(400, 300), options=options | {"overview": True})
-    differs = (plain.frames[0] != inset.frames[0]).any(axis=2)
+    inset_run = render(
+        [pyramid], ["x=700,y=500,zoom=1"], size=(400, 300), options=options | {"overview": True}
+    )
+    frame = inset_run.frames[0]
+    differs = (plain.frames[0] != frame).any(axis=2)
     rows, cols = np.nonzero(differs)
     assert rows.min() >= 300 - 8 - 75 - 1
     assert cols.min() >= 400 - 8 - 100 - 1
     assert differs[-50:-10, -60:-10].mean() > 0.9, "the inset is filled"
-    assert plain.report.frames[0].coverage == inset.report.frames[0].coverage
+    inset = frame[300 - 8 - 73 : 300 - 8, 400 - 8 - 100 : 400 - 8, :3]
+    outline = (inset == [255, 204, 0]).all(axis=2)
+    rows, cols = np.nonzero(outline)
+    # the view is x 500 to 900, y 350 to 650 of an image drawn at 100 / 1501
+    assert [rows.min(), rows.max(), cols.min(), cols.max()] == pytest.approx([23, 43, 33, 60], abs=1)
+    assert plain.report.frames[0].coverage == inset_run.report.frames[0].coverage
 
 
 # sources without a pyramid

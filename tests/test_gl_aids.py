@@ -6,14 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gl_scene import Stage, halves, load_key, tiles_of
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from gl_scene import Stage, halves, tiles_of
 
 from octree.pyramid.grid import Rect
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.marks import level_color
-from octree.render.gl.overview import Overview, inset_view
 
 IMAGE = np.full((96, 128), 100, np.uint8)
 VIEW = Rect(0, 0, 96, 128)
@@ -96,38 +93,3 @@ def test_marks_go_when_the_cause_goes(canvas: Canvas) -> None:
 def test_opacity_holds_for_patterns(canvas: Canvas) -> None:
     frame = stage_with(canvas, opacity=0.5).frame(VIEW, SIZE, failed=lambda _tile: True)
     assert (128, 26, 26) in colors_in(frame)
-
-
-def test_the_overview_shows_all_and_where_the_view_is(canvas: Canvas) -> None:
-    stage = stage_with(canvas, 0, 2)
-    overview = Overview(stage.atlas, clim=(0, 150), fraction=0.25, margin_px=8)
-    view = Rect(0, 0, 48, 64)
-    plain = stage.frame(view, SIZE).copy()
-    overview.update(stage.plane, (), stage.resident, load_key, view, SIZE)
-    canvas.draw([stage.visual, overview])
-    frame = canvas.read()
-    inset = frame[136:184, 184:248, :3]  # a quarter of 256 x 192, 8 from the edges
-    frame_of_view = (inset == [255, 204, 0]).all(axis=2)
-    assert frame_of_view[0, :32].all()
-    assert frame_of_view[:24, 0].all()
-    assert frame_of_view[23, :32].all()
-    assert inset[40, 50].tolist() == [170, 170, 170]
-    outside = np.ones(frame.shape[:2], bool)
-    outside[136:184, 184:248] = False
-    np.testing.assert_array_equal(frame[outside], plain[outside])
-
-
-@settings(deadline=None)
-@given(
-    width=st.integers(1, 4000),
-    height=st.integers(1, 4000),
-    extent=st.tuples(st.floats(1, 1e9), st.floats(1, 1e9)),
-)
-def test_the_inset_keeps_its_place_and_shape(width: int, height: int, extent: tuple[float, float]) -> None:
-    whole = Rect(0.0, 0.0, *extent)
-    view = inset_view(whole, (width, height), fraction=0.3, margin_px=5)
-    scale = width / (view.x1 - view.x0)
-    assert scale == pytest.approx(height / (view.y1 - view.y0))
-    assert (view.x1 - whole.x1) * scale == pytest.approx(5)
-    assert (whole.x1 - whole.x0) * scale <= 0.3 * width * (1 + 1e-9)
-    assert (whole.y1 - whole.y0) * scale <= 0.3 * height * (1 + 1e-9)
