@@ -470,6 +470,28 @@ def test_a_storm_of_events_starves_nothing_d14() -> None:
         assert set(source.counts.values()) == {1}
 
 
+def test_a_load_that_is_due_sooner_than_the_one_waited_for_starts_in_time() -> None:
+    """A retry must not wait for the load that is due in an hour."""
+    fails = [True]
+
+    def flaky(key: TileKey) -> None:
+        if fails and fails.pop():
+            raise OSError("once")
+
+    source = FakeSource(on_read=flaky)
+    with TileLoader(settings(workers=3, delay_ms=3.6e6, retry_delay_ms=30)) as loader:
+        loader.add_source(source)
+        loader.plan("still", requests(source, [tile(i) for i in range(3)]), moved=False)
+        drain(loader, "still", limit_s=20)
+        loader.plan("moving", requests(source, [tile(9)]), moved=True)
+        for _ in range(10):
+            fails.append(True)
+            key = tile(100 + len(source.reads))
+            loader.plan("still", requests(source, [key]), moved=False)
+            drain(loader, "still", limit_s=20)
+            assert loader.has(LoadKey("fake", 0, key))
+
+
 def test_each_pool_has_its_own_delay() -> None:
     pools = ((0, PoolSettings(10, delay_queue_ms=100)), (2, PoolSettings(10, delay_queue_ms=0)))
     source, clock = FakeSource(), VirtualClock()

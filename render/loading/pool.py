@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import threading
 import time
@@ -52,7 +53,7 @@ class LoaderPool:
         self._running: dict[int, Load] = {}  # by id(load): a key may run twice when a try was abandoned
         self._threads: list[threading.Thread] = []
         self._idle = self._lost = self._started = 0
-        self._someone_watches_the_time = False
+        self._watched_ms = math.inf  # until when some idle worker sleeps
         self._closed = False
 
     # called by the owner of the loader
@@ -116,7 +117,7 @@ class LoaderPool:
         now_ms = self._clock.now_ms()
         if self._idle or not self._running or not self._queue.has_due(now_ms):
             return
-        waiting = len(self._queue)
+        waiting = len(self._queue) - self._queue.delayed(now_ms)
         for load in self._running.values():
             if waiting > 0 and not load.wanted and not load.token.cancelled:
                 load.token.cancel()
@@ -214,14 +215,13 @@ class LoaderPool:
             return None
 
     def _rest(self, now_ms: float) -> None:
-        """Wait for work; of all idle workers only one watches the time."""
+        """Wait for work; of the idle workers one wakes up by itself, when the next load is due."""
         due_ms = self._queue.next_due_ms()
-        watch = due_ms is not None and not self._someone_watches_the_time
         self._idle += 1
-        if watch and due_ms is not None:
-            self._someone_watches_the_time = True
+        if due_ms is not None and due_ms < self._watched_ms:
+            self._watched_ms = due_ms
             self._changed.wait(max(0.0, (due_ms - now_ms) / 1e3))
-            self._someone_watches_the_time = False
+            self._watched_ms = math.inf
         else:
             self._changed.wait()
         self._idle -= 1
