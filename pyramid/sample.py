@@ -86,5 +86,5 @@ class GeneratedImage:
 
 def _bump(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Close to a Gaussian, but exactly 0 from 4 radii on, so that blocks agree where they meet."""
-    height: NDArray[np.float32] = np.clip(1 - (distance / 4) ** 2, 0, None) ** 8
+    height: NDArray[np.float32] = np.clip(1 - (distance / 4) ** 2, 0, None).astype(np.float32) ** 8
     return height
