@@ -137,7 +137,9 @@ def test_no_pixel_is_blended_twice_while_loading(canvas: Canvas, blending: str) 
     stage.put(tile for tile in tiles_of(plane, 1) if sum(tile.grid) % 2)
     stage.put(tile for tile in tiles_of(plane, 0) if sum(tile.grid) % 3 == 0)
     frame = stage.frame(view_at(41.2, 58.3, 1.7, (64, 48)), (64, 48))
-    assert np.unique(frame[..., :3]).tolist() == [round(40000 / 65535 * 0.5 * 255)]
+    seen = np.unique(frame[..., :3])
+    assert len(seen) == 1
+    assert abs(int(seen[0]) - 40000 / 65535 * 0.5 * 255) <= 1
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "linear"])

@@ -75,11 +75,10 @@ def is_solid(name: str) -> bool:
 
 
 def color_table(name: str, gamma: float) -> NDArray[np.uint8]:
-    """(TABLE_SIZE, 4) premultiplied RGBA: row i is the colour of the value (i / (TABLE_SIZE - 1))², gamma
+    """(TABLE_SIZE, 4) RGBA: row i is the colour of the value (i / (TABLE_SIZE - 1))², gamma
     applied. By the root of the value, so that dark values keep their steps when gamma lifts them."""
     value = np.linspace(0.0, 1.0, TABLE_SIZE) ** 2
     color = colormap_values(name, value**gamma)
-    color[:, :3] *= color[:, 3:]
     return np.rint(color * 255).astype(np.uint8)
 
 

@@ -17,5 +17,5 @@ void main() {
     } else if (v_color.a > 1.5) {
         if (mod(pixel.x + pixel.y, 12.0) >= 2.0) discard;
     }
-    gl_FragColor = vec4(color * u_opacity, u_opacity);
+    gl_FragColor = vec4(color, u_opacity);
 }

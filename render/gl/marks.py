@@ -22,6 +22,12 @@ FAILED_COLOR = (1.0, 0.2, 0.2)
 PENDING_COLOR = (1.0, 0.75, 0.0)
 Color = tuple[float, float, float]
 
+TRANSLUCENT = {
+    "blend": True,
+    "blend_func": ("src_alpha", "one_minus_src_alpha", "one", "one_minus_src_alpha"),
+}
+"""GL state for colours that leave the shader straight, as vispy's filters expect; frames are premultiplied."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Area:
@@ -53,9 +59,7 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         self._draw_mode = "triangles"
         self._buffer = gloo.VertexBuffer(np.zeros(4, _MARK))
         self._indices = gloo.IndexBuffer(corner_indices(1))
-        self.set_gl_state(
-            None, depth_test=False, cull_face=False, blend=True, blend_func=("one", "one_minus_src_alpha")
-        )
+        self.set_gl_state(None, depth_test=False, cull_face=False, **TRANSLUCENT)
         self.shared_program["u_part"] = (0.0, 0.0, 1.0, 1.0)
         self.opacity = 1.0
         self._layers: list[tuple[NDArray[np.void], str]] = []

@@ -16,12 +16,12 @@
 
 uniform sampler2D u_page;
 uniform vec2 u_page_px;        // (w, h) of the page, texels
-uniform sampler2D u_table;     // TABLE: TABLE_SIZE x 1 premultiplied colours, by the root of the value
+uniform sampler2D u_table;     // TABLE: TABLE_SIZE x 1 colours, by the root of the value
 uniform vec2 u_window;         // low contrast limit, 1 / (high - low), in what the texture reads
 uniform float u_gamma;
 uniform float u_opacity;
 uniform float u_samples;       // RGB: samples per texel
-uniform vec4 u_nan_color;      // premultiplied
+uniform vec4 u_nan_color;
 varying vec2 v_local;          // texels from the tile's corner (x, y)
 CONSTANT vec4 v_tile;          // the tile's first texel in the page (x, y), its size (w, h)
 
@@ -112,7 +112,7 @@ vec4 colored(vec4 value) {
 #ifdef GAMMA
     rgb = pow(rgb, vec3(u_gamma));
 #endif
-    return vec4(rgb * alpha, alpha);
+    return vec4(rgb, alpha);
 }
 #else
 vec4 colored(vec4 value) {
@@ -140,9 +140,9 @@ void main() {
 #endif
 #ifdef OPAQUE
     if (color.a == 0.0) discard;
-    gl_FragColor = vec4(color.rgb / color.a, 1.0);
+    gl_FragColor = vec4(color.rgb, 1.0);
 #elif defined(OPACITY)
-    gl_FragColor = color * u_opacity;
+    gl_FragColor = vec4(color.rgb, color.a * u_opacity);
 #else
     gl_FragColor = color;
 #endif

@@ -33,6 +33,7 @@ from octree.render.gl.marks import (
     FAILED_COLOR,
     HATCH,
     PENDING_COLOR,
+    TRANSLUCENT,
     Area,
     MarksVisual,
     level_color,
@@ -45,9 +46,8 @@ Blending = Literal["translucent", "additive", "opaque"]
 Interpolation = Literal["nearest", "linear"]
 
 _BLEND: dict[str, dict[str, Any]] = {
-    # colours leave the shader premultiplied, so these are right for transparent backgrounds too
-    "translucent": {"blend": True, "blend_func": ("one", "one_minus_src_alpha")},
-    "additive": {"blend": True, "blend_func": ("one", "one")},
+    "translucent": TRANSLUCENT,
+    "additive": {"blend": True, "blend_func": ("src_alpha", "one", "one", "one")},
     "opaque": {"blend": False},
 }
 _TEXEL_MAX = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
@@ -97,9 +97,11 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         self._table: Any = None
         self._table_stale = True
         self._part = ((0, 0), (1, 1))
-        self._clim, self._gamma, self._opacity, self._colormap = clim, gamma, opacity, colormap
+        self._origin = (0.0, 0.0)
+        self._clim, self._gamma, self._strength, self._colormap = clim, gamma, 1.0, colormap
         self._nan_color, self._blending, self._interpolation = nan_color, blending, interpolation
-        self.clim, self.opacity, self.nan_color = clim, opacity, nan_color
+        self.clim, self.nan_color = clim, nan_color
+        self._set_opacity(opacity)  # vispy's nodes have a property of this name, which is not ready yet
         self.blending, self.interpolation = blending, interpolation
         self.gamma, self.colormap = gamma, colormap
         self.show_grid, self.mark_pending = show_grid, mark_pending
@@ -119,12 +121,15 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         """
         self._cover = cover
         self._quads = place_quads(cover, self._atlas.places([key_of(key) for key in cover.quads.keys]))
+        self._origin = origin
+        self._bounds_changed()
         self._stale = True
         self.update()
 
     def set_view(self, view: Rect, size_px: tuple[int, int]) -> None:
         """The frame of ``size_px`` (w, h) shows ``view`` (base coordinates of this layer), for ``Canvas.draw``."""
         self._defines.add("EXACT")
+        self._defines.discard("AFFINE")
         if self._view != (view, size_px):
             self._view = (view, size_px)
             self._stale = True
@@ -157,14 +162,17 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
 
     @property
     def opacity(self) -> float:
-        return self._opacity
+        return self._strength
 
     @opacity.setter
     def opacity(self, value: float) -> None:
+        self._set_opacity(value)
+
+    def _set_opacity(self, value: float) -> None:
         if not 0 <= value <= 1:
             raise UsageError(f"opacity must be from 0 to 1, not {value}")
-        self._opacity = float(value)
-        self.shared_program["u_opacity"] = self._opacity
+        self._strength = float(value)
+        self.shared_program["u_opacity"] = self._strength
         self._set_colors()
 
     @property
@@ -179,7 +187,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
 
     def _set_colors(self) -> None:
         """Plain gray, or everything that colours can need once one of it was: then no shader changes any more."""
-        if self._colormap not in colors.GRAYS or self._gamma != 1.0 or self._opacity != 1.0:
+        if self._colormap not in colors.GRAYS or self._gamma != 1.0 or self._strength != 1.0:
             self._defines |= {"TABLE", "OPACITY", "GAMMA"}
         self._table_stale = True
         self.update()
@@ -203,8 +211,7 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
     @nan_color.setter
     def nan_color(self, value: tuple[float, float, float, float]) -> None:
         self._nan_color = value
-        alpha = value[3]
-        self.shared_program["u_nan_color"] = (value[0] * alpha, value[1] * alpha, value[2] * alpha, alpha)
+        self.shared_program["u_nan_color"] = value
         self.update()
 
     @property
@@ -279,13 +286,15 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
             self._grow_indices(len(vertices) // 4)
             self._program.draw("triangles", self._indices)
         if self._marks is not None:
-            self._marks.opacity = self._opacity
+            self._marks.opacity = self._strength
             self._marks.set_part(*self._part)
             self._marks.draw()
 
     def _prepare_draw(self, view: Any = None) -> bool:
         if self._quads is None or self._cover is None:
             return False
+        if self._view is None:
+            self._place(self._quads)
         if self._stale:
             self._stale = False
             self._pages = list(self._split(self._quads))
@@ -297,11 +306,31 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
         if self._view is not None:
             vertices, pages = exact_vertices(quads, *self._view, nearest="LINEAR" not in self._defines)
         else:
-            vertices, pages = plain_vertices(quads, (0.0, 0.0))
+            vertices, pages = plain_vertices(quads, self._origin if "AFFINE" in self._defines else (0.0, 0.0))
         edges = [0, *(np.flatnonzero(np.diff(pages)) + 1), len(pages)]
         for first, last in itertools.pairwise(edges):
             if last > first:
                 yield int(pages[first]), vertices[4 * first : 4 * last]
+
+    def _place(self, quads: Quads) -> None:
+        """For vispy's cameras: as long as they are affine, map the origin in float64 and add small numbers to it
+        on the GPU. Otherwise (perspective, polar) their own float32 arithmetic must do."""
+        y, x = self._origin
+        span = max(float(np.abs(quads.dest - np.tile(self._origin, 2)).max(initial=0.0)), 1.0)
+        corners = np.array(
+            [[x, y, 0, 1], [x + span, y, 0, 1], [x, y + span, 0, 1], [x + span, y + span, 0, 1]]
+        )
+        mapped = np.asarray(self.transforms.get_transform().map(corners), np.float64)
+        zero, right, down = mapped[0], mapped[1] - mapped[0], mapped[2] - mapped[0]
+        off = np.abs(zero + right + down - mapped[3]).max()
+        affine = bool(
+            np.allclose(mapped[:, 3], 1.0) and off <= 1e-4 * (1 + np.abs(right).max() + np.abs(down).max())
+        )
+        if affine != ("AFFINE" in self._defines):
+            self._define("AFFINE", affine)
+            self._stale = True
+        for name, value in (("u_zero", zero), ("u_right", right / span), ("u_down", down / span)):
+            self._set(name, tuple(value.tolist()))
 
     def _mark(self, quads: Quads, cover: Cover) -> None:
         """What lies over the image: failures always, the rest when asked for."""
@@ -343,8 +372,14 @@ class TiledImageVisual(Visual):  # type: ignore[misc] # vispy has no type inform
             self.shared_program[name] = value
 
     def _effective_blending(self) -> Blending:
-        """Blending costs a software rasteriser a quarter of the frame: none where every pixel is opaque."""
-        if self._blending != "translucent" or self._opacity < 1 or not self._solid_colors:
+        """Blending costs a software rasteriser a quarter of the frame: none where every pixel is opaque. (In a
+        scene of vispy a filter may change that.)"""
+        if (
+            self._view is None
+            or self._blending != "translucent"
+            or self._strength < 1
+            or not self._solid_colors
+        ):
             return self._blending
         samples = {self._atlas.texture(page).samples for page, _ in self._pages}
         floats = any(self._atlas.texture(page).dtype_name == "float32" for page, _ in self._pages)
