@@ -100,3 +100,19 @@ def test_opacity_of_a_node_of_vispy(canvas: Canvas, scene: Any) -> None:
     for interpolation, brightest in (("nearest", 128), ("linear", 128 * (0.875**2 + 0.125**2))):
         node.interpolation = interpolation
         assert abs(int(scene[0].render(alpha=True)[..., 0].max()) - brightest) <= 1
+
+
+def test_tiles_keep_their_size_far_from_the_origin(canvas: Canvas, scene: Any) -> None:
+    """Where float32 has steps of 8 units, 22 texels, all texels are still 12 pixels wide."""
+    far = 3 * 2**26 + 32
+    stage = board_at(canvas, far)
+    node = node_of(scene, stage)
+    shift = float(np.float32(far * 0.37))  # what vispy can keep of it
+    node.transform = STTransform(scale=(0.37, 0.37), translate=(-shift, -shift))
+    scale = float(np.float32(0.37))
+    middle, width, height = far * scale - shift, 8 * scale, 8 * scale * 64 / 96
+    scene[1].camera.rect = (middle - width / 2, middle - height / 2, width, height)
+    node.set_cover(stage.cover(Rect(far - 32, far - 32, far + 32, far + 32), 0), load_key, (far, far))
+    row = scene[0].render(alpha=True)[30, :, 0] > 127
+    edges = np.flatnonzero(np.diff(row.astype(int)))
+    assert np.abs(edges - (np.arange(1, 8) * 12 - 1)).max() <= 1
