@@ -141,10 +141,12 @@ def test_zoom_is_interpolated_in_its_logarithm_and_places_straight() -> None:
 
 
 def test_the_first_and_last_frames_are_the_keyframes_themselves() -> None:
-    path = CameraPath((Keyframe(2, Camera(1, 2, 0.3)), Keyframe(2.55, Camera(3, 4, 0.7))), 10, "smooth", "p")
+    path = CameraPath(
+        (Keyframe(2, Camera(1, 2, 0.0512)), Keyframe(2.55, Camera(3, 4, 0.0512))), 10, "smooth", "p"
+    )
     frames = path.frames()
-    assert frames[0] == (0.0, Camera(1, 2, 0.3, "p"))
-    assert frames[-1] == (pytest.approx(550), Camera(3, 4, 0.7, "p"))
+    assert frames[0] == (0.0, Camera(1, 2, 0.0512, "p"))
+    assert frames[-1] == (pytest.approx(550), Camera(3, 4, 0.0512, "p"))
     assert [round(t_ms) for t_ms, _ in frames] == [0, 100, 200, 300, 400, 500, 550]
 
 

@@ -197,6 +197,15 @@ def test_in_a_path_frames_before_the_first_tile_may_be_blank(bench: Bench) -> No
     assert "empty" in kinds(bench.run("a"))
 
 
+def test_a_path_that_never_shows_anything_is_empty(bench: Bench) -> None:
+    blank = np.full((48, 64, 4), (0, 0, 0, 255), np.uint8)
+    bench.renderer.shown["a"] = Shown(
+        frames=[blank, blank], tiles=[tile_set()] * 2, coverage=[Coverage(0, missing=1)]
+    )
+    assert kinds(bench.run("a")) >= {"empty"}
+    assert bench.run("a", accept=[]).exit_code == 1
+
+
 def test_a_path_with_other_frames_fails(bench: Bench) -> None:
     three = Shown(frames=[pixels(i) for i in range(3)], tiles=[tile_set((0, 0, i)) for i in range(3)])
     bench.renderer.shown["a"] = three
@@ -262,6 +271,15 @@ def test_what_goes_wrong_in_a_case_is_its_verdict_and_the_others_run(bench: Benc
     }
     assert "ZeroDivisionError: oops" in result.cases[1].reasons[0]
     assert result.exit_code == 1
+
+
+def test_a_case_that_breaks_leaves_no_older_frames_to_accept(bench: Bench) -> None:
+    bench.run("a")
+    assert (bench.folder / "out" / "actual" / "a").exists()
+    bench.renderer.shown["a"] = SourceNotFound("gone")
+    bench.run("a")
+    assert not (bench.folder / "out" / "actual" / "a").exists()
+    assert bench.run("a", accept=[]).exit_code == 1
 
 
 def test_without_opengl_and_when_interrupted_the_run_stops(bench: Bench) -> None:

@@ -88,8 +88,10 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         write_half()
     assert target.read_text() == "old"
-    with encode.atomic_file(target) as partial:
-        partial.write_text("new")
+    with target.open() as reader:  # someone who is reading sees one file to its end
+        with encode.atomic_file(target) as partial:
+            partial.write_text("new")
+        assert reader.read() == "old"
     assert target.read_text() == "new"
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
 
@@ -276,6 +278,28 @@ def test_an_mp4_has_every_frame_and_even_sides(tmp_path: Path, shape: tuple[int,
     assert len(frames) == 12
     assert abs(int(frames[6].mean()) - 120) <= 4
     assert [path.name for path in tmp_path.iterdir()] == ["ü a.mp4"]
+
+
+def test_an_mp4_of_odd_sides_is_padded_not_scaled(tmp_path: Path) -> None:
+    import imageio_ffmpeg
+
+    stripes = np.zeros((47, 63, 4), np.uint8)
+    stripes[:, ::2] = 255
+    with FrameWriter(str(tmp_path / "a.mp4"), ["v"]) as writer:
+        writer.put(0, stripes)
+    command = [
+        imageio_ffmpeg.get_ffmpeg_exe(),
+        "-i",
+        str(tmp_path / "a.mp4"),
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "gray",
+        "-",
+    ]
+    read = subprocess.run(command, check=True, capture_output=True).stdout
+    row = np.frombuffer(read, np.uint8).reshape(48, 64)[20].astype(int)
+    assert np.abs(np.diff(row[:63])).min() > 120
 
 
 def test_an_abandoned_film_leaves_nothing(tmp_path: Path) -> None:
