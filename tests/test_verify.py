@@ -162,10 +162,20 @@ def test_torn_shard(sharded: Path, keep: float) -> None:
 
 
 def test_shard_with_a_hole_in_its_middle(sharded: Path) -> None:
-    file = chunk_files(sharded / "0")[5]
+    file = max(chunk_files(sharded / "0"), key=lambda f: f.stat().st_size)
     content = file.read_bytes()
     file.write_bytes(content[:1000] + content[5000:])  # the index at the end is whole
-    assert ("torn-shard", 0) in kinds(verify(sharded, sample=0))
+    found = [f for f in verify(sharded, sample=0).findings if f.kind == "torn-shard"]
+    assert "beyond the end" in found[0].what
+
+
+def test_shard_whose_index_points_elsewhere(sharded: Path) -> None:
+    file = max(chunk_files(sharded / "0"), key=lambda f: f.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[-20] ^= 1  # the last chunk's length, by one: still inside the file
+    file.write_bytes(content)
+    found = [f for f in verify(sharded, sample=0).findings if f.kind == "torn-shard"]
+    assert "index is damaged" in found[0].what
 
 
 def test_damaged_chunk_is_found_by_reading(good: Path) -> None:
