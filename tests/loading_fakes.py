@@ -62,6 +62,11 @@ class FakeSource:
         return Counter(self.reads)
 
 
+def pause(timeout_s: float, until: threading.Event | None = None) -> None:
+    """What a slow reader does."""
+    (until or threading.Event()).wait(timeout_s)
+
+
 def number(tile: TileKey) -> int:
     return hash(tile) % 60_000
 

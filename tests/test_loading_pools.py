@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from loading_fakes import FakeSource, drain, number, requests, settings, tile
+from loading_fakes import FakeSource, drain, number, pause, requests, settings, tile
 
 from octree.pyramid.errors import DestinationError
 from octree.pyramid.model import TileKey
@@ -65,7 +65,7 @@ def test_close_returns_at_once_with_slow_loads_queued(network: Network) -> None:
 
 def test_close_does_not_wait_for_a_reader_that_never_returns() -> None:
     stuck = threading.Event()
-    source = FakeSource(on_read=lambda key: stuck.wait(30) and None)
+    source = FakeSource(on_read=lambda key: pause(30, stuck))
     loader = TileLoader(settings(workers=4))
     loader.add_source(source)
     loader.plan("view", requests(source, [tile(i) for i in range(100)]), moved=False)
