@@ -948,6 +948,20 @@ def test_the_virtual_clock_may_be_advanced_by_others_between_polls() -> None:
         assert [t.key.tile for t in loader.poll()] == [tile(3)]
 
 
+def test_a_plan_comes_after_what_has_happened_by_then() -> None:
+    source, clock = FakeSource(), VirtualClock()
+    with TileLoader(settings(workers=1), clock=clock, network=LATENCY) as loader:
+        loader.add_source(source)
+        loader.plan("view", requests(source, [tile(i) for i in range(5)]), moved=False)
+        loader.poll()
+        clock.advance_to(110)  # two have been read by now, and a third has begun
+        loader.plan("view", (), moved=False)
+        assert [t.key.tile for t in loader.poll()] == [tile(0), tile(1)]
+        clock.advance_to(150)
+        assert [t.key.tile for t in loader.poll()] == [tile(2)]
+        assert loader.stats().cancelled == 2
+
+
 def test_the_link_is_shared() -> None:
     source, clock = FakeSource(), VirtualClock()
     network = Network(latency_ms=10, bandwidth_bytes_per_s=128_000)  # 1 ms for a tile of 128 bytes

@@ -78,18 +78,23 @@ class SimulatedPoolGroup:
         self._pools = {key: _Pool(pool, reader_of(pool)) for key, pool in settings.pools}
         self._time_ms = clock.now_ms()
         self._events: list[tuple[float, tuple[int, int], LoadKey, _Phase, int, int, Load]] = []
-        self._serial = (
-            itertools.count()
-        )  # of two events that are alike but for their load, the earlier one first
+        # of two events that are alike but for their load the earlier one comes first
+        self._serial = itertools.count()
         self._data: dict[LoadKey, Future[NDArray[Any]]] = {}
         self._arrived: list[Arrival] = []
         self._threads = ThreadPoolExecutor(REAL_THREADS, thread_name_prefix="octree-sim")
 
+    def _catch_up(self) -> None:
+        """Others may have advanced the clock: what happened before now comes before what is asked now."""
+        self.run_until(self._clock.now_ms())
+
     def submit(self, loads: Sequence[Load]) -> None:
+        self._catch_up()
         for load in loads:
             self._pools[load.pool_key].queue.put(load)
 
     def withdraw(self, loads: Sequence[Load]) -> list[Load]:
+        self._catch_up()
         gone: list[Load] = []
         for load in loads:
             load.wanted = False
@@ -99,9 +104,11 @@ class SimulatedPoolGroup:
         return gone
 
     def want(self, load: Load) -> None:
+        self._catch_up()
         load.wanted = True
 
     def rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
+        self._catch_up()
         for pool in self._pools.values():
             for load in (*pool.queue, *pool.running.values()):
                 load.rank = ranks(load)
@@ -109,14 +116,14 @@ class SimulatedPoolGroup:
 
     def take(self) -> list[Arrival]:
         """What has arrived by now on the clock."""
-        self.run_until(self._clock.now_ms())
+        self._catch_up()
         taken, self._arrived = self._arrived, []
         return taken
 
     def wait(self, timeout_ms: float) -> bool:
         """Advance the clock to the next arrival, at most by ``timeout_ms``."""
         end_ms = self._clock.now_ms() + timeout_ms
-        self.run_until(self._clock.now_ms())
+        self._catch_up()
         while not self._arrived:
             next_ms = self._next_event_ms()
             if next_ms is None or next_ms > end_ms:
