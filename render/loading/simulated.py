@@ -85,8 +85,9 @@ class SimulatedPoolGroup:
         self._threads = ThreadPoolExecutor(REAL_THREADS, thread_name_prefix="octree-sim")
 
     def _catch_up(self) -> None:
-        """Others may have advanced the clock: what happened before now comes before what is asked now."""
-        self.run_until(self._clock.now_ms())
+        """Others may have advanced the clock: what happened before now comes before what is asked now. What
+        happens now waits for ``take`` or ``wait``, so that all owners that plan at this instant are heard."""
+        self._run(self._clock.now_ms(), including=False)
 
     def submit(self, loads: Sequence[Load]) -> None:
         self._catch_up()
@@ -116,22 +117,22 @@ class SimulatedPoolGroup:
 
     def take(self) -> list[Arrival]:
         """What has arrived by now on the clock."""
-        self._catch_up()
+        self._run(self._clock.now_ms())
         taken, self._arrived = self._arrived, []
         return taken
 
     def wait(self, timeout_ms: float) -> bool:
         """Advance the clock to the next arrival, at most by ``timeout_ms``."""
         end_ms = self._clock.now_ms() + timeout_ms
-        self._catch_up()
+        self._run(self._clock.now_ms())
         while not self._arrived:
             next_ms = self._next_event_ms()
             if next_ms is None or next_ms > end_ms:
                 self._clock.advance_to(end_ms)
-                self.run_until(end_ms)
+                self._run(end_ms)
                 return bool(self._arrived)
             self._clock.advance_to(next_ms)
-            self.run_until(next_ms)
+            self._run(next_ms)
         return True
 
     def counts(self) -> tuple[int, int, int]:
@@ -161,9 +162,11 @@ class SimulatedPoolGroup:
         known = [time for time in times if time is not None]
         return max(self._time_ms, min(known)) if known else None
 
-    def run_until(self, end_ms: float) -> None:
-        """Everything that happens up to and including ``end_ms``, in order."""
-        while (next_ms := self._next_event_ms()) is not None and next_ms <= end_ms:
+    def _run(self, end_ms: float, *, including: bool = True) -> None:
+        """Everything that happens before ``end_ms``, and at that instant, in order."""
+        while (next_ms := self._next_event_ms()) is not None:
+            if next_ms > end_ms or (next_ms == end_ms and not including):
+                break
             self._time_ms = next_ms
             while self._events and self._events[0][0] <= next_ms:
                 _, _, key, phase, run, _, load = heapq.heappop(self._events)
