@@ -14,6 +14,7 @@ import numpy as np
 
 from octree.pyramid.model import Box
 from octree.pyramid.verify_findings import Findings
+from octree.pyramid.verify_frames import wrong_length
 from octree.pyramid.zarr_meta import ArrayMeta
 
 _LEFTOVER = re.compile(r"\.partial$|\.tmp$|\.temp$|\.lock$|__lock$|^\.tmp|\.octree-")
@@ -76,9 +77,11 @@ def survey(folder: Path, meta: ArrayMeta, level: int, findings: Findings) -> Sto
             continue
         present.append(int(np.ravel_multi_index(index, grid)))
         if size == 0:
-            findings.add("torn-shard" if meta.shards else "unreadable", key, "the file is empty", level)
+            findings.add("torn-shard" if meta.shards else "torn-chunk", key, "the file is empty", level)
         elif meta.shards and (what := torn(path, size, meta)):
             findings.add("torn-shard", key, what, level)
+        elif not meta.shards and (what := wrong_length(path, size, meta)):
+            findings.add("torn-chunk", key, what, level)
     return Stored(unit, grid, np.array(sorted(present), np.int64))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 Kind = Literal[
     "schema", "metadata", "dtype", "dimension-names", "shape", "scale", "translation",
-    "missing-chunk", "torn-shard", "unreadable", "reduction", "leftover",
+    "missing-chunk", "torn-shard", "torn-chunk", "unreadable", "reduction", "leftover",
 ]  # fmt: skip
 
 

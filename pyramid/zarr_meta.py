@@ -20,6 +20,7 @@ class ArrayMeta:
 
     ``index_location``  "start" or "end" of a shard whose index is plain with a checksum, as everyone writes it;
     "" without shards, or with an index of another kind.
+    ``frame``  "zstd", "blosc" or "none" when a chunk's bytes are just that; "" when there is more to it.
     """
 
     zarr_format: int
@@ -34,6 +35,7 @@ class ArrayMeta:
     attributes: Mapping[str, Any]
     key_prefix: str = ""
     index_location: str = ""
+    frame: str = ""
 
 
 def _checked(meta: ArrayMeta) -> ArrayMeta:
@@ -108,6 +110,7 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         attributes=node.get("attributes") or {},
         key_prefix="c" if default else "",
         index_location=index_location,
+        frame=_frame([str(codec["name"]) for codec in codecs if codec["name"] not in ("bytes", "transpose")]),
     )
 
 
@@ -124,8 +127,14 @@ def _from_v2(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> ArrayMet
         dimension_names=None,
         fill_value=node.get("fill_value"),
         separator=str(node.get("dimension_separator") or "."),
+        frame=_frame([str(step["id"]) for step in steps]),
         attributes=attributes,
     )
+
+
+def _frame(names: list[str]) -> str:
+    name = names[0] if len(names) == 1 else "" if names else "none"
+    return name if name in ("zstd", "blosc", "none") else ""
 
 
 def _lengths(values: Any) -> tuple[int, ...]:

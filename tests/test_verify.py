@@ -17,7 +17,9 @@ from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.verify import VerifyResult, verify
 from octree.pyramid.verify_files import Stored, crc32c
+from octree.pyramid.verify_frames import wrong_length
 from octree.pyramid.verify_structure import integer_factor
+from octree.pyramid.zarr_meta import read_array_meta
 
 
 def picture() -> np.ndarray:
@@ -187,9 +189,53 @@ def test_damaged_chunk_is_found_by_reading(good: Path) -> None:
     assert ("unreadable", 1) in kinds(result)
 
 
+@pytest.mark.parametrize("codec", ["zstd:1", "zstd:19", "none", "blosc-lz4", "blosc-zstd:5"])
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_chunk_cut_short_is_found_without_reading_it(tmp_path: Path, codec: str, version: str) -> None:
+    folder = tmp_path / "p.zarr"
+    build(picture()[200:], folder, tile=64, shard=0, codec=codec, ome_version=version, workers=1)
+    assert verify(folder, sample=0).ok
+    for change in (lambda c: c[:-1], lambda c: c[: len(c) // 2], lambda c: c[:3], lambda c: c + b"x"):
+        file = max(chunk_files(folder / "0"), key=lambda f: f.stat().st_size)
+        content = file.read_bytes()
+        file.write_bytes(change(content))
+        assert ("torn-chunk", 0) in kinds(verify(folder, sample=0))
+        file.write_bytes(content)
+
+
+def test_frames_of_large_and_constant_chunks(tmp_path: Path) -> None:
+    """Several blocks in a frame, and blocks that repeat one byte."""
+    for number, data in enumerate(
+        (
+            np.full((512, 512), 7, np.uint16),
+            np.random.default_rng(0).integers(0, 9, (512, 512)).astype(np.uint16),
+        )
+    ):
+        for zarr_format in (2, 3):
+            path = tmp_path / f"{number}-{zarr_format}"
+            array = zarr.create_array(path, data=data, chunks=(512, 512), zarr_format=zarr_format)
+            assert (
+                wrong_length(chunk_files(path)[0], chunk_files(path)[0].stat().st_size, read_array_meta(path))
+                is None
+            )
+            assert array.shape == (512, 512)
+            assert read_array_meta(path).frame == "zstd"
+
+
+def test_frames_with_more_around_them_are_not_judged(tmp_path: Path) -> None:
+    zarr.create_array(
+        tmp_path / "a",
+        data=np.ones((64, 64)),
+        chunks=(64, 64),
+        compressors=[zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()],
+    )
+    file = chunk_files(tmp_path / "a")[0]
+    assert wrong_length(file, file.stat().st_size, read_array_meta(tmp_path / "a")) is None
+
+
 def test_empty_chunk_file(good: Path) -> None:
     chunk_files(good / "0")[-1].write_bytes(b"")
-    assert kinds(verify(good, sample=0)) & {("unreadable", 0), ("torn-shard", 0)}
+    assert kinds(verify(good, sample=0)) & {("torn-chunk", 0), ("torn-shard", 0)}
 
 
 @pytest.mark.parametrize("level", [1, 2, 4])
