@@ -360,6 +360,9 @@ def test_a_coarsest_level_of_many_tiles_is_no_backdrop() -> None:
     plane = pyramid(2**16, 2**16, 2)
     plan = plan_view(plane, Rect(0, 0, 2048, 2048), (1, 1))
     assert 0 < len(plan.coverage) <= len(plan.wanted) // 3
+    last = plan.wanted[-1]
+    plan = plan_view(plane, Rect(0, 0, 2048, 2048), (1, 1), known=lambda key: key.level == 0 and key != last)
+    assert plan.coverage == ()
 
 
 def test_levels_that_are_made_and_not_read_are_no_stand_ins_and_are_not_prefetched() -> None:
@@ -378,6 +381,8 @@ def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
     assert set(first.coverage) <= set(after.coverage)
     done = plan_view(SEVEN, view, (1, 1), known=lambda key: key.level == 0, previous=after)
     assert {key.level for key in done.coverage} <= {6}
+    stand_ins = arrived | set(after.coverage)
+    assert plan_view(SEVEN, view, (1, 1), known=stand_ins.__contains__, previous=after).coverage == ()
     elsewhere = plan_view(SEVEN, Rect(9000, 9000, 9768, 10024), (1, 1), previous=first)
     assert not set(first.coverage[1:]) & set(elsewhere.coverage)
 
