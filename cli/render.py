@@ -198,7 +198,7 @@ class _Job:
     def check(self) -> None:
         """Refuse what cannot be meant, before anything is opened."""
         from octree.pyramid.errors import UsageError
-        from octree.render.encode import check_destination
+        from octree.render.files import check_destination
 
         if not (self.output or self.report or self.html or self.trace or self.monitor or self.as_json):
             raise UsageError("nothing to write", hint="give -o frame.png, --report report.json or --json")
@@ -266,7 +266,7 @@ class _Job:
         return keeper.pngs() if keeper is not None else []
 
     def _write(self, document: dict[str, Any], kept: list[bytes], trace: NullTrace) -> None:
-        from octree.render.encode import atomic_file
+        from octree.render.files import atomic_file
 
         if self.report is not None:
             text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)

@@ -7,33 +7,25 @@ release the interpreter); a file appears under its name only when it is complete
 
 from __future__ import annotations
 
-import errno
 import os
 import struct
 import sys
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from pathlib import Path
-from string import Formatter
 from types import TracebackType
 from typing import IO, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import DestinationError, UsageError, WriteError
+from octree.pyramid.errors import WriteError
+from octree.render.files import VIDEO_SUFFIXES, atomic_file, check_destination, film_paths, output_paths
 
 Frame = NDArray[np.uint8]
 """(height, width, 4), RGBA. Not written to after it is handed over."""
-
-PATTERN_FIELDS = ("index", "camera")
-VIDEO_SUFFIXES = (".gif", ".mp4")
-_HINT_SEVERAL = (
-    "use a pattern: -o 'frame-{index:04}.png', or -o '{camera}.png'; a path can also be .gif or .mp4"
-)
 
 
 # PNG
@@ -94,122 +86,6 @@ def read_png(path: str | os.PathLike[str]) -> Frame:
 
     with Image.open(path) as image:
         return np.asarray(image.convert("RGBA"))
-
-
-# files
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path`` at the end, or is removed if the block raises.
-
-    Raises ``DestinationError`` when ``path`` cannot be a file here, ``WriteError`` for what the system says
-    while writing (no space, a quota, a broken disk)."""
-    partial = path.with_name(f".{path.stem[:80]}.{os.getpid()}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        yield partial
-        os.replace(partial, path)
-    except OSError as error:
-        raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-_DESTINATION_ERRNOS = frozenset(
-    (
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.EEXIST,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.ENOENT,
-        errno.ENAMETOOLONG,
-    )
-)
-
-
-def write_error(path: Path, error: OSError) -> DestinationError | WriteError:
-    """The error to raise for ``error`` met while writing ``path``."""
-    if isinstance(error, WriteError):
-        return error
-    why = error.strerror or str(error)
-    if error.errno in _DESTINATION_ERRNOS:
-        return DestinationError(
-            f"cannot write {path}: {why}", hint="choose a place that exists and is yours", path=str(path)
-        )
-    return WriteError(f"writing {path} failed: {why}", hint="is the disk full?", path=str(path))
-
-
-def check_destination(path: Path) -> None:
-    """Raise ``DestinationError`` now if ``path`` cannot be written, rather than after the work is done."""
-    if path.is_dir():
-        raise write_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    probe = path.with_name(f".{path.stem[:80]}.{os.getpid()}.probe")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        probe.open("wb").close()
-        probe.unlink()
-    except OSError as error:
-        raise write_error(path, error) from error
-
-
-def output_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
-    """Where each frame goes: one path per entry of ``cameras`` (the name of the camera of each frame).
-
-    Raises ``UsageError`` for an unknown field or ending, or when two frames would share a name."""
-    _check_pattern(pattern)
-    suffix = Path(pattern).suffix.lower()
-    if suffix != ".png":
-        allowed = f".png, {', '.join(VIDEO_SUFFIXES)} or - for stdout"
-        raise UsageError(f"cannot write {pattern!r}: the name must end in {allowed}", output=pattern)
-    paths = [
-        Path(pattern.format(index=index, camera=_file_name(camera))) for index, camera in enumerate(cameras)
-    ]
-    if len(set(paths)) < len(paths):
-        raise UsageError(
-            f"{len(paths)} frames, but {pattern!r} names only {len(set(paths))} files",
-            hint=_HINT_SEVERAL,
-            output=pattern,
-        )
-    return paths
-
-
-def film_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
-    """The GIF or MP4 that each frame belongs to: one for the run, or with ``{camera}`` one for each camera."""
-    _check_pattern(pattern)
-    if any(field == "index" for _, field, _, _ in Formatter().parse(pattern)):
-        raise UsageError(
-            f"{pattern!r} would be one film per frame", hint="use {camera}, or one name", output=pattern
-        )
-    return [Path(pattern.format(camera=_file_name(camera))) for camera in cameras]
-
-
-def _check_pattern(pattern: str) -> None:
-    try:
-        found = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
-        unknown = [field for field in found if field not in PATTERN_FIELDS]
-        if not unknown:
-            pattern.format(index=0, camera="a")
-            return
-        why = f"unknown field {{{unknown[0]}}}"
-    except (ValueError, IndexError, KeyError) as error:
-        why = str(error)
-    raise UsageError(
-        f"output pattern {pattern!r}: {why}",
-        hint="fields: {index} (also {index:04}) and {camera}; write {{ and }} for braces",
-        output=pattern,
-    )
-
-
-def _file_name(camera: str) -> str:
-    """A camera's name as part of a file name: no separators, no leading dot."""
-    cleaned = "".join("_" if char in '/\\:*?"<>|' or ord(char) < 32 else char for char in camera)
-    return cleaned.lstrip(".") or "view"
 
 
 # the writer

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.model import TileKey
-from octree.render.camera import Camera, CameraPath, parse_camera, unique_names
+from octree.render.camera import Camera, CameraPath, unique_names
+from octree.render.camera_text import parse_camera
 from octree.render.compose import Scene, open_scene
 from octree.render.config import Settings
 from octree.render.loading.loader import LoaderStats

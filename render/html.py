@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from octree.render.encode import atomic_file
+from octree.render.files import atomic_file
 from octree.render.pages import data_url, human_bytes, human_ms, plotting, render_page, svg_of
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def _steps(frames: list[dict[str, Any]]) -> tuple[Any, Any]:
 def _is_timed(frames: list[dict[str, Any]]) -> bool:
     """Whether the frames follow one another in time; else plots count frames."""
     times = [frame["t_ms"] for frame in frames]
-    return len(times) > 1 and all(b > a for a, b in pairwise(times))
+    return len(times) > 1 and times[-1] > times[0] and all(b >= a for a, b in pairwise(times))
 
 
 def _x_label(frames: list[dict[str, Any]]) -> str:

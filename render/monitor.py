@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from octree.pyramid.errors import WriteError
-from octree.render.encode import write_error
+from octree.render.files import write_error
 from octree.render.report import FrameReport, plain_json
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from octree.pyramid import BuildResult, build
 from octree.pyramid.sample import GeneratedImage, picture
-from octree.render.encode import FrameWriter, atomic_file, encode_png
+from octree.render.encode import FrameWriter, encode_png
+from octree.render.files import atomic_file
 from octree.render.frames import Frame, Renderer
 from octree.render.html import write_html
 from octree.render.report import RunReport

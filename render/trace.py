@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from octree.render.encode import atomic_file
+from octree.render.files import atomic_file
 from octree.render.report import plain_json
 
 _NOTHING: AbstractContextManager[None] = nullcontext()

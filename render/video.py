@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octree.pyramid.errors import UsageError, WriteError
-from octree.render.encode import Frame, atomic_file
+from octree.render.encode import Frame
+from octree.render.files import atomic_file
 
 if TYPE_CHECKING:
     from PIL.Image import Image

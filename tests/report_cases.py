@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from octree.render.camera import Camera, CameraPath, parse_camera
+from octree.render.camera import Camera, CameraPath
+from octree.render.camera_text import parse_camera
 from octree.render.report import (
     ByteCounts,
     Coverage,

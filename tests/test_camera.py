@@ -14,14 +14,12 @@ from hypothesis import strategies as st
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
 from octree.render.camera import (
-    BUILT_IN_PATHS,
     Camera,
     CameraPath,
     Keyframe,
-    parse_camera,
-    path_from_json,
     unique_names,
 )
+from octree.render.camera_text import BUILT_IN_PATHS, parse_camera, path_from_json
 
 EXTENT = (2000.0, 1000.0)
 SIZE = (400, 300)

@@ -18,7 +18,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from octree.pyramid.errors import DestinationError, OctreeError, UsageError, WriteError
-from octree.render import encode
+from octree.render import encode, files
 from octree.render.encode import FrameWriter, PngKeeper, encode_png, read_png, write_png
 from octree.render.video import gif_delays
 
@@ -81,7 +81,7 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
     target.write_text("old")
 
     def write_half() -> None:
-        with encode.atomic_file(target) as partial:
+        with files.atomic_file(target) as partial:
             partial.write_text("half")
             raise RuntimeError
 
@@ -89,7 +89,7 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
         write_half()
     assert target.read_text() == "old"
     with target.open() as reader:  # someone who is reading sees one file to its end
-        with encode.atomic_file(target) as partial:
+        with files.atomic_file(target) as partial:
             partial.write_text("new")
         assert reader.read() == "old"
     assert target.read_text() == "new"
@@ -98,9 +98,17 @@ def test_a_file_is_complete_or_not_there(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("errno", "kind"), [(28, WriteError), (5, WriteError), (13, DestinationError)])
 def test_what_the_system_says_decides_the_error(tmp_path: Path, errno: int, kind: type[OctreeError]) -> None:
-    with pytest.raises(kind) as caught, encode.atomic_file(tmp_path / "a"):
+    with pytest.raises(kind) as caught, files.atomic_file(tmp_path / "a"):
         raise OSError(errno, os.strerror(errno))
     assert os.strerror(errno) in caught.value.message
+
+
+def test_long_names_do_not_meet_while_they_are_written(tmp_path: Path) -> None:
+    names = [tmp_path / f"{'ü' * 110}-{index}.png" for index in range(2)]
+    with files.atomic_file(names[0]) as one, files.atomic_file(names[1]) as two:
+        one.write_text("one")
+        two.write_text("two")
+    assert [name.read_text() for name in names] == ["one", "two"]
 
 
 # names

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from octree.pyramid.errors import SourceError, UsageError
 from octree.render.check.record import RECORD_FILE, CaseRecord, read_record
-from octree.render.encode import atomic_file, write_error
+from octree.render.files import atomic_file, write_error
 from octree.render.report import utc_now, version
 
 SCHEMA = "octree-baselines/1"

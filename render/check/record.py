@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.render.check.spec import Case
-from octree.render.encode import atomic_file, read_png, write_png
+from octree.render.encode import read_png, write_png
+from octree.render.files import atomic_file
 from octree.render.report import RunReport, plain_json
 
 SCHEMA = "octree-record/1"

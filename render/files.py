@@ -1,0 +1,138 @@
+"""Where output goes: names from a pattern, and files that appear complete or not at all."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from string import Formatter
+
+from octree.pyramid.errors import DestinationError, UsageError, WriteError
+
+PATTERN_FIELDS = ("index", "camera")
+VIDEO_SUFFIXES = (".gif", ".mp4")
+_HINT_SEVERAL = (
+    "use a pattern: -o 'frame-{index:04}.png', or -o '{camera}.png'; a path can also be .gif or .mp4"
+)
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """A name beside ``path`` to write to; it becomes ``path`` at the end, or is removed if the block raises.
+
+    Raises ``DestinationError`` when ``path`` cannot be a file here, ``WriteError`` for what the system says
+    while writing (no space, a quota, a broken disk)."""
+    partial = _beside(path, "part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        yield partial
+        os.replace(partial, path)
+    except OSError as error:
+        raise write_error(path, error) from error
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+
+
+def _beside(path: Path, what: str) -> Path:
+    """A hidden name of this process for ``path``, short however long that is, with the same ending."""
+    digest = hashlib.blake2b(path.name.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
+    return path.with_name(f".{digest}.{os.getpid()}.{what}{path.suffix}")
+
+
+_DESTINATION_ERRNOS = frozenset(
+    (
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.EEXIST,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.ENOENT,
+        errno.ENAMETOOLONG,
+    )
+)
+
+
+def write_error(path: Path, error: OSError) -> DestinationError | WriteError:
+    """The error to raise for ``error`` met while writing ``path``."""
+    if isinstance(error, WriteError):
+        return error
+    why = error.strerror or str(error)
+    if error.errno in _DESTINATION_ERRNOS:
+        return DestinationError(
+            f"cannot write {path}: {why}", hint="choose a place that exists and is yours", path=str(path)
+        )
+    return WriteError(f"writing {path} failed: {why}", hint="is the disk full?", path=str(path))
+
+
+def check_destination(path: Path) -> None:
+    """Raise ``DestinationError`` now if ``path`` cannot be written, rather than after the work is done."""
+    if path.is_dir():
+        raise write_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
+    probe = _beside(path, "probe")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe.open("wb").close()
+        probe.unlink()
+    except OSError as error:
+        raise write_error(path, error) from error
+
+
+def output_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
+    """Where each frame goes: one path per entry of ``cameras`` (the name of the camera of each frame).
+
+    Raises ``UsageError`` for an unknown field or ending, or when two frames would share a name."""
+    _check_pattern(pattern)
+    suffix = Path(pattern).suffix.lower()
+    if suffix != ".png":
+        allowed = f".png, {', '.join(VIDEO_SUFFIXES)} or - for stdout"
+        raise UsageError(f"cannot write {pattern!r}: the name must end in {allowed}", output=pattern)
+    paths = [
+        Path(pattern.format(index=index, camera=_file_name(camera))) for index, camera in enumerate(cameras)
+    ]
+    if len(set(paths)) < len(paths):
+        raise UsageError(
+            f"{len(paths)} frames, but {pattern!r} names only {len(set(paths))} files",
+            hint=_HINT_SEVERAL,
+            output=pattern,
+        )
+    return paths
+
+
+def film_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
+    """The GIF or MP4 that each frame belongs to: one for the run, or with ``{camera}`` one for each camera."""
+    _check_pattern(pattern)
+    if any(field == "index" for _, field, _, _ in Formatter().parse(pattern)):
+        raise UsageError(
+            f"{pattern!r} would be one film per frame", hint="use {camera}, or one name", output=pattern
+        )
+    return [Path(pattern.format(camera=_file_name(camera))) for camera in cameras]
+
+
+def _check_pattern(pattern: str) -> None:
+    try:
+        found = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
+        unknown = [field for field in found if field not in PATTERN_FIELDS]
+        if not unknown:
+            pattern.format(index=0, camera="a")
+            return
+        why = f"unknown field {{{unknown[0]}}}"
+    except (ValueError, IndexError, KeyError) as error:
+        why = str(error)
+    raise UsageError(
+        f"output pattern {pattern!r}: {why}",
+        hint="fields: {index} (also {index:04}) and {camera}; write {{ and }} for braces",
+        output=pattern,
+    )
+
+
+def _file_name(camera: str) -> str:
+    """A camera's name as part of a file name: no separators, no leading dot."""
+    cleaned = "".join("_" if char in '/\\:*?"<>|' or ord(char) < 32 else char for char in camera)
+    return cleaned.lstrip(".") or "view"
