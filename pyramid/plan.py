@@ -31,7 +31,7 @@ TASK_COPIES = (
     4  # of what a task reads: itself, its sums and levels, chunks being encoded, files being written
 )
 WORTH_GROUPING = 1.5  # bytes decoded per byte read above which tasks read together
-RUNTIME_BYTES = 24 * 2**20  # threads, allocator slack, metadata: measured on builds of tiny images
+RUNTIME_BYTES = 40 * 2**20  # TensorStore's cache for reading, threads, allocator slack
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,13 +235,15 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
     factors = ((1,) * len(names), *steps)
     wanted = _first_layout(request, names)
     fixed = RUNTIME_BYTES + request.held_bytes
-    minimum = 0
-    for layout in _smaller_and_smaller(wanted):
+    layouts = list(_smaller_and_smaller(wanted))
+    needs = {}
+    for layout in [layouts[-1], *layouts]:
         levels, rounds = _lay_out(request, names, factors, layout)
-        minimum = fixed + _group_bytes(request, levels, rounds, (1,) * len(names), transient)
-        if minimum <= request.memory_bytes:
+        needs[layout] = fixed + _group_bytes(request, levels, rounds, (1,) * len(names), transient)
+        if layout is not layouts[-1] and needs[layout] <= request.memory_bytes:
             break
-    else:
+    minimum = needs[layouts[-1]]
+    if needs[layout] > request.memory_bytes:
         raise UsageError(
             f"a memory limit of {request.memory_bytes} bytes is too small: this build needs at least {minimum}",
             hint=f"give --memory {-(-minimum // 2**20)}MiB or more",
@@ -459,7 +461,8 @@ def _group_bytes(
         need = size * TASK_COPIES
         if r.first == 0:
             whole = tuple(min(b * g, n) for b, g, n in zip(box, group, base, strict=True))
-            need += transient(Box((0,) * len(whole), whole))
+            # what is decoded was read encoded first
+            need += transient(Box((0,) * len(whole), whole)) * 3 // 2
             need += math.prod(whole) * request.dtype.itemsize - size
         most = max(most, need)
     return most

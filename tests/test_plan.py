@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from octree.pyramid.codecs import Codec
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Axis, Box
-from octree.pyramid.plan import BuildPlan, PlanRequest, level_factors, make_plan
+from octree.pyramid.plan import RUNTIME_BYTES, BuildPlan, PlanRequest, level_factors, make_plan
 
 
 def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) -> PlanRequest:
@@ -131,7 +131,7 @@ def test_samples_of_one_colour_image_stay_in_one_chunk() -> None:
 
 some_plans = st.builds(
     lambda names, lengths, tile, shard, known, rgb, version, memory, read: request(
-        tuple(lengths[: len(names)]),
+        tuple(n if name in "yx" else min(n, 5) for name, n in zip(names, lengths, strict=False)),
         names,
         tile=tile,
         shard=shard,
@@ -149,7 +149,7 @@ some_plans = st.builds(
     st.booleans(),
     st.booleans(),
     st.sampled_from(["0.5", "0.4"]),
-    st.sampled_from([2**30, 24 * 2**20 + 40_000, 24 * 2**20 + 2_000_000]),
+    st.sampled_from([2**30, RUNTIME_BYTES + 40_000, RUNTIME_BYTES + 2_000_000]),
     st.lists(st.integers(1, 60), min_size=5, max_size=5),
 )
 
@@ -227,9 +227,9 @@ def test_memory_is_kept_by_fewer_workers_then_smaller_blocks_then_refused() -> N
     plan = make_plan(wanted)
     assert plan.workers < 16
     assert plan.peak_bytes <= wanted.memory_bytes
-    small = make_plan(replace(wanted, memory_bytes=48 * 2**20))
+    small = make_plan(replace(wanted, memory_bytes=64 * 2**20))
     assert small.rounds[0].blocks[0] < (2048, 2048)
-    assert small.peak_bytes <= 48 * 2**20
+    assert small.peak_bytes <= 64 * 2**20
     with pytest.raises(UsageError) as caught:
         make_plan(replace(wanted, memory_bytes=2**20))
     needed = caught.value.details["needed_bytes"]
