@@ -99,7 +99,13 @@ def wrap_array(source: Any) -> ObjectArray:
                 f"a source is a path or an object with shape, dtype and slicing; {type(source).__name__} has no {attribute}",
                 hint="give a path, or convert it with numpy.asarray",
             )
-    shape, dtype = tuple(int(n) for n in source.shape), _dtype_of(source)
+    try:
+        shape, dtype = tuple(int(n) for n in source.shape), _dtype_of(source)
+    except ValueError as error:  # dask, after a selection
+        raise UsageError(
+            f"the array's shape {source.shape} is not known",
+            hint="dask: call array.compute_chunk_sizes() first",
+        ) from error
     fetch = _fetcher(source, library)
     engine = library if library in ("dask", "zarr", "h5py", "tensorstore") else "object"
     name = str(getattr(source, "name", "") or "")

@@ -26,6 +26,7 @@ DTYPES = frozenset(
     np.dtype(name)
     for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16")
 )
+ENGINES = ("auto", "tensorstore", "zarr")
 _HEAD_BYTES = 2056
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # at 0, or behind a block of the user's own (MATLAB 7.3)
 SAMPLE_NAMES = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"), ("alpha", "FFFFFF"))
@@ -153,6 +154,8 @@ def open_source(
 
     Raises SourceNotFound, SourceError (corrupt, unsupported) or UsageError (axes, voxel size, unit).
     """
+    if engine not in ENGINES:
+        raise UsageError(f"there is no engine {engine!r}", hint=f"use {', '.join(ENGINES)}")
     word = space_unit(unit) if unit else None
     raw, path, name = _open_raw(source, engine)
     try:

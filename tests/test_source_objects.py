@@ -157,6 +157,15 @@ def test_a_dataset_of_several_images_is_a_usage_error() -> None:
         open_source(xr.Dataset({"a": (("y", "x"), np.zeros((2, 2)))}))
 
 
+def test_unknown_shapes_and_engines_are_usage_errors() -> None:
+    lazy = da.from_array(PIXELS)
+    with pytest.raises(UsageError, match="not known") as caught:
+        open_source(lazy[lazy[:, 0, 0] > 5])
+    assert "compute_chunk_sizes" in str(caught.value.hint)
+    with pytest.raises(UsageError, match="no engine"):
+        open_source(PIXELS, engine="zar")
+
+
 def test_an_object_that_cannot_be_read_is_a_source_error() -> None:
     class Failing(OnlyTheProtocol):
         def __getitem__(self, key: tuple[slice, ...]) -> np.ndarray:
