@@ -93,7 +93,7 @@ class TileLoader:
         self._unkept: dict[LoadKey, LoadedTile] = {}  # wanted, in memory, and too much for the cache
         self._failures: dict[LoadKey, FailedTile] = {}
         self._last_motion_ms: dict[Owner, float] = {}
-        self._ever_read: set[LoadKey] = set()
+        self._ever_read: set[int] = set()  # hashes: a million keys would take more memory than some caches
         self._delays_ms = {key: pool.delay_queue_ms for key, pool in self._settings.pools}
         self._recent_ms: dict[int, list[float]] = {key: [] for key, _ in self._settings.pools}
         self._counts = Counts()
@@ -268,8 +268,8 @@ class TileLoader:
         tile = LoadedTile(key, data, data.nbytes, arrival.read_ms, load.attempt)
         counts.loaded += 1
         counts.bytes_read += tile.bytes_read
-        counts.tiles_read_twice += key in self._ever_read
-        self._ever_read.add(key)
+        counts.tiles_read_twice += hash(key) in self._ever_read
+        self._ever_read.add(hash(key))
         counts.reads_wasted += not wanted
         recent = self._recent_ms[load.pool_key]
         recent.append(arrival.read_ms)

@@ -98,7 +98,9 @@ class PoolGroup:
         """Stop everything; how many threads are stuck in a read that cannot be given up."""
         for pool in self._pools.values():
             pool.close()
+        deadline_s = time.monotonic() + timeout_s
+        stuck = sum(pool.join(deadline_s) for pool in self._pools.values())
+        # after the workers: they must not lose what they read with under their hands
         for reader in self._readers.values():
             reader.close()
-        deadline_s = time.monotonic() + timeout_s
-        return sum(pool.join(deadline_s) for pool in self._pools.values())
+        return stuck

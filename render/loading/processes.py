@@ -60,7 +60,7 @@ class ProcessReader:
         token = current_cancel_token()
         try:
             data = child.read(source, recipe, tile, token)
-        except (EOFError, OSError, pickle.UnpicklingError) as error:
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             self._discard(child)
             raise WorkerFailed(f"the worker process ended ({child.describe_end()})") from error
         finally:
@@ -114,6 +114,7 @@ class _Child:
             raise
         self._to = cast("BinaryIO", self._process.stdin)
         self._back = cast("BinaryIO", self._process.stdout)
+        self._closing, self._closed = threading.Lock(), False
         self._size = 0
         self._memory: mmap.mmap | None = None
 
@@ -159,6 +160,10 @@ class _Child:
 
     def close(self, deadline_s: float) -> None:
         """Wait for the child until ``time.monotonic()`` is ``deadline_s``, then kill it; free the memory."""
+        with self._closing:
+            if self._closed:
+                return
+            self._closed = True
         self.say_goodbye()
         try:
             self._process.wait(max(0.0, deadline_s - time.monotonic()))
@@ -167,11 +172,9 @@ class _Child:
             self._process.wait()
         self._back.close()
         if self._memory is not None:
-            self._memory.close()
-            self._memory = None
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+            with contextlib.suppress(BufferError):  # a worker that was left behind is copying: it frees it
+                self._memory.close()
+        os.close(self._fd)
 
 
 def _shared_file() -> int:
