@@ -61,7 +61,9 @@ class BuildOptions:
 
     def request(self, source: ArraySource) -> PlanRequest:
         """What the plan depends on. Raises UsageError for what this source's dtype cannot have."""
-        method = _method(self.method, source.dtype, self.labels)
+        # a source that says its values are ids stays so without being told
+        labels = self.labels or (source.labels and source.dtype.kind in "iub")
+        method = _method(self.method, source.dtype, labels)
         return PlanRequest(
             axes=source.axes,
             shape=source.shape,
@@ -69,8 +71,8 @@ class BuildOptions:
             voxel_size=source.voxel_size,
             translation=source.translation,
             voxel_size_known=source.voxel_size_known,
-            rgb=source.rgb and not self.labels,
-            labels=self.labels,
+            rgb=source.rgb and not labels,
+            labels=labels,
             name=source.name if self.name is None else self.name,
             method=method,
             nodata=_nodata(self.nodata, source.dtype),

@@ -443,6 +443,19 @@ def test_voxel_sizes_of_ome_zarr(
         assert source.voxel_size_known == known
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_labels_of_ome_zarr_are_labels_again(tmp_path: Path, version: str) -> None:
+    from octree.pyramid import build
+
+    build(image((100, 90)), tmp_path / "labels.zarr", tile=32, labels=True, ome_version=version, workers=1)
+    with open_source(tmp_path / "labels.zarr") as source:
+        assert source.labels
+    build(tmp_path / "labels.zarr", tmp_path / "again.zarr", tile=32, workers=1)
+    spec = ngff.read_spec(tmp_path / "again.zarr")
+    assert spec.labels
+    assert spec.method == "mode"
+
+
 @pytest.mark.parametrize("samples", [3, 4])
 def test_ome_zarr_of_colour_is_colour_again(tmp_path: Path, samples: int) -> None:
     pixels = image((samples, 33, 17))
