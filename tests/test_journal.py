@@ -1,0 +1,73 @@
+"""Done-records: what is written is read, torn lines are dropped, strangers are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from octree.pyramid.errors import DestinationError
+from octree.pyramid.journal import Header, Journal, changed_facts, read_header
+from octree.pyramid.task import Hole, Task, TaskResult
+
+HEADER = Header("word", True, {"method": "mean", "shape": [3, 4]})
+RESULTS = [
+    TaskResult(Task(0, 7), 10, 5, 2),
+    TaskResult(Task(1, 0), 0, 1, 1, (Hole((0, 0), (1, 2), 'chunk "é" is\ngone'),)),
+]
+
+
+def written(path: Path) -> bytes:
+    journal = Journal.create(path, HEADER)
+    for result in RESULTS:
+        journal.append(result)
+    journal.close()
+    return path.read_bytes()
+
+
+def test_what_is_recorded_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    written(path)
+    assert read_header(path) == HEADER
+    journal, done = Journal.load(path)
+    journal.close()
+    assert done.tasks == {Task(0, 7), Task(1, 0)}
+    assert (done.bytes_read, done.bytes_written, done.files) == (10, 6, 3)
+    assert done.holes == [RESULTS[1].holes[0]]
+
+
+def test_wherever_the_last_record_is_torn_the_ones_before_count_and_new_ones_follow(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    text = written(path)
+    lines = text.splitlines(keepends=True)
+    for cut in range(len(lines[0]), len(text)):
+        path.write_bytes(text[:cut])
+        journal, done = Journal.load(path)
+        kept = [
+            r.task
+            for r, end in zip(RESULTS, (len(lines[0] + lines[1]), len(text)), strict=True)
+            if end <= cut
+        ]
+        assert sorted(done.tasks) == kept
+        journal.append(TaskResult(Task(0, 9), 1, 1, 1))
+        journal.close()
+        journal, done = Journal.load(path)
+        journal.close()
+        assert done.tasks == {*kept, Task(0, 9)}
+
+
+@pytest.mark.parametrize(
+    "text", ["", "nonsense\n", "{}\n", '{"octree_journal": 99, "build": "", "aside": 0, "facts": {}}\n']
+)
+def test_a_stranger_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "journal").write_text(text)
+    with pytest.raises(DestinationError):
+        read_header(tmp_path / "journal")
+    assert read_header(tmp_path / "none") is None
+
+
+def test_changes_are_named() -> None:
+    assert changed_facts({"a": 1, "b": 2}, {"a": 1, "b": 3, "c": 4}) == [
+        "b: 2 then, 3 now",
+        "c: null then, 4 now",
+    ]
