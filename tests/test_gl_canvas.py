@@ -82,9 +82,9 @@ def test_reading_twice_is_the_same_and_later_draws_do_not_change_it(canvas: Canv
 
 
 def test_transparent_background(canvas: Canvas) -> None:
-    canvas.background = (1.0, 0.0, 0.0, 0.5)
+    canvas.background = (0.6, 0.2, 0.0, 0.5)
     canvas.draw([])
-    assert canvas.read()[0, 0].tolist() == [255, 0, 0, 128]
+    assert canvas.read()[0, 0].tolist() == [153, 51, 0, 128]
 
 
 def test_an_exception_in_a_visual_surfaces(canvas: Canvas) -> None:

@@ -138,6 +138,17 @@ def test_labels_on_screen_are_those_of_numpy_to_the_bit(canvas: Canvas, interpol
     np.testing.assert_array_equal(frame[..., :3], wanted[..., :3])
 
 
+def test_labels_are_never_mixed(canvas: Canvas) -> None:
+    """Not even when linear interpolation is asked for: a mean of ids is another id."""
+    ids = RNG.integers(1, 2**32, (8, 8))
+    plane = Plane((PlaneLevel((8, 8), (8, 8), (1.0, 1.0), (0.0, 0.0)),))
+    options = {"labels": True, "interpolation": "linear"}
+    stage = Stage(plane, [label_bytes(ids)], canvas, options=options)
+    stage.put(tiles_of(plane, 0))
+    frame = stage.frame(Rect(0, 0, 8, 8), (40, 40))
+    np.testing.assert_array_equal(frame, np.kron(label_colors(ids), np.ones((5, 5, 1), np.uint8)))
+
+
 def test_label_zero_shows_what_is_below(canvas: Canvas) -> None:
     canvas.background = (0.0, 1.0, 0.0, 1.0)
     for blending in ("translucent", "opaque"):
