@@ -144,8 +144,6 @@ class MadeLevels:
 
     def _keep(self, key: _Key, data: NDArray[Any]) -> None:
         with self._lock:
-            if key[0] != self._age:
-                return
             self._memo[key] = data
             self._memo_bytes += data.nbytes
             while self._memo_bytes > MEMO_BYTES:

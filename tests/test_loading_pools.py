@@ -21,9 +21,16 @@ from octree.pyramid.errors import DestinationError
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
-from octree.render.loading.load import CancelToken, current_cancel_token
+from octree.render.loading.load import (
+    CancelToken,
+    RegisteredSource,
+    WorkerFailed,
+    current_cancel_token,
+    set_current_token,
+)
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
+from octree.render.loading.processes import ProcessReader
 from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.tile_source import open_tile_source
 
@@ -239,6 +246,28 @@ def test_close_kills_children_that_hang() -> None:
     loader.close()
     assert time.monotonic() - before_s < 5
     assert psutil.Process().children() == []
+
+
+def test_a_cancel_that_comes_late_spares_the_child() -> None:
+    reader, source = ProcessReader(), RegisteredSource(Recipe("works"), 0)
+    token = CancelToken()
+    set_current_token(token)
+    try:
+        first = reader.read(source, tile(0, 1))
+        (child,) = psutil.Process().children()
+        token.cancel()
+        set_current_token(CancelToken())
+        again = reader.read(source, tile(0, 1))
+        assert (first == again).all()
+        assert psutil.Process().children() == [child]
+        late = CancelToken()
+        late.cancel()
+        set_current_token(late)
+        with pytest.raises(WorkerFailed, match="the worker process ended"):
+            reader.read(source, tile(0, 1))
+    finally:
+        set_current_token(None)
+        reader.close()
 
 
 def test_processes_work_from_a_plain_script(tmp_path: Path) -> None:

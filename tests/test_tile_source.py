@@ -482,6 +482,43 @@ def test_arrays_in_memory_are_sources_of_their_own_d8() -> None:
     assert open_tile_source(data).token != open_tile_source(data).token
 
 
+@pytest.mark.parametrize("width", [64, 100])
+def test_no_tile_shares_memory_with_the_callers_array(width: int) -> None:
+    """A tile as wide as the image would be a view of it, and change with it."""
+    data = image(200, width)
+    source = open_tile_source(data, tile=64)
+    for row in range(3):
+        assert not np.shares_memory(source.read_tile(TileKey(0, (), (row, 0))), data)
+    assert data.flags.writeable
+
+
+def test_a_tile_made_of_old_data_is_not_kept_for_new_ones() -> None:
+    gate, entered = threading.Event(), threading.Event()
+    value = [1]
+
+    class Slow:
+        shape, dtype, ndim = (128, 128), np.dtype("uint8"), 2
+
+        def __getitem__(self, item: Any) -> np.ndarray:
+            now = value[0]
+            entered.set()
+            assert gate.wait(20)
+            return np.full((128, 128), now, np.uint8)[item]
+
+    source = open_tile_source(Slow(), tile=64)
+    top = TileKey(1, (), (0, 0))
+    old: list[np.ndarray] = []
+    reader = threading.Thread(target=lambda: old.append(source.read_tile(top)))
+    reader.start()
+    assert entered.wait(20)
+    value[0] = 2
+    source.invalidate()
+    gate.set()
+    reader.join()
+    assert old[0].max() == 1
+    assert source.read_tile(top).min() == 2
+
+
 def test_invalidate_raises_the_version_and_forgets_made_tiles() -> None:
     data = np.zeros((256, 256), np.uint8)
     source = open_tile_source(data, tile=64)
