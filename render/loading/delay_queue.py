@@ -5,8 +5,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 
+from octree.pyramid.model import TileKey
 from octree.render.loading.load import Load
 from octree.render.loading.requests import LoadKey
+
+_Tie = tuple[int, int, TileKey]
 
 
 class DelayQueue:
@@ -18,8 +21,8 @@ class DelayQueue:
 
     def __init__(self) -> None:
         self._loads: dict[LoadKey, Load] = {}
-        self._later: list[tuple[float, tuple[int, int], LoadKey]] = []
-        self._ready: list[tuple[tuple[int, int], LoadKey]] = []
+        self._later: list[tuple[float, tuple[int, int], _Tie, LoadKey]] = []
+        self._ready: list[tuple[tuple[int, int], _Tie, LoadKey]] = []
 
     def __len__(self) -> int:
         return len(self._loads)
@@ -30,7 +33,7 @@ class DelayQueue:
     def put(self, load: Load) -> None:
         """Queue ``load``; its key must not be queued already."""
         self._loads[load.key] = load
-        heapq.heappush(self._later, (load.due_ms, load.rank, load.key))
+        heapq.heappush(self._later, (load.due_ms, load.rank, load.tie, load.key))
 
     def discard(self, load: Load) -> bool:
         """Take ``load`` out; False when it was not queued."""
@@ -42,7 +45,7 @@ class DelayQueue:
 
     def reorder(self) -> None:
         """Ranks have changed: order everything anew."""
-        self._later = [(load.due_ms, load.rank, load.key) for load in self._loads.values()]
+        self._later = [(load.due_ms, load.rank, load.tie, load.key) for load in self._loads.values()]
         heapq.heapify(self._later)
         self._ready = []
 
@@ -50,7 +53,7 @@ class DelayQueue:
         """The load of lowest rank that is due, or None."""
         self._ripen(now_ms)
         while self._ready:
-            rank, key = heapq.heappop(self._ready)
+            rank, _, key = heapq.heappop(self._ready)
             load = self._loads.get(key)
             if load is not None and load.rank == rank and load.due_ms <= now_ms:
                 del self._loads[key]
@@ -59,8 +62,7 @@ class DelayQueue:
 
     def _ripen(self, now_ms: float) -> None:
         while self._later and self._later[0][0] <= now_ms:
-            _, rank, key = heapq.heappop(self._later)
-            heapq.heappush(self._ready, (rank, key))
+            heapq.heappush(self._ready, heapq.heappop(self._later)[1:])
 
     def has_due(self, now_ms: float) -> bool:
         due_ms = self.next_due_ms()
@@ -69,13 +71,13 @@ class DelayQueue:
     def next_due_ms(self) -> float | None:
         """When the next load is (or was) due; None when nothing is queued."""
         while self._ready:
-            rank, key = self._ready[0]
+            rank, _, key = self._ready[0]
             load = self._loads.get(key)
             if load is not None and load.rank == rank:
                 return load.due_ms
             heapq.heappop(self._ready)
         while self._later:
-            due_ms, rank, key = self._later[0]
+            due_ms, rank, _, key = self._later[0]
             load = self._loads.get(key)
             if load is not None and load.rank == rank and load.due_ms == due_ms:
                 return due_ms

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeError
+from octree.pyramid.model import TileKey
 from octree.render.loading.requests import Event, LoadKey, State, TileSource, transition
 
 
@@ -98,7 +99,8 @@ class Load:
     ``rank`` and ``wanted``, and those also under that lock.
 
     ``rank`` (tier, position in the plan): lower is sooner. ``due_ms``: not before. ``run`` counts starts, so that
-    what an abandoned worker brings back is recognised. ``first_ms``: when it was first wanted."""
+    what an abandoned worker brings back is recognised. ``first_ms``: when it was first wanted. ``tie``: which of
+    two loads of one rank comes first; not by the source's token, which differs from machine to machine."""
 
     key: LoadKey
     registered: RegisteredSource
@@ -112,6 +114,10 @@ class Load:
     started_ms: float = 0.0
     wanted: bool = True
     token: CancelToken = field(default_factory=CancelToken)
+    tie: tuple[int, int, TileKey] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tie = (self.registered.number, self.key.version, self.key.tile)
 
     def change(self, event: Event) -> None:
         self.state = transition(self.state, event)

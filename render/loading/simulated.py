@@ -17,6 +17,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.delay_queue import DelayQueue
@@ -43,6 +44,10 @@ class _Phase(IntEnum):
     ANSWERED = 0
     DONE = 1
     TIMED_OUT = 2
+
+
+_Event = tuple[float, tuple[int, int], tuple[int, int, TileKey], _Phase, int, int, Load]
+"""(time, rank, tie, phase, run, serial number, load)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -77,7 +82,7 @@ class SimulatedPoolGroup:
         self._link = SharedLink(network)
         self._pools = {key: _Pool(pool, reader_of(pool)) for key, pool in settings.pools}
         self._time_ms = clock.now_ms()
-        self._events: list[tuple[float, tuple[int, int], LoadKey, _Phase, int, int, Load]] = []
+        self._events: list[_Event] = []
         # of two events that are alike but for their load the earlier one comes first
         self._serial = itertools.count()
         self._data: dict[LoadKey, Future[NDArray[Any]]] = {}
@@ -169,8 +174,8 @@ class SimulatedPoolGroup:
                 break
             self._time_ms = next_ms
             while self._events and self._events[0][0] <= next_ms:
-                _, _, key, phase, run, _, load = heapq.heappop(self._events)
-                if load.run == run and self._pools[load.pool_key].running.get(key) is load:
+                *_, phase, run, _, load = heapq.heappop(self._events)
+                if load.run == run and self._pools[load.pool_key].running.get(load.key) is load:
                     self._happen(phase, load)
             for pool in self._pools.values():
                 self._start_due(pool)
@@ -193,7 +198,7 @@ class SimulatedPoolGroup:
         unwanted = [load for load in pool.running.values() if not load.wanted]
         if not unwanted:
             return False
-        load = max(unwanted, key=lambda x: (x.started_ms, x.key))
+        load = max(unwanted, key=lambda x: (x.started_ms, x.tie))
         self._finish(load, State.CANCELLED, Event.CANCEL)
         return True
 
@@ -221,7 +226,7 @@ class SimulatedPoolGroup:
     def _schedule(self, time_ms: float, phase: _Phase, load: Load) -> None:
         # of answers that come at once the most urgent one gets the link
         heapq.heappush(
-            self._events, (time_ms, load.rank, load.key, phase, load.run, next(self._serial), load)
+            self._events, (time_ms, load.rank, load.tie, phase, load.run, next(self._serial), load)
         )
 
     def _happen(self, phase: _Phase, load: Load) -> None:
