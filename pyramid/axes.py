@@ -51,7 +51,7 @@ def guess_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic], path: str = 
     by_rank |= {5: "tzyxs" if samples else "tczyx"}
     if len(shape) in by_rank:
         return by_rank[len(shape)]
-    what = "a single value" if not shape else f"an array of {len(shape)} axes, of shape {shape}"
+    what = "a single value" if not shape else f"an array of shape {shape}"
     raise SourceError(
         f"{path} is {what}; an image has 2 to 5 axes",
         hint="select or reshape the part that is the image",

@@ -167,7 +167,7 @@ class TiffArray:
         self.held_bytes = self._cache.budget_bytes
         self._pages_lock = threading.Lock()
         self._files: dict[Path, PositionedFile] = {}
-        page.init_decode()  # its first use is not thread-safe
+        self._decode_page = page.decode  # made at its first use, which is not thread-safe
 
     def _cache_bytes(self) -> int:
         if self._page.is_tiled:
@@ -265,7 +265,7 @@ class TiffArray:
             else {}
         )
         try:
-            segment, _, _ = self._page.decode(data, index, **options)
+            segment, _, _ = self._decode_page(data, index, **options)
         except Exception as error:  # every codec raises its own kind
             raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
         decoded: NDArray[Any] = np.asarray(segment).astype(self.dtype, copy=False)

@@ -24,11 +24,12 @@ from octree.pyramid.zarr_meta import fill_of
 _READ_BYTES = 16 << 20
 _FOREIGN_RTOL = 1e-4
 _BLUR_VOX = 4
+_ONE = ": one of the two is wrong"
 
 
 @dataclass(slots=True)
 class LevelChecker:
-    """Compares blocks of one pyramid. Reading is thread-safe; findings are added by the caller's thread only.
+    """Compares blocks of one pyramid, from any thread: nothing here changes after it is made.
 
     ``exact``  octree's own levels are the reduction to the last bit; others may round in their own way.
     """
@@ -50,7 +51,7 @@ class LevelChecker:
             image.arrays[0].dtype.kind == "c" and image.method not in ("mean", "nearest")
         )
         self.method = cast("Method", image.method) if known else None
-        self.nodata = _number(image.metadata.get("nodata"))
+        self.nodata = _nodata(image.metadata.get("nodata"), image.arrays[0].dtype)
 
     def blocks(self, level: int, within: Box | None = None) -> Iterator[Box]:
         """Blocks of ``level`` (or of a unit of it), of whole chunks, whose input on the level before is about 16 MiB."""
@@ -124,7 +125,7 @@ class LevelChecker:
             )
             if different[coarse].any() and _is_fill(source[inside], self.image.arrays[level - 1]):
                 different[coarse] = False
-                what = f"nothing but the fill value, yet level {level} has something there"
+                what = f"nothing but the fill value, yet level {level} has something there{_ONE}"
                 where = self._chunk_name(level - 1, chunk.start, chunk.stop)
                 found.append(Finding("missing-chunk", where, what, level - 1))
         return found
@@ -159,7 +160,7 @@ class LevelChecker:
             return Finding(
                 "missing-chunk",
                 where,
-                f"nothing but the fill value, yet level {level - 1} has something there",
+                f"nothing but the fill value, yet level {level - 1} has something there{_ONE}",
                 level,
             )
         count, at = int(different[inner.slices].sum()), np.argwhere(different[inner.slices])[0]
@@ -216,11 +217,12 @@ def _is_fill(data: NDArray[Any], meta: Any) -> bool:
     return bool(np.isnan(data).all()) if fill != fill else bool((data == fill).all())
 
 
-def _number(value: Any) -> Any:
-    """What ``nodata`` in the metadata says; None for what is no number. JSON has NaN as text."""
+def _nodata(value: Any, dtype: np.dtype[Any]) -> Any:
+    """What ``nodata`` in the metadata says, as a value of ``dtype``; None for what is none. JSON has NaN as text."""
     try:
-        return float(value) if isinstance(value, str) else value if isinstance(value, (int, float)) else None
-    except ValueError:
+        number = float(value) if isinstance(value, str) else value
+        return None if number is None else dtype.type(number).item()
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

@@ -128,6 +128,22 @@ def test_shapes_of_all_kinds_are_whole(
     assert verify(tmp_path / "p.zarr", deep=True).findings == ()
 
 
+@pytest.mark.parametrize("nodata", ["NaN", "x", 10**9, -1, [1], {}, None])
+def test_odd_nodata_in_the_metadata_does_no_harm(tmp_path: Path, nodata: Any) -> None:
+    build(picture()[:100, :100] // 256, tmp_path / "p.zarr", tile=32, workers=1)
+    edit_image(tmp_path / "p.zarr", lambda ome: ome["multiscales"][0]["metadata"].update(nodata=nodata))
+    assert verify(tmp_path / "p.zarr", deep=True).ok
+
+
+def test_nodata_is_taken_from_the_metadata(tmp_path: Path) -> None:
+    for number, nodata in enumerate((7, 7.0)):
+        pixels = np.random.default_rng(0).integers(0, 10, (100, 90)).astype(np.uint8)
+        build(pixels, tmp_path / f"{number}.zarr", tile=32, nodata=nodata, workers=1)
+        assert verify(tmp_path / f"{number}.zarr", deep=True).ok
+    edit_image(tmp_path / "0.zarr", lambda ome: ome["multiscales"][0]["metadata"].update(nodata=None))
+    assert ("reduction", 1) in kinds(verify(tmp_path / "0.zarr", deep=True))
+
+
 def test_nan_and_infinity_are_no_damage(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).normal(size=(200, 150)).astype(np.float32)
     pixels[10:50, 10:50], pixels[60:80] = np.nan, np.inf
