@@ -125,8 +125,9 @@ class Layer:
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
         if moved or not self._sent or plan != self._plan:
-            self._loader.plan(self, self._requests(plan), moved=moved)
-            tiles = (*plan.coverage, *plan.wanted, *plan.prefetch)
+            spare = () if fresh else self._spare(plan, view)
+            self._loader.plan(self, self._requests(plan, spare), moved=moved)
+            tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
             self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
         self._plan, self._view, self._sent = plan, view, True
         return plan
@@ -142,11 +143,35 @@ class Layer:
     def _known(self, tile: TileKey) -> bool:
         return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
 
-    def _requests(self, plan: ViewPlan) -> list[LoadRequest]:
-        tiers = ((Tier.COVERAGE, plan.coverage), (Tier.IDEAL, plan.wanted), (Tier.PREFETCH, plan.prefetch))
+    def _spare(self, plan: ViewPlan, view: Rect) -> tuple[TileKey, ...]:
+        """Coarser tiles in view that cost no read: in memory, or asked for by the view before. While the camera
+        zooms in they are what is nearly there; the coarsest come first, and they are fewer than the wanted ones.
+        """
+        if all(self._known(tile) for tile in plan.wanted):
+            return ()
+        spare: list[TileKey] = []
+        for level in range(plan.level + 1, self.source.stored_levels):
+            span = self.source.plane.tiles_meeting(level, view)
+            if len(spare) + span.count > max(4, len(plan.wanted)):
+                break
+            spare += [
+                TileKey(level, self.parts[0].index, (row, col))
+                for row in range(span.row0, span.row1)
+                for col in range(span.col0, span.col1)
+            ]
+        return tuple(reversed(spare))
+
+    def _requests(self, plan: ViewPlan, spare: tuple[TileKey, ...]) -> list[LoadRequest]:
+        asked = set(plan.coverage)
+        tiers = (
+            (Tier.COVERAGE, plan.coverage, True),
+            (Tier.COVERAGE, tuple(tile for tile in spare if tile not in asked), False),
+            (Tier.IDEAL, plan.wanted, True),
+            (Tier.PREFETCH, plan.prefetch, True),
+        )
         return [
-            LoadRequest(key, tier, max(0, tile.level - plan.level), load=tile not in plan.leaving)
-            for tier, tiles in tiers
+            LoadRequest(key, tier, max(0, tile.level - plan.level), load=load and tile not in plan.leaving)
+            for tier, tiles, load in tiers
             for tile in tiles
             for key in self.keys(tile)
             if key not in self._atlas

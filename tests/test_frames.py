@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from pathlib import Path
@@ -376,3 +377,17 @@ def test_coarser_levels_are_made_of_what_has_none() -> None:
     expected = expected_gray(np.rint(sums / 4).astype(np.uint8), 512, 512, 0.5, (512, 512), 2, 255)
     assert result.report.frames[0].level == 1
     assert_gray(result.frames[0], expected)
+
+
+def test_what_has_been_loaded_stands_in(pyramid: Path, tmp_path: Path) -> None:
+    """Zooming in over a slow network: the first tile that arrives is drawn at once, though by then it is only known
+    and no longer asked for, and levels passed on the way stand in for the finer ones."""
+    path = tmp_path / "zoom.json"
+    keys = [{"t_s": 0, "x": 700, "y": 500, "zoom": 0.1}, {"t_s": 1, "x": 700, "y": 500, "zoom": 2}]
+    path.write_text(json.dumps({"fps": 15, "keyframes": keys}))
+    options = {"clim": RANGE, "clock": "virtual", "latency": "80ms", "bandwidth": "3MB/s"}
+    frames = render([pyramid], [str(path)], size=(400, 300), options=options).report.frames
+    first = next(n for n, frame in enumerate(frames) if frame.tiles.loaded)
+    assert all(frame.coverage.missing == 0 for frame in frames[first:])
+    drawn = {level for frame in frames for level in frame.coverage.by_level}
+    assert len(drawn) == 4, "no level of the way was left out"
