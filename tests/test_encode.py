@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -262,6 +263,49 @@ def test_a_gif_of_greys_is_exact_and_loops(tmp_path: Path) -> None:
             assert set(np.asarray(film.convert("L")).ravel()) == {grey}
 
 
+def test_a_gif_shows_every_frame_as_it_was(tmp_path: Path) -> None:
+    frames = [picture(0, (30, 40)) // 64 * 64 for _ in range(4)]  # 125 colours: a palette holds them all
+    for frame in frames:
+        frame[..., 3] = 255
+    frames[1][5:9, 30:33, :3] = (10, 20, 30)
+    frames[3] = picture(1, (30, 40)) // 64 * 64
+    with FrameWriter(str(tmp_path / "a.gif"), ["v"] * 4, fps=10) as writer:
+        for index, frame in enumerate(frames):
+            writer.put(index, frame)
+    with Image.open(tmp_path / "a.gif") as film:
+        assert film.n_frames == 4  # type: ignore[attr-defined]  # of GIF images
+        for index, frame in enumerate(frames):
+            film.seek(index)
+            assert np.array_equal(np.asarray(film.convert("RGB")), frame[..., :3]), index
+    ffmpeg = imageio_ffmpeg.get_ffmpeg_exe()
+    command = [
+        ffmpeg,
+        "-v",
+        "error",
+        "-i",
+        str(tmp_path / "a.gif"),
+        "-f",
+        "rawvideo",
+        "-pix_fmt",
+        "rgb24",
+        "-",
+    ]
+    read = subprocess.run(command, check=True, capture_output=True)
+    assert read.stderr == b""
+    shown = np.frombuffer(read.stdout, np.uint8).reshape(-1, 30, 40, 3)
+    assert np.array_equal(shown[1], frames[1][..., :3])
+
+
+def test_what_does_not_change_costs_a_gif_nothing(tmp_path: Path) -> None:
+    sizes = []
+    for count in (1, 30):
+        with FrameWriter(str(tmp_path / "a.gif"), ["v"] * count, fps=10) as writer:
+            for index in range(count):
+                writer.put(index, picture(0, (100, 100)))
+        sizes.append((tmp_path / "a.gif").stat().st_size)
+    assert sizes[1] < sizes[0] + 30 * 60
+
+
 def test_a_gif_of_colours_is_close(tmp_path: Path) -> None:
     y, x = np.mgrid[:40, :60]
     frame = np.dstack([x * 4, y * 6, 255 - x * 4, np.full(x.shape, 255)]).astype(np.uint8)
@@ -272,8 +316,6 @@ def test_a_gif_of_colours_is_close(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(48, 64), (47, 63)])
 def test_an_mp4_has_every_frame_and_even_sides(tmp_path: Path, shape: tuple[int, int]) -> None:
-    import imageio_ffmpeg
-
     target = tmp_path / "ü a.mp4"
     with FrameWriter(str(target), ["v"] * 12, fps=24) as writer:
         for index in range(12):
@@ -289,8 +331,6 @@ def test_an_mp4_has_every_frame_and_even_sides(tmp_path: Path, shape: tuple[int,
 
 
 def test_an_mp4_of_odd_sides_is_padded_not_scaled(tmp_path: Path) -> None:
-    import imageio_ffmpeg
-
     stripes = np.zeros((47, 63, 4), np.uint8)
     stripes[:, ::2] = 255
     with FrameWriter(str(tmp_path / "a.mp4"), ["v"]) as writer:
