@@ -373,7 +373,15 @@ def test_an_output_that_cannot_be_written_is_said_before_rendering(bench: Bench)
     assert bench.renderer.calls == []
 
 
-# timings
+# warnings
+
+
+def test_tiles_that_could_not_be_read_are_worth_a_word(bench: Bench) -> None:
+    bench.renderer.shown["a"] = Shown(coverage=[Coverage(0.75, failed=0.25)])
+    accepted(bench, "a")
+    result = bench.run("a")
+    assert result.passed
+    assert result.cases[0].warnings == ("tiles could not be read: 25.0% of frame 0 shows their pattern",)
 
 
 def test_slower_than_the_baseline_warns_and_passes(bench: Bench) -> None:

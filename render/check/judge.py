@@ -138,7 +138,10 @@ def judge(
         frames=tuple(results),
         baseline=baseline.key if baseline else None,
         record=record,
-        warnings=tuple(timing_warnings(record, baseline.record)) if baseline else (),
+        warnings=(
+            *failure_warnings(record),
+            *(timing_warnings(record, baseline.record) if baseline else ()),
+        ),
     )
 
 
@@ -248,6 +251,16 @@ def _is_blank(pixels: Frame, frame: FrameRecord, background: tuple[int, int, int
     if not bool((pixels == pixels[0, 0]).all()):
         return False
     return bool((np.abs(first - colour) <= 1).all()) or (pixels.shape[2] == 4 and first[3] == 0)
+
+
+def failure_warnings(now: CaseRecord) -> list[str]:
+    """A frame that shows the pattern of tiles that could not be read may be meant, but is worth a word."""
+    bad = [frame for frame in now.frames if frame.coverage.get("failed", 0.0) > 0]
+    if not bad:
+        return []
+    return [
+        f"tiles could not be read: {bad[0].coverage['failed']:.1%} of frame {bad[0].index} shows their pattern"
+    ]
 
 
 def timing_warnings(now: CaseRecord, before: CaseRecord) -> list[str]:
