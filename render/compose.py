@@ -115,7 +115,13 @@ class Scene:
         request, render = self._request, self._request.settings.render
         background = parse_color(request.background)
         canvas = self._canvas = self._stack.enter_context(Canvas(request.size_px, request.gl, background))
-        atlas = self._atlas = Atlas(render.atlas_bytes, max_texture_size=canvas.info.max_texture_size)
+        # slots no larger than the tiles: a tile of 64 pixels in a slot of 256 would waste fifteen sixteenths
+        largest = max(max(level.tile) for source in self._sources for level in source.plane.levels)
+        atlas = self._atlas = Atlas(
+            render.atlas_bytes,
+            slot_px=min(256, largest),
+            max_texture_size=canvas.info.max_texture_size,
+        )
         self._stack.callback(atlas.close)
         looks = [
             looks_of(source, options, request)
