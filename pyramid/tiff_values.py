@@ -35,14 +35,15 @@ def rgb_of_ycbcr(segment: NDArray[Any]) -> NDArray[Any]:
 def shown_values(raw: RawArray, tiff: Any, series: Any) -> RawArray:
     """``raw``, or a view of it in which a palette is RGB, and white is the highest value.
 
-    ImageJ writes its look-up table as a palette over measured values: those are kept as they are.
+    ImageJ and OME files hold measured values, over which these are only ways to show them: they are kept.
     """
     page = series.keyframe
-    if page.photometric == _MINISWHITE and raw.dtype.kind in "bu":
+    if tiff.is_imagej or tiff.is_ome or raw.dtype.kind not in "bu":
+        return raw
+    if page.photometric == _MINISWHITE:
         top = 1 if raw.dtype.kind == "b" else (1 << int(page.bitspersample)) - 1
         return ConvertedArray(raw, lambda data: np.bitwise_xor(data, data.dtype.type(top)))
-    indexed = page.photometric == _PALETTE and page.colormap is not None and raw.dtype.kind in "bu"
-    if indexed and not tiff.is_imagej and not tiff.is_ome:
+    if page.photometric == _PALETTE and page.colormap is not None:
         # some writers fill the table with bytes instead of 16-bit numbers
         shift = 8 if int(page.colormap.max()) > 255 else 0
         table = np.ascontiguousarray((page.colormap >> shift).astype(np.uint8).T)

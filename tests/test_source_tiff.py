@@ -413,6 +413,15 @@ def test_white_is_zero_is_turned_round(tmp_path: Path, dtype: str, codec: str) -
         same_everywhere(source, pixels ^ np.array(top, dtype))
 
 
+@pytest.mark.parametrize("ome", [False, True])
+def test_white_is_zero_of_measured_values_is_kept(tmp_path: Path, ome: bool) -> None:
+    pixels = image((30, 43), "uint16")
+    file = tmp_path / ("a.ome.tif" if ome else "a.tif")
+    tifffile.imwrite(file, pixels, photometric="miniswhite", ome=ome, imagej=not ome)
+    with open_source(file) as source:
+        same_everywhere(source, pixels)
+
+
 def test_palette_becomes_rgb(tmp_path: Path) -> None:
     index = image((30, 20))
     table = np.random.default_rng(3).integers(0, 65536, (3, 256)).astype(np.uint16)
