@@ -128,6 +128,20 @@ def test_nothing_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "apt-get install" in str(caught.value.hint)
 
 
+def test_osmesa_starts_no_other_process() -> None:
+    """Libraries that look for libraries with ldconfig or a second Python would cost a fifth of a render."""
+    watch = (
+        "import sys; started = []\n"
+        "sys.addaudithook(lambda event, data: started.append(event) if event in ('subprocess.Popen', 'os.system', "
+        "'os.posix_spawn') else None)\n"
+        "from octree.render.gl.canvas import Canvas\n"
+        "from octree.render.gl.tiled_image import TiledImageVisual\n"
+        "Canvas((4, 4), gl='osmesa').close()\n"
+        "sys.exit(len(started))"
+    )
+    assert subprocess.run([sys.executable, "-c", watch], timeout=60, check=False).returncode == 0
+
+
 def test_an_unknown_platform() -> None:
     with pytest.raises(UsageError, match="no OpenGL platform called 'vulkan'"):
         platform.start("vulkan")

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import importlib.util
 import os
 import re
 import sys
@@ -123,7 +124,7 @@ def _display_answers() -> bool:
         os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     ):
         return False
-    import glfw
+    glfw = _glfw()
 
     with _quiet(glfw):
         if not glfw.init():
@@ -135,6 +136,26 @@ def _display_answers() -> bool:
             return True
         glfw.terminate()
         return False
+
+
+def _glfw() -> Any:
+    """The glfw module, with the library that its wheel brings: left to itself it starts a Python process to ask
+    each candidate for its version, a tenth of a whole render, and looks in the working directory first."""
+    variable = "PYGLFW_LIBRARY"
+    spec = importlib.util.find_spec("glfw")
+    if variable not in os.environ and spec is not None and spec.submodule_search_locations:
+        variant = "wayland" if os.environ.get("XDG_SESSION_TYPE") == "wayland" else "x11"
+        bundled = os.path.join(spec.submodule_search_locations[0], variant, "libglfw.so")
+        if os.path.exists(bundled):
+            os.environ[variable] = bundled
+            try:
+                import glfw
+            finally:
+                del os.environ[variable]
+            return glfw
+    import glfw
+
+    return glfw
 
 
 class _quiet:
@@ -156,7 +177,7 @@ def _open_osmesa() -> Any:
     if name is None:
         raise GLError("the OSMesa library is not installed", hint=HINTS["osmesa"], platform="osmesa")
     library.use_library(name)
-    import glfw
+    glfw = _glfw()
 
     glfw.init_hint(glfw.PLATFORM, glfw.PLATFORM_NULL)
     if not glfw.init():
@@ -166,7 +187,7 @@ def _open_osmesa() -> Any:
 
 
 def _open_window() -> Any:
-    import glfw
+    glfw = _glfw()
 
     glfw.init_hint(glfw.PLATFORM, glfw.ANY_PLATFORM)
     with _quiet(glfw):
