@@ -6,7 +6,7 @@ What a renderer cannot change is compared first: the tiles drawn, then the cover
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
@@ -19,6 +19,8 @@ from octree.render.check.spec import Case
 
 COVERAGE_SLACK = 0.001
 """Coverage comes from areas in floating point; a thousandth is below any tile."""
+PICTURES_PER_CASE = 6
+"""Frames of a case that reports show in full; a path may have hundreds that fail alike."""
 _SLOWER = 2.0
 _SLOWER_LEAST_MS = 10.0
 _FRAMES_FOR_P95 = 20
@@ -81,6 +83,20 @@ class CaseResult:
     @property
     def failed(self) -> bool:
         return self.verdict not in (Verdict.PASS, Verdict.NEW)
+
+    @property
+    def shown(self) -> list[FrameResult]:
+        """The frames worth a look: those that did not pass, the first few."""
+        return [frame for frame in self.frames if frame.verdict is not Verdict.PASS][:PICTURES_PER_CASE]
+
+    def without_surplus(self) -> CaseResult:
+        """The same with pixels only where a report shows them: a path has hundreds of frames, a suite many."""
+        kept = {frame.index for frame in (*self.shown, *self.frames[-1:])}
+        frames = tuple(
+            frame if frame.index in kept else replace(frame, expected=None, actual=None)
+            for frame in self.frames
+        )
+        return replace(self, frames=frames)
 
     @property
     def stageable(self) -> bool:
@@ -183,7 +199,7 @@ def _judge_frame(
         kinds=tuple(kind for kind, _ in found),
         reasons=tuple(reason for _, reason in found),
         diff=diff,
-        expected=expected,
+        expected=expected if verdict is not Verdict.PASS else None,
         actual=actual,
     )
 

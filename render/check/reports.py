@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "octree-check/1"
 DIFFERENCE_FOLDER = "difference"
-PICTURES_PER_CASE = 6
-"""Frames of a case that the page shows in full; a path may have hundreds that fail alike."""
 _THUMBNAIL_PX = 220
 _GRAVITY = (Verdict.ERROR, Verdict.FAIL, Verdict.UNSTABLE, Verdict.NEW, Verdict.PASS)
 
@@ -58,17 +56,12 @@ def _write_differences(result: SuiteResult) -> None:
     for case in result.cases:
         folder = result.output / DIFFERENCE_FOLDER / case.name
         shutil.rmtree(folder, ignore_errors=True)
-        for frame in _shown(case):
+        for frame in case.shown:
             if frame.expected is not None and frame.actual is not None and frame.diff is not None:
                 picture = highlighted(
                     frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks
                 )
                 write_png(folder / frame_file(frame.index), picture)
-
-
-def _shown(case: CaseResult) -> list[FrameResult]:
-    """The frames worth a look: those that did not pass, the first few."""
-    return [frame for frame in case.frames if frame.verdict is not Verdict.PASS][:PICTURES_PER_CASE]
 
 
 # JSON
@@ -239,8 +232,8 @@ def _case_view(case: CaseResult, result: SuiteResult) -> dict[str, Any]:
         "seconds": case.seconds,
         "hint": (case.error or {}).get("hint"),
         "frames_in_all": len(case.frames),
-        "more": len(failing) - len(_shown(case)),
-        "frames": [_frame_view(frame, case) for frame in _shown(case)],
+        "more": len(failing) - len(case.shown),
+        "frames": [_frame_view(frame, case) for frame in case.shown],
         "thumbnail": _thumbnail(case),
         "masks": len(case.case.masks),
         "accept": result.accept_command(case.name)

@@ -102,15 +102,9 @@ def run(
         scope=scope,
     )
     check_destination(runner.output / "report.json")
-    take_only_staged = accept is not None and not accept and any(runner.staged(case) for case in cases)
     results = []
-    for case in cases:
-        if accept is None:
-            result = runner.check(case)
-        elif take_only_staged and not runner.staged(case) and runner.has_baseline(case):
-            continue  # it passed when the others were staged: nobody has seen a new frame of it
-        else:
-            result = runner.accept(case)
+    for case in cases if accept is None else acceptable(runner, cases, named=bool(accept)):
+        result = runner.check(case) if accept is None else runner.accept(case)
         results.append(result)
         if on_case is not None:
             on_case(result)
@@ -121,17 +115,34 @@ def run(
         output=runner.output,
         unused=tuple(runner.store.unused(case.name for case in suite.cases)),
         seconds=time.perf_counter() - begin_s,
-        command=(
-            *("octree", "check", os.fspath(suite_path)),
-            *(("--baselines", os.fspath(baselines)) if baselines is not None else ()),
-            *(("--output", os.fspath(output)) if os.fspath(output) != DEFAULT_OUTPUT else ()),
-            "--accept",
-        ),
+        command=_accept_words(suite_path, baselines, output),
     )
     from octree.render.check.reports import write_reports
 
     write_reports(outcome)
     return outcome
+
+
+def acceptable(runner: CaseRunner, cases: Sequence[Case], *, named: bool) -> list[Case]:
+    """The cases that ``--accept`` is about: all that were named; else, when some are staged, those and the
+    ones without a baseline (the others passed at the time, and nobody has seen a new frame of them)."""
+    if named or not any(runner.staged(case) for case in cases):
+        return list(cases)
+    return [case for case in cases if runner.staged(case) or not runner.has_baseline(case)]
+
+
+def _accept_words(
+    suite_path: str | os.PathLike[str],
+    baselines: str | os.PathLike[str] | None,
+    output: str | os.PathLike[str],
+) -> tuple[str, ...]:
+    """The command line that accepts frames of this run."""
+    words = ["octree", "check", os.fspath(suite_path)]
+    if baselines is not None:
+        words += ["--baselines", os.fspath(baselines)]
+    if os.fspath(output) != DEFAULT_OUTPUT:
+        words += ["--output", os.fspath(output)]
+    return (*words, "--accept")
 
 
 def is_ci(env: Mapping[str, str] = os.environ) -> bool:
@@ -193,7 +204,7 @@ class CaseRunner:
         if result.verdict is not Verdict.PASS and result.stageable and result.record is not None:
             pixels = {frame.index: frame.actual for frame in result.frames if frame.actual is not None}
             write_record(folder, result.record, pixels)
-        return replace(result, seconds=time.perf_counter() - begin_s)
+        return replace(result.without_surplus(), seconds=time.perf_counter() - begin_s)
 
     def _judged(self, case: Case) -> CaseResult:
         digests: list[dict[int, str]] = []
