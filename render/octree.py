@@ -63,10 +63,10 @@ def choose_level(
         scale = plane.levels[level].scale
         texel_px = max(scale[0] * px_per_base[0], scale[1] * px_per_base[1])
         limit = 1.0
-        if previous is not None:
-            limit = 1.0 / (1.0 + hysteresis) if level > previous else 1.0 + hysteresis
-            if level < previous:
-                limit = 1.0
+        if previous is not None and level > previous:
+            limit = 1.0 / (1.0 + hysteresis)
+        elif level == previous:
+            limit = 1.0 + hysteresis
         # a zoom computed from a size is off by rounding: 1e-9 is far below what can be seen
         if texel_px <= limit * (1.0 + 1e-9):
             return level
@@ -120,9 +120,8 @@ def plan_view(
         tiles = _tiles_with_margin(plane, level, seen, margin_texels)
     degraded = level != ideal or tiles.count > room
     centre = ((view.y0 + view.y1) / 2, (view.x0 + view.x1) / 2)
-    wanted = _nearest_first(
-        plane.levels[level], level, index, _middle(plane, level, tiles, centre, room), centre
-    )
+    tiles = _middle(plane, level, tiles, centre, room)
+    wanted = _nearest_first(plane.levels[level], level, index, tiles, centre)
     cheap = len(plane.levels) if cheap_levels is None else cheap_levels
     moving = motion[0] != 0.0 or motion[1] != 0.0
     later = _shifted(view, motion) if moving else view
