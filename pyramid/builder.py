@@ -193,8 +193,8 @@ def build(
         check_apart(opened.path, places)
         plan = make_plan(options.request(opened), opened.transient_bytes)
         with (
-            make_executor(scheduler, plan.workers, source) as executor,
             DestLock(_lock_path(places), places.dest),
+            make_executor(scheduler, plan.workers, plan.in_flight, source) as executor,
         ):
             job = _Job(options, plan, opened, source, places, executor, stop or never, progress)
             done, spec, resumed = job.run(overwrite=overwrite, resume=resume)

@@ -42,13 +42,13 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def make_executor(scheduler: Any, workers: int, source: Any) -> Executor:
+def make_executor(scheduler: Any, workers: int, in_flight: int, source: Any) -> Executor:
     """``scheduler``: None, "threads", "serial", "local", an address of a dask scheduler, or a dask Client.
 
     Raises UsageError for anything else, and for a source in memory that other processes cannot open.
     """
     if scheduler in (None, "threads"):
-        return Threads(workers) if workers > 1 else Serial()
+        return Threads(in_flight) if in_flight > 1 else Serial()
     if scheduler == "serial":
         return Serial()
     address = isinstance(scheduler, str) and "://" in scheduler
@@ -92,20 +92,20 @@ class Serial(_InProcess):
 
 
 class Threads(_InProcess):
-    """``workers`` groups at a time, each in a thread; numpy and TensorStore let go of Python's lock."""
+    """``in_flight`` groups at a time, each in a thread; numpy and TensorStore let go of Python's lock."""
 
     name = "threads"
 
-    def __init__(self, workers: int) -> None:
-        self._workers = workers
+    def __init__(self, in_flight: int) -> None:
+        self._in_flight = in_flight
 
     def run(
         self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
     ) -> Iterator[list[TaskResult]]:
-        with ThreadPoolExecutor(self._workers, thread_name_prefix="octree-build") as pool:
-            # one more than the workers is queued, so that none waits for this thread
+        with ThreadPoolExecutor(self._in_flight, thread_name_prefix="octree-build") as pool:
+            # one more than the threads is queued, so that none waits for this thread
             yield from in_window(
-                lambda group: pool.submit(runner.run, group), groups, self._workers + 1, stop
+                lambda group: pool.submit(runner.run, group), groups, self._in_flight + 1, stop
             )
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,11 +32,42 @@ class Header:
         return {"octree_journal": VERSION, "build": self.build, "aside": self.aside, "facts": self.facts}
 
 
+class TaskSet(Set[Task]):
+    """Tasks as one bit each: builds have millions. Owner: the building thread."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[int, bytearray] = {}
+        self._count = 0
+
+    def add(self, task: Task) -> None:
+        bits = self._rounds.setdefault(task.round, bytearray())
+        place, bit = task.place >> 3, 1 << (task.place & 7)
+        if place >= len(bits):
+            bits.extend(bytes(place + 1 - len(bits)))
+        self._count += not bits[place] & bit
+        bits[place] |= bit
+
+    def __contains__(self, task: object) -> bool:
+        if not isinstance(task, Task):
+            return False
+        bits, place = self._rounds.get(task.round, b""), task.place >> 3
+        return place < len(bits) and bool(bits[place] & 1 << (task.place & 7))
+
+    def __iter__(self) -> Iterator[Task]:
+        for number, bits in self._rounds.items():
+            for place in range(8 * len(bits)):
+                if (task := Task(number, place)) in self:
+                    yield task
+
+    def __len__(self) -> int:
+        return self._count
+
+
 @dataclass(slots=True)
 class Done:
     """What earlier runs finished. Owner: the building thread."""
 
-    tasks: set[Task] = field(default_factory=set)
+    tasks: TaskSet = field(default_factory=TaskSet)
     bytes_read: int = 0
     bytes_written: int = 0
     files: int = 0
@@ -73,15 +105,15 @@ class Journal:
     @classmethod
     def load(cls, path: Path) -> tuple[Journal, Done]:
         """Go on with an existing journal. Raises DestinationError when it is none of ours."""
-        lines = path.read_bytes().split(b"\n")
-        header = _header(lines[0], path)
-        done, good = Done(), len(lines[0]) + 1
-        for line in lines[1:-1]:
-            result = _record(line)
-            if result is None:
-                break
-            done.add(result)
-            good += len(line) + 1
+        with path.open("rb") as stream:
+            first = stream.readline()
+            header, done, good = _header(first, path), Done(), len(first)
+            for line in stream:
+                result = _record(line) if line.endswith(b"\n") else None
+                if result is None:
+                    break
+                done.add(result)
+                good += len(line)
         try:
             file = os.open(path, os.O_WRONLY | os.O_APPEND)
             os.ftruncate(file, good)

@@ -62,6 +62,7 @@ class BuildPlan:
     ``group``     how many tasks along each axis read SOURCE together in round 0, so that its blocks (chunks, tiles,
                   strips) that are larger than a task's are not decoded again and again.
     ``workers``   how many groups run at once; fewer than asked for when memory is short.
+    ``in_flight`` groups under way: one more than workers, so that cores have work while a group waits for the disk.
     ``peak_bytes``     planned peak, beside the bare process.  ``minimum_bytes``  least ``memory`` that would do.
     ``files``     files at most (empty ones are not stored), metadata included.
     ``notes``     what was changed to fit, for people.
@@ -75,6 +76,7 @@ class BuildPlan:
     codec: Codec
     group: tuple[int, ...]
     workers: int
+    in_flight: int
     memory_bytes: int
     peak_bytes: int
     minimum_bytes: int
@@ -252,7 +254,9 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
     group = _group(request, levels, rounds, transient, request.memory_bytes - fixed)
     each = _group_bytes(request, levels, rounds, group, transient)
     busiest = max(math.prod(-(-n // g) for n, g in zip(r.grid, group, strict=True)) for r in rounds[:1])
-    workers = max(1, min(request.workers, (request.memory_bytes - fixed) // each, busiest))
+    fitting = max(1, min((request.memory_bytes - fixed) // each, busiest))
+    workers = min(request.workers, fitting)
+    in_flight = min(workers + 1, fitting) if workers > 1 else 1
     return BuildPlan(
         spec=PyramidSpec(
             axes=request.axes,
@@ -271,8 +275,9 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         codec=request.codec,
         group=group,
         workers=workers,
+        in_flight=in_flight,
         memory_bytes=request.memory_bytes,
-        peak_bytes=fixed + workers * each,
+        peak_bytes=fixed + in_flight * each,
         minimum_bytes=minimum,
         files=_files(levels, request.ome_version),
         notes=_notes(request, wanted, layout, workers, busiest),

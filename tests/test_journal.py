@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from octree.pyramid.errors import DestinationError
-from octree.pyramid.journal import Header, Journal, changed_facts, read_header
+from octree.pyramid.journal import Header, Journal, TaskSet, changed_facts, read_header
 from octree.pyramid.task import Hole, Task, TaskResult
 
 HEADER = Header("word", True, {"method": "mean", "shape": [3, 4]})
@@ -64,6 +66,18 @@ def test_a_stranger_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(DestinationError):
         read_header(tmp_path / "journal")
     assert read_header(tmp_path / "none") is None
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.builds(Task, st.integers(0, 3), st.integers(0, 300))))
+def test_a_set_of_tasks_is_a_set(tasks: list[Task]) -> None:
+    found = TaskSet()
+    for task in tasks:
+        found.add(task)
+    assert found == set(tasks)
+    assert len(found) == len(set(tasks))
+    assert Task(4, 0) not in found
+    assert Task(0, 301) not in found
 
 
 def test_changes_are_named() -> None:
