@@ -278,6 +278,17 @@ def test_resize_shrinks_at_once(canvas: Canvas) -> None:
     assert tiles[0].key not in atlas
 
 
+def test_a_budget_that_pins_stood_against_is_kept_from_the_next_frame(canvas: Canvas) -> None:
+    tile = loaded(np.zeros((16, 16), np.uint8))
+    atlas = Atlas(10 * 18 * 18, slot_px=16, page_px=40)
+    atlas.upload(tile)
+    atlas.pin([tile.key])
+    atlas.resize(18 * 18)
+    assert tile.key in atlas
+    atlas.begin_frame()
+    assert atlas.bytes <= 18 * 18
+
+
 @pytest.mark.parametrize("arguments", [(0, 256, 4096), (1, 0, 4096), (1, 256, 0)])
 def test_senseless_sizes_are_refused(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError):

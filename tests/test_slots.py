@@ -200,6 +200,7 @@ class SlotsMachine(RuleBasedStateMachine):
     def unpin(self) -> None:
         self.book.unpin_all()
         self.pinned.clear()
+        self.lost(self.book.shrink(self.book.budget_bytes).gone)  # as the atlas does
 
     @rule(number=st.integers(0, 5))
     def remove(self, number: int) -> None:

@@ -146,8 +146,10 @@ class Atlas:
         return self._slots.capacity(self._class_of(tile_shape[:2], np.dtype(dtype), samples))
 
     def begin_frame(self) -> None:
-        """Forget all pins."""
+        """Forget all pins, and keep the budget again where pins stood against it."""
         self._slots.unpin_all()
+        if self.bytes > self.budget_bytes:
+            self._follow(self._slots.shrink(self.budget_bytes))
 
     def pin(self, keys: Iterable[LoadKey]) -> None:
         """Keep these tiles until the next ``begin_frame``, and count them as just used."""
