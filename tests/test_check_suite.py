@@ -351,6 +351,13 @@ def test_a_baseline_that_was_changed_by_hand_is_an_error(bench: Bench, name: str
     assert "cannot be read" in bench.run("a").cases[0].reasons[0]
 
 
+def test_line_ends_of_a_checkout_do_not_matter(bench: Bench) -> None:
+    accepted(bench, "a")
+    record = bench.folder / "baselines" / "default" / "a" / "record.json"
+    record.write_bytes(record.read_bytes().replace(b"\n", b"\r\n"))
+    assert bench.run("a").passed
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"schema": "other/1", "baselines": {}}', '{"schema": 1}'])
 def test_a_broken_manifest_is_an_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "manifest.json").write_text(text)

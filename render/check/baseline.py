@@ -179,8 +179,9 @@ def manifest_entry(folder: Path, record: CaseRecord, reason: str) -> dict[str, A
 
 
 def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file; line ends of JSON count as version control stored them, not as it checks out."""
+    data = path.read_bytes()
+    return hashlib.sha256(data.replace(b"\r\n", b"\n") if path.suffix == ".json" else data).hexdigest()
 
 
 def scope_of(text: str) -> Scope:
