@@ -41,10 +41,12 @@ class Levels(Protocol):
     def read(self, level: int, box: Box) -> NDArray[Any]: ...
 
 
-def with_made_levels(spec: PyramidSpec, tile: tuple[int, int]) -> PyramidSpec:
+def with_made_levels(spec: PyramidSpec, tile: tuple[int, int], method: Method = "mean") -> PyramidSpec:
     """``spec`` with levels added until y and x fit one ``tile`` (y, x): each halves y and x together; a length
-    of 1 stays 1, though its scale doubles like the other's."""
+    of 1 stays 1, though its scale doubles like the other's. A voxel's centre is that of its block, but for the
+    method "nearest", which takes the block's first."""
     iy, ix = spec.axis_names.index("y"), spec.axis_names.index("x")
+    shift = 0.0 if method == "nearest" else 0.5
     levels = list(spec.levels)
     while levels[-1].shape[iy] > tile[0] or levels[-1].shape[ix] > tile[1]:
         last = levels[-1]
@@ -59,7 +61,8 @@ def with_made_levels(spec: PyramidSpec, tile: tuple[int, int]) -> PyramidSpec:
                 shards=None,
                 scale=tuple(s * f for s, f in zip(last.scale, factors, strict=True)),
                 translation=tuple(
-                    t + s * (f - 1) / 2 for t, s, f in zip(last.translation, last.scale, factors, strict=True)
+                    t + s * (f - 1) * shift
+                    for t, s, f in zip(last.translation, last.scale, factors, strict=True)
                 ),
                 codec="",
             )
@@ -75,7 +78,7 @@ class MadeLevels:
         self._stored = stored
         self._count = len(stored.spec.levels)
         self._tile, self._method = tile, method
-        self.spec = with_made_levels(stored.spec, tile)
+        self.spec = with_made_levels(stored.spec, tile, method)
         names = self.spec.axis_names
         self._plane = (names.index("y"), names.index("x"))
         self._lock = threading.Lock()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.downsample import Method
+from octree.pyramid.downsample import METHODS, Method
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Plane, plane_of
 from octree.pyramid.model import Box, PyramidSpec, TileKey
@@ -58,8 +58,7 @@ class OpenTileSource:
         self.stored_levels = self.cheap_levels = len(spec.levels)
         self._made: MadeLevels | None = None
         if not single_level:
-            method: Method = "mode" if labels or spec.labels or spec.dtype.kind == "b" else "mean"
-            levels = self._made = MadeLevels(levels, tile, method)
+            levels = self._made = MadeLevels(levels, tile, _method(spec, labels=labels))
         self._levels = levels
         self.spec = levels.spec
         plane = _tiled(plane_of(self.spec), tile)
@@ -212,6 +211,10 @@ def open_tile_source(
     opened = open_levels(source)
     spec = opened.levels.spec
     try:
+        if labels and spec.rgb:
+            raise UsageError(
+                f"{opened.path} is a colour image, not labels", hint="leave out --labels, or give one channel"
+            )
         options = {"tile": tile, "labels": labels, "single_level": single_level, "untiled": untiled}
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
         positions = dict(index or {})
@@ -234,6 +237,14 @@ def open_tile_source(
 def _reopen(path: str, options: Mapping[str, Any]) -> OpenTileSource:
     """In a worker process: the same source again."""
     return open_tile_source(path, **options)
+
+
+def _method(spec: PyramidSpec, *, labels: bool) -> Method:
+    """How levels beyond the stored ones are made: as the stored ones were, else as a build would."""
+    for method in METHODS:
+        if method == spec.method and not labels:
+            return method
+    return "mode" if labels or spec.labels or spec.dtype.kind == "b" else "mean"
 
 
 def _tiled(plane: Plane, tile: tuple[int, int]) -> Plane:

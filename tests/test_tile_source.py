@@ -139,6 +139,11 @@ def test_one_id_has_one_colour_whatever_its_type() -> None:
     assert len(set(large.tolist())) == 5
 
 
+def test_colour_is_no_label() -> None:
+    with pytest.raises(UsageError, match="colour image"):
+        open_tile_source(np.zeros((50, 50, 3), np.uint8), labels=True)
+
+
 def test_no_id_is_folded_to_nothing() -> None:
     # 2**64 / golden ratio has an inverse modulo 2**64: this id's product is 5, whose upper half is 0
     unlucky = 5 * pow(0x9E3779B97F4A7C15, -1, 2**64) % 2**64
@@ -191,6 +196,18 @@ def test_a_coarsest_level_larger_than_a_tile_gets_more_levels(tmp_path: Path) ->
     expected = open_tile_source(data, tile=32)
     for level in range(5):
         np.testing.assert_array_equal(whole_level(source, level), whole_level(expected, level))
+
+
+@pytest.mark.parametrize("method", ["max", "nearest", "median", "mean"])
+def test_levels_beyond_the_stored_ones_are_made_as_those_were(tmp_path: Path, method: str) -> None:
+    data = image(300, 300)
+    build(data, tmp_path / "few.zarr", tile=256, method=method)
+    build(data, tmp_path / "many.zarr", tile=32, method=method, shard=0)
+    few, many = (open_tile_source(tmp_path / name, tile=32) for name in ("few.zarr", "many.zarr"))
+    assert few.stored_levels < many.stored_levels
+    assert few.plane == many.plane
+    for level in range(5):
+        np.testing.assert_array_equal(whole_level(few, level), whole_level(many, level))
 
 
 def test_single_level_makes_none(tmp_path: Path) -> None:
