@@ -284,6 +284,8 @@ class _Stdout:
         try:
             self._stream.write(self._encode(frame))
             self._stream.flush()
+        except BrokenPipeError:  # the reader has gone, as head does: the command ends quietly
+            raise
         except OSError as error:
             raise WriteError(f"writing to stdout failed: {error.strerror or error}") from error
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from string import Formatter
 
-from octree.pyramid.errors import DestinationError, UsageError, WriteError
+from octree.pyramid.errors import DestinationError, OctreeError, UsageError, WriteError
 
 PATTERN_FIELDS = ("index", "camera")
 VIDEO_SUFFIXES = (".gif", ".mp4")
@@ -32,6 +32,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         yield partial
         os.replace(partial, path)
+    except OctreeError:
+        raise
     except OSError as error:
         raise write_error(path, error) from error
     finally:
@@ -61,8 +63,6 @@ _DESTINATION_ERRNOS = frozenset(
 
 def write_error(path: Path, error: OSError) -> DestinationError | WriteError:
     """The error to raise for ``error`` met while writing ``path``."""
-    if isinstance(error, WriteError):
-        return error
     why = error.strerror or str(error)
     if error.errno in _DESTINATION_ERRNOS:
         return DestinationError(

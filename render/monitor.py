@@ -44,6 +44,8 @@ class Monitor:
         try:
             self._stream.write(json.dumps(plain_json(value), allow_nan=False, separators=(",", ":")) + "\n")
             self._stream.flush()
+        except BrokenPipeError:  # the reader has gone, as head does: the command ends quietly
+            raise
         except OSError as error:
             raise WriteError(
                 f"writing the monitor to {self._name} failed: {error.strerror or error}"

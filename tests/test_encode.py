@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from octree.pyramid.errors import DestinationError, OctreeError, UsageError, WriteError
+from octree.pyramid.errors import DestinationError, OctreeError, SourceNotFound, UsageError, WriteError
 from octree.render import encode, files
 from octree.render.encode import FrameWriter, PngKeeper, encode_png, read_png, write_png
 from octree.render.video import gif_delays
@@ -102,6 +102,12 @@ def test_what_the_system_says_decides_the_error(tmp_path: Path, errno: int, kind
     with pytest.raises(kind) as caught, files.atomic_file(tmp_path / "a"):
         raise OSError(errno, os.strerror(errno))
     assert os.strerror(errno) in caught.value.message
+
+
+def test_what_else_goes_wrong_inside_stays_what_it_is(tmp_path: Path) -> None:
+    for error in (SourceNotFound("no such slide"), WriteError("full")):
+        with pytest.raises(type(error)), files.atomic_file(tmp_path / "a"):
+            raise error
 
 
 def test_long_names_do_not_meet_while_they_are_written(tmp_path: Path) -> None:
@@ -224,6 +230,15 @@ def test_stdout_gets_the_frames_in_order() -> None:
             writer.put(index, picture(index))
     assert out.getvalue() == b"".join(encode_png(picture(index)) for index in range(3))
     assert writer.paths == []
+
+
+def test_a_reader_of_stdout_that_leaves_is_no_failed_write() -> None:
+    class Gone(io.BytesIO):
+        def write(self, data: Any) -> int:
+            raise BrokenPipeError(32, "Broken pipe")
+
+    with pytest.raises(BrokenPipeError), FrameWriter("-", ["v"], stdout=Gone()) as writer:
+        writer.put(0, picture())
 
 
 # films
