@@ -1,5 +1,5 @@
 // What one pixel of a tile shows. Kept lean: with a software rasteriser each line here is a tenth of a
-// millisecond per megapixel. Variants, chosen by #define lines put in front (tiled_image.py):
+// millisecond per megapixel. Variants, chosen by #define lines put in front (colored.py); EXACT is explained in tiled_image.vert:
 //   LINEAR        area filter instead of the texel under the pixel's centre
 //   RGB, LABELS   samples of a colour image, bytes of an id; otherwise one value per texel
 //   TABLE         colours from a table; otherwise plain gray
@@ -10,8 +10,14 @@
 #extension GL_EXT_gpu_shader4 : enable
 #ifdef GL_EXT_gpu_shader4
 #define CONSTANT flat varying
+#ifdef EXACT  // saves a division per pixel
+#define LINEAR_IN_FRAME noperspective varying
+#else
+#define LINEAR_IN_FRAME varying
+#endif
 #else
 #define CONSTANT varying
+#define LINEAR_IN_FRAME varying
 #endif
 
 uniform sampler2D u_page;
@@ -22,7 +28,7 @@ uniform float u_gamma;
 uniform float u_opacity;
 uniform float u_samples;       // RGB: samples per texel
 uniform vec4 u_nan_color;
-varying vec2 v_local;          // texels from the tile's corner (x, y)
+LINEAR_IN_FRAME vec2 v_local;          // texels from the tile's corner (x, y)
 CONSTANT vec4 v_tile;          // the tile's first texel in the page (x, y), its size (w, h)
 
 vec4 texel(vec2 at) {

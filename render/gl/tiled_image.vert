@@ -4,8 +4,14 @@
 #extension GL_EXT_gpu_shader4 : enable
 #ifdef GL_EXT_gpu_shader4
 #define CONSTANT flat varying
+#ifdef EXACT
+#define LINEAR_IN_FRAME noperspective varying
+#else
+#define LINEAR_IN_FRAME varying
+#endif
 #else
 #define CONSTANT varying
+#define LINEAR_IN_FRAME varying
 #endif
 
 uniform vec4 u_part;           // EXACT: first pixel (x, y) and size (w, h) of this part of the frame
@@ -15,7 +21,7 @@ uniform vec4 u_down;
 attribute vec2 a_position;
 attribute vec2 a_local;
 attribute vec4 a_tile;
-varying vec2 v_local;
+LINEAR_IN_FRAME vec2 v_local;
 CONSTANT vec4 v_tile;
 
 void main() {
