@@ -81,5 +81,9 @@ def kill_after_lines(args: list[object], lines: int) -> int:
 def leftovers(folder: Path) -> list[str]:
     """What a build must not leave: beside DEST, and inside."""
     beside = [p.name for p in folder.parent.iterdir() if ".octree-" in p.name]
-    inside = [p.name for p in folder.rglob("*") if p.suffix in (".partial", ".__lock") or p.name.startswith(".octree")]
+    inside = [
+        p.name
+        for p in folder.rglob("*")
+        if p.suffix in (".partial", ".__lock") or p.name.startswith(".octree")
+    ]
     return beside + inside
