@@ -207,6 +207,20 @@ def test_tiles_come_and_go_without_new_shaders(canvas: Canvas) -> None:
     assert stage.visual.shader_builds == 1
 
 
+def test_a_new_shader_after_all_textures_went(canvas: Canvas) -> None:
+    """The program still knows a texture that is gone when it is built again."""
+    image = RNG.integers(0, 256, (64, 64)).astype(np.uint8)
+    plane, arrays = halves(image, (16, 16), 1)
+    stage = Stage(plane, arrays, canvas, options={"clim": (0, 255)})
+    for interpolation in ("nearest", "linear", "nearest"):
+        stage.put(tiles_of(plane, 0))
+        stage.visual.interpolation = interpolation
+        frame = stage.frame(Rect(0, 0, 48, 64), SIZE)
+        np.testing.assert_array_equal(frame[..., 0], image[:48])
+        stage.atlas.clear()
+        canvas.draw([])
+
+
 def test_full_of_pinned_tiles_says_so(canvas: Canvas) -> None:
     data = np.zeros((16, 16), np.uint8)
     atlas = Atlas(2 * 18 * 18, slot_px=16)

@@ -105,7 +105,7 @@ class Atlas:
         self._tiles: dict[LoadKey, _Resident] = {}
         self._classes: dict[tuple[Any, ...], SlotClass] = {}
         self._rows: dict[LoadKey, int] = {}
-        self._free_rows: list[int] = []
+        self._free_rows = list(range(64))
         self._table = np.zeros((64, 5), np.int64)
 
     @property
