@@ -109,3 +109,11 @@ def test_the_python_page_runs(tmp_path: Path) -> None:
         check=False,
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_each_guard_named_on_the_page_of_defects_exists() -> None:
+    rows = (ROOT / "docs" / "defects.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", rows)
+    assert len(named) >= 35
+    for file, test in named:
+        assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file} has no {test}"

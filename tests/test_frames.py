@@ -391,3 +391,23 @@ def test_what_has_been_loaded_stands_in(pyramid: Path, tmp_path: Path) -> None:
     assert all(frame.coverage.missing == 0 for frame in frames[first:])
     drawn = {level for frame in frames for level in frame.coverage.by_level}
     assert len(drawn) == 4, "no level of the way was left out"
+
+
+def test_a_tile_appears_with_all_its_channels_or_not_yet(tmp_path: Path) -> None:
+    """D36: a tile appeared channel by channel. Red and green hold the same values, so that any pixel which is not
+    gray-yellow would be a channel too few."""
+    pixels = noise((1024, 1024), np.uint8, seed=4)
+    build(np.stack([pixels, pixels]), tmp_path / "pair.ome.zarr", axes="cyx")
+    options = {
+        "channels": "0:red:0-255,1:#00ff00:0-255",
+        "clock": "virtual",
+        "latency": "30ms",
+        "jitter": "200ms",
+    }
+    result = render(
+        [tmp_path / "pair.ome.zarr"], ["pan"], size=(400, 300), options={**options, "stream": True}
+    )
+    partial = [f for f in result.report.frames if 0 < f.coverage.ideal < 1]
+    assert partial, "the path must show tiles arriving, or this test shows nothing"
+    for frame in result.frames:
+        assert (frame[..., 0] == frame[..., 1]).all()
