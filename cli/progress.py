@@ -139,6 +139,6 @@ def make_reporter(mode: str, *, quiet: bool = False) -> Reporter:
         return Reporter()
     if mode == "json":
         return JsonLines(JSON_EVERY_S, 0.0)
-    if mode == "bar" or (mode == "auto" and err_console().is_terminal):
+    if mode == "bar" or (mode == "auto" and sys.stderr.isatty()):
         return Bar()
     return Lines(LINE_EVERY_S, FIRST_LINE_S)

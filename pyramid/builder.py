@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 import shutil
 import sys
 import time
@@ -352,7 +351,7 @@ class _Job:
         return max(times if isinstance(times, list) else [times], default=0) > written
 
     def _begin(self, aside: bool) -> Journal:
-        header = Header(secrets.token_hex(8), aside, self._facts())
+        header = Header(os.urandom(8).hex(), aside, self._facts())
         journal = Journal.create(self.places.journal, header)
         try:
             begin_folder(self.places.folder(aside), header.build)

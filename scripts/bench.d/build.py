@@ -71,7 +71,8 @@ while True:
             'codecs': [{'name': 'bytes', 'configuration': {'endian': 'little'}}, {'name': 'zstd', 'configuration': {'level': 1}}]}
     out = ts.open({'driver': 'zarr3', 'kvstore': {'driver': 'file', 'path': f'{dst}/{k}/'}, 'metadata': meta}, create=True).result()
     for y in range(0, a.shape[0], 2048):
-        out[y:y + 2048].write(a[y:y + 2048]).result()
+        rows = slice(y, min(y + 2048, a.shape[0]))
+        out[rows].write(a[rows]).result()
     if max(a.shape) <= 256:
         break
     a, k = ts.downsample(out, [2, 2], 'mean'), k + 1
@@ -136,7 +137,7 @@ def measure(command: list[object], out: Path) -> tuple[float, float] | None:
 
 def rows(arguments: argparse.Namespace) -> list[tuple[str, list[object], list[object], int]]:
     """(name, peer's command, octree's command, repeats), with their inputs made."""
-    n, out, mine = arguments.size, WORK / "peer-out", WORK / "octree-out"
+    n, out, mine = arguments.size, WORK / "peer-out.ome.zarr", WORK / "octree-out"
     source, tiff, small = WORK / f"noise-{n}.zarr", WORK / f"noise-{n}.tif", WORK / "noise-8192.tif"
     python, repeats = sys.executable, arguments.repeats
     for path, code, args in (
@@ -170,7 +171,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     WORK.mkdir(parents=True, exist_ok=True)
-    out, mine = WORK / "peer-out", WORK / "octree-out"
+    out, mine = WORK / "peer-out.ome.zarr", WORK / "octree-out"
     print(f"Source: {arguments.size}² uint16, Poisson noise on smooth structure, 512² zstd chunks; whole processes,\n"
           "start-up included, in turns; the ratio is the median over pairs of runs.\n")  # fmt: skip
     print("| against | its seconds | its MiB | octree seconds | octree MiB | ratio of time |")
