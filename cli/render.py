@@ -228,7 +228,7 @@ class _Job:
         self.check()
         trace = Trace() if self.trace else NULL_TRACE
         with ExitStack() as stack:
-            watch = stack.enter_context(_watch(self.progress, len(request.cameras)))
+            watch = stack.enter_context(_watch(self.progress))
             renderer = stack.enter_context(
                 Renderer(
                     request, command=shlex.join(["octree", *sys.argv[1:]]), trace=trace, on_progress=watch
@@ -240,7 +240,7 @@ class _Job:
         self._write(document, kept, trace)
         if self.as_json:
             print_json(document)
-        return _judge(request, renderer.shots, report, as_json=self.as_json)
+        return _judge(request, renderer.shots, report)
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
         """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
@@ -280,7 +280,7 @@ class _Job:
             trace.write(self.trace)
 
 
-def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport, *, as_json: bool) -> int:
+def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> int:
     """0, or 1 with the reason when a frame stayed below the coverage that was asked for."""
     from octree.cli.console import err_console
 
@@ -316,7 +316,7 @@ PROGRESS = ("auto", "bar", "plain", "json", "none")
 
 
 @contextmanager
-def _watch(progress: str, views: int) -> Iterator[Callable[[Shot, float], None] | None]:
+def _watch(progress: str) -> Iterator[Callable[[Shot, float], None] | None]:
     """A callback that shows how much of the frame being made is ideal, on stderr."""
     if progress == "auto":
         progress = "bar" if sys.stderr.isatty() else "none"
