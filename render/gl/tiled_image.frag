@@ -75,7 +75,7 @@ vec4 sampled() {
 #ifdef LABELS
 // Quotient and rest, exact for whole numbers below 2^24 whatever the division rounds to.
 vec2 divided(float a, float b) {
-    float quotient = floor(a / b);
+    float quotient = floor(a * (1.0 / b));
     float rest = a - b * quotient;
     if (rest < 0.0) { rest += b; quotient -= 1.0; }
     if (rest >= b) { rest -= b; quotient += 1.0; }
