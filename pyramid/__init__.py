@@ -9,12 +9,14 @@ units.py axes.py            what people write: sizes, units, names of axes (pure
 source.py read_*.py         any SOURCE as one array in canonical axis order, a small reader per format
 codecs.py      the words of ``--codec`` (pure)
 plan.py        shape and options → levels, write units, tasks, files, bytes, memory (pure)
+layout.py      write units, task blocks, rounds (pure)
 downsample.py  block reductions and their contract (pure)
 store.py       the only file that opens or creates arrays
 ngff.py        the only file that knows OME-Zarr metadata
 task.py        one task: read, reduce, write every level that fits
 journal.py lock.py          what is done already, and who may write
 execute.py     tasks in a bounded window: serial, threads, dask.distributed
+job.py         one run of a build: begin or go on, do the tasks, publish
 builder.py     the shell around them
 verify.py      is this pyramid whole and right?
 """

@@ -3,52 +3,28 @@
 from __future__ import annotations
 
 import os
-import re
-import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octree.pyramid import ngff
 from octree.pyramid.destination import (
     Places,
-    State,
-    begin_folder,
     check_apart,
-    check_replaceable,
-    discard,
-    finish,
-    inspect,
     places_of,
-    tidy_swap,
 )
 from octree.pyramid.downsample import Scalar
-from octree.pyramid.errors import DestinationError, Interrupted, OctreeError, SourceError, WriteError
-from octree.pyramid.execute import Executor, make_executor, never
-from octree.pyramid.journal import Done, Header, Journal, changed_facts
+from octree.pyramid.errors import DestinationError
+from octree.pyramid.execute import make_executor, never
+from octree.pyramid.job import Job, Progress
 from octree.pyramid.lock import DestLock
 from octree.pyramid.model import PyramidSpec
 from octree.pyramid.options import BuildOptions
 from octree.pyramid.plan import BuildPlan, make_plan
 from octree.pyramid.source import ArraySource, open_source
-from octree.pyramid.store import Pyramid, create_level
-from octree.pyramid.task import Hole, Recipe, Task, TaskRunner
-from octree.pyramid.windows import with_windows
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a build is; bytes are of level 0, uncompressed. ``resumed_bytes`` were there before this run."""
-
-    tasks_done: int
-    tasks: int
-    bytes_done: int
-    bytes_total: int
-    resumed_bytes: int = 0
+from octree.pyramid.task import Hole
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +171,7 @@ def build(
             DestLock(_lock_path(places), places.dest),
             make_executor(scheduler, plan.workers, plan.in_flight, source) as executor,
         ):
-            job = _Job(options, plan, opened, source, places, executor, stop or never, progress)
+            job = Job(options, plan, opened, source, places, executor, stop or never, progress)
             done, spec, resumed = job.run(overwrite=overwrite, resume=resume)
         return BuildResult(
             dest=str(dest),
@@ -228,226 +204,6 @@ def _lock_path(places: Places) -> Path:
             path=str(places.dest),
         ) from error
     return places.lock
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    """One run of one build. Owner of the journal: the thread that called ``build``."""
-
-    options: BuildOptions
-    plan: BuildPlan
-    source: ArraySource
-    given_source: Any
-    places: Places
-    executor: Executor
-    stop: Callable[[], bool]
-    progress: Callable[[Progress], None] | None
-
-    def run(self, *, overwrite: bool, resume: bool) -> tuple[Done, PyramidSpec, bool]:
-        """What was done in all runs together, the pyramid's spec, and whether an earlier run was gone on with."""
-        tidy_swap(self.places)
-        state, header = inspect(self.places)
-        if state is State.OCCUPIED and resume and not overwrite:
-            return Done(), self._finished_before(), True
-        if header is not None and resume:
-            self._check_same(header)
-            journal, done = Journal.load(self.places.journal)
-            begun = True
-        else:
-            if state is not State.FREE and not overwrite:
-                raise self._refused(state)
-            # an interrupted build in DEST itself is no pyramid that is worth keeping until the new one is done
-            if state is State.OCCUPIED:
-                check_replaceable(self.places.dest)
-            discard(self.places, header)
-            aside = state is not State.FREE and state is not State.PARTIAL and self.places.dest.exists()
-            journal, done, begun = self._begin(aside), Done(), False
-        try:
-            self._build(journal, done, again=begun)
-        except OctreeError:
-            if not done.tasks:  # nothing is worth keeping
-                with suppress(DestinationError):
-                    discard(self.places, journal.header)
-            raise
-        finally:
-            journal.close()
-        spec = self._publish(journal.header, done)
-        return done, spec, begun
-
-    def _refused(self, state: State) -> DestinationError:
-        if state is State.OCCUPIED:
-            what, hint = "exists and is not empty", "choose another DEST, or give --overwrite"
-        else:
-            what = "holds an interrupted build"
-            hint = "go on with --resume, or start again with --overwrite"
-        return DestinationError(f"{self.places.dest} {what}", hint=hint, path=str(self.places.dest))
-
-    def _facts(self) -> dict[str, Any]:
-        """What must be the same for two runs to be one build. JSON-able."""
-        spec = self.plan.spec
-        return {
-            "source": self._fingerprint(),
-            "shape": list(spec.levels[0].shape),
-            "dtype": spec.dtype.str,
-            "axes": [[axis.name, axis.unit] for axis in spec.axes],
-            "levels": [[list(v.shape), list(v.chunks), list(v.shards or ())] for v in spec.levels],
-            "scale": [list(level.scale) for level in spec.levels],
-            "translation": [list(level.translation) for level in spec.levels],
-            "blocks": [[r.first, r.last, list(r.blocks[0])] for r in self.plan.rounds],
-            "method": self.plan.method,
-            "nodata": repr(self.plan.nodata),
-            "codec": str(self.plan.codec),
-            "ome_version": spec.ome_version,
-            "name": spec.name,
-            "labels": spec.labels,
-            "rgb": spec.rgb,
-        }
-
-    def _fingerprint(self) -> dict[str, Any]:
-        try:
-            return self.source.fingerprint()
-        except (OctreeError, MemoryError):
-            raise
-        except Exception as error:  # an object in memory raises what it likes
-            raise SourceError(
-                f"{self.source.path} cannot be read: {type(error).__name__}: {error}", path=self.source.path
-            ) from error
-
-    def _check_same(self, header: Header) -> None:
-        if changed := changed_facts(header.facts, self._facts()):
-            raise DestinationError(
-                f"{self.places.dest} holds an interrupted build of something else ({'; '.join(changed)})",
-                hint="resume with the source and options it was begun with, or start again with --overwrite",
-                path=str(self.places.dest),
-                changed=changed,
-            )
-
-    def _finished_before(self) -> PyramidSpec:
-        """DEST holds no interrupted build: fine if it is what this build would make. Raises DestinationError."""
-        dest, spec = self.places.dest, self.plan.spec
-        try:
-            found = ngff.read_spec(dest)
-        except SourceError:
-            raise self._refused(State.OCCUPIED) from None
-        same = (found.axes, found.dtype, found.levels, found.method, found.labels) == (
-            spec.axes,
-            spec.dtype,
-            spec.levels,
-            spec.method,
-            spec.labels,
-        )
-        if not same or self._is_older_than_source():
-            raise DestinationError(
-                f"{dest} is finished, but not what this source and these options make: nothing to resume",
-                hint="choose another DEST, or give --overwrite",
-                path=str(dest),
-            )
-        self.places.journal.unlink(missing_ok=True)
-        return found
-
-    def _is_older_than_source(self) -> bool:
-        written = max(p.stat().st_mtime_ns for p in self.places.dest.glob("*.json") or [self.places.dest])
-        times = self._fingerprint().get("mtime_ns", 0)
-        return max(times if isinstance(times, list) else [times], default=0) > written
-
-    def _begin(self, aside: bool) -> Journal:
-        header = Header(os.urandom(8).hex(), aside, self._facts())
-        journal = Journal.create(self.places.journal, header)
-        try:
-            begin_folder(self.places.folder(aside), header.build)
-        except BaseException:
-            journal.close()
-            self.places.journal.unlink(missing_ok=True)
-            raise
-        return journal
-
-    def _build(self, journal: Journal, done: Done, *, again: bool) -> None:
-        plan, folder = self.plan, self.places.folder(journal.header.aside)
-        for level in plan.spec.levels:
-            create_level(folder, level, plan.spec.dtype, plan.spec.axis_names, plan.codec, plan.zarr_format)
-        fill = self.options.on_error == "fill"
-        runner = TaskRunner(plan, self.source, folder, fill_holes=fill, again=again)
-        recipe = Recipe(plan, str(folder), str(self.given_source), self.options.axes, fill, again)
-        resumed_bytes = done.bytes_read
-        self._report(done, resumed_bytes)
-        try:
-            for index in range(len(plan.rounds)):
-                open_tasks = self._open_tasks(index, done)
-                for results in self.executor.run(runner, recipe, open_tasks, self.stop):
-                    for result in results:
-                        journal.append(result)
-                        done.add(result)
-                    self._report(done, resumed_bytes)
-                if self.stop():
-                    raise self._interrupted(done)
-        except WriteError as error:
-            raise self._no_space(error, done) from error
-        except SourceError as error:
-            hint = f"{error.hint}; " if error.hint else ""
-            error.hint = f"{hint}when it is repaired go on with --resume, or fill what is lost: --resume --on-error fill"
-            raise
-
-    def _open_tasks(self, index: int, done: Done) -> Iterator[tuple[Task, ...]]:
-        """Groups of tasks of one round that are not done yet."""
-        for places in self.plan.groups(index):
-            tasks = tuple(task for place in places if (task := Task(index, place)) not in done.tasks)
-            if tasks:
-                yield tasks
-
-    def _report(self, done: Done, resumed_bytes: int) -> None:
-        if self.progress is not None:
-            total = self.plan.level_bytes[0]
-            self.progress(Progress(len(done.tasks), self.plan.tasks, done.bytes_read, total, resumed_bytes))
-
-    def _interrupted(self, done: Done) -> Interrupted:
-        return Interrupted(
-            f"stopped after {len(done.tasks)} of {self.plan.tasks} blocks; what is done is kept",
-            hint="give the same command with --resume to go on",
-            path=str(self.places.dest),
-            tasks_done=len(done.tasks),
-            tasks=self.plan.tasks,
-        )
-
-    def _no_space(self, error: WriteError, done: Done) -> WriteError:
-        """A failed write, with what it would take to finish: by the compression so far, else uncompressed."""
-        full = re.search("no space|too large|quota", error.message, re.IGNORECASE)
-        total = sum(self.plan.level_bytes)
-        share = done.bytes_read / max(1, self.plan.level_bytes[0])
-        whole = done.bytes_written / share if share > 0 else total
-        needed = max(0, int(whole) - done.bytes_written)
-        free = shutil.disk_usage(self.places.dest.parent).free
-        message = error.message
-        if full:
-            message = f"no space to write {self.places.dest}: about {needed} more bytes needed, {free} free ({message})"
-        hint = "make room, then go on with --resume" if full else "then go on with --resume"
-        details = {**error.details, "dest": str(self.places.dest), "bytes_needed": needed, "bytes_free": free}
-        return WriteError(message, hint=hint, **details)
-
-    def _publish(self, header: Header, done: Done) -> PyramidSpec:
-        """Metadata last, then the folder takes its place."""
-        folder = self.places.folder(header.aside)
-        spec = replace(self.plan.spec, channels=self.source.channels)
-        metadata: dict[str, Any] = {
-            "method": self.plan.method,
-            "factors": [list(step) for step in self.plan.factors],
-            "rounding": "integers: exact, halves to even" if self.plan.method == "mean" else "none",
-            "edges": "only samples that exist",
-            "nodata": self.plan.nodata,
-            "tool": "octree",
-        }
-        if done.holes:
-            metadata["holes"] = [h.to_json() for h in sorted(done.holes, key=lambda hole: hole.start)]
-        try:
-            finished = with_windows(Pyramid(folder, spec))
-            ngff.write_image_metadata(folder, finished, metadata=metadata)
-            finish(self.places, aside=header.aside)
-        except WriteError as error:
-            raise self._no_space(error, done) from error
-        except OSError as error:
-            raise self._no_space(
-                WriteError(f"{folder} cannot be finished: {error.strerror}", path=str(folder)), done
-            ) from error
-        return finished
 
 
 def peak_rss_bytes() -> int:

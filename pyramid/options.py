@@ -13,7 +13,7 @@ import numpy as np
 from octree.pyramid.codecs import parse_codec
 from octree.pyramid.downsample import METHODS, Method, Scalar
 from octree.pyramid.errors import UsageError
-from octree.pyramid.plan import PlanRequest
+from octree.pyramid.layout import PlanRequest
 from octree.pyramid.source import ArraySource
 from octree.pyramid.units import parse_bytes
 

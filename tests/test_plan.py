@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from octree.pyramid.codecs import Codec
 from octree.pyramid.errors import UsageError
+from octree.pyramid.layout import PlanRequest
 from octree.pyramid.model import Axis, Box
-from octree.pyramid.plan import RUNTIME_BYTES, BuildPlan, PlanRequest, level_factors, make_plan
+from octree.pyramid.plan import RUNTIME_BYTES, BuildPlan, level_factors, make_plan
 
 
 def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) -> PlanRequest:
