@@ -992,3 +992,23 @@ def test_the_link_is_shared() -> None:
         drain(loader)
         # ten at once, then each worker starts anew as its tile is through
         assert clock.now_ms() == pytest.approx(10 + 20 + 1, abs=1.01)
+
+
+def test_what_nobody_wants_any_more_leaves_the_link() -> None:
+    """Ten transfers of 10 ms each wait for the link when the view jumps: the tile it wants now does not queue behind
+    those it no longer wants, but for the one being sent; of two that are wanted the more urgent one is first."""
+    network = Network(latency_ms=10, bandwidth_bytes_per_s=12_800)  # 10 ms for a tile of 128 bytes
+    source, clock = FakeSource(), VirtualClock()
+    with TileLoader(settings(workers=12), clock=clock, network=network) as loader:
+        loader.add_source(source)
+        loader.plan("view", requests(source, [tile(i) for i in range(10)]), moved=False)
+        assert not loader.wait(0.0115)
+        loader.poll()
+        loader.plan("view", requests(source, [tile(20), tile(21)]), moved=False)
+        times = {}
+        while not loader.settled():
+            assert loader.wait(1)
+            for arrived in loader.poll():
+                times[arrived.key.tile] = clock.now_ms()
+        assert times[tile(20)] <= 11.5 + 10 + 2 * 10
+        assert times[tile(21)] == pytest.approx(times[tile(20)] + 10)

@@ -31,7 +31,7 @@ from octree.render.loading.load import (
     set_current_token,
 )
 from octree.render.loading.network import Network
-from octree.render.loading.reading import Reader, SharedLink, retry_delay_ms, tile_bytes
+from octree.render.loading.reading import Reader, retry_delay_ms, tile_bytes
 from octree.render.loading.requests import Event, LoadKey, State
 
 REAL_THREADS = 4
@@ -66,6 +66,36 @@ class _Pool:
         return self.queue.next_due_ms()
 
 
+@dataclass(slots=True, eq=False)
+class _Link:
+    """The one link of the simulated network: one transfer at a time, the most urgent answer next. What is given up
+    leaves it at once, or tiles that nobody wants any more would hold up those that somebody does."""
+
+    network: Network
+    waiting: list[Load] = field(default_factory=list)
+    sending: Load | None = None
+
+    def busy_ms(self, load: Load) -> float:
+        return self.network.transfer_ms(tile_bytes(load))
+
+    def take(self) -> Load | None:
+        """The next load to transfer, which now is; None when the link is busy or nothing waits."""
+        if self.sending is not None or not self.waiting:
+            return None
+        self.sending = min(self.waiting, key=lambda load: (not load.wanted, load.rank, load.tie))
+        self.waiting.remove(self.sending)
+        return self.sending
+
+    def leave(self, load: Load) -> bool:
+        """The load is over, however; True when the link is free by that."""
+        if load in self.waiting:
+            self.waiting.remove(load)
+        if load is not self.sending:
+            return False
+        self.sending = None
+        return True
+
+
 class SimulatedPoolGroup:
     """The virtual-time side of ``Engine``. One owner: the thread of the loader, for everything."""
 
@@ -79,7 +109,7 @@ class SimulatedPoolGroup:
     ) -> None:
         self._settings, self._clock, self._trace = settings, clock, trace
         self._network = network or Network()
-        self._link = SharedLink(network)
+        self._link = _Link(self._network)
         self._pools = {key: _Pool(pool, reader_of(pool)) for key, pool in settings.pools}
         self._time_ms = clock.now_ms()
         self._events: list[_Event] = []
@@ -234,14 +264,17 @@ class SimulatedPoolGroup:
             self._failed(load, f"timed out after {self._settings.read_timeout_ms / 1e3:g} s", final=False)
         elif phase is _Phase.ANSWERED and load.key not in self._data:
             self._failed(load, error_text(OSError("the simulated network lost the answer")), final=False)
-        elif phase is _Phase.ANSWERED:
-            done_ms = self._link.reserve(self._time_ms, tile_bytes(load))
-            if done_ms > self._time_ms:
-                self._schedule(done_ms, _Phase.DONE, load)
-            else:
-                self._deliver(load)
+        elif phase is _Phase.ANSWERED and self._link.busy_ms(load) > 0:
+            self._link.waiting.append(load)
+            self._send()
         else:
             self._deliver(load)
+
+    def _send(self) -> None:
+        """Give the link, if it is free, to the most urgent answer."""
+        load = self._link.take()
+        if load is not None:
+            self._schedule(self._time_ms + self._link.busy_ms(load), _Phase.DONE, load)
 
     def _deliver(self, load: Load) -> None:
         try:
@@ -275,6 +308,8 @@ class SimulatedPoolGroup:
 
     def _forget(self, pool: _Pool, load: Load) -> None:
         del pool.running[load.key]
+        if self._link.leave(load):
+            self._send()
         reading = self._data.pop(load.key, None)
         if reading is not None and not reading.cancel():
             load.token.cancel()
