@@ -141,6 +141,14 @@ def begin_folder(folder: Path, word: str) -> None:
         ) from error
 
 
+def forget_strange_journal(places: Places) -> None:
+    """A journal that cannot be read says nothing about DEST; --overwrite begins without it."""
+    try:
+        read_header(places.journal)
+    except DestinationError:
+        places.journal.unlink()
+
+
 def tidy_swap(places: Places) -> None:
     """Finish the clean-up of an ``--overwrite`` that was killed after DEST had been exchanged."""
     header = read_header(places.journal) if places.journal.exists() else None

@@ -18,6 +18,7 @@ from octree.pyramid.destination import (
     check_replaceable,
     discard,
     finish,
+    forget_strange_journal,
     inspect,
     tidy_swap,
 )
@@ -59,6 +60,8 @@ class Job:
 
     def run(self, *, overwrite: bool, resume: bool) -> tuple[Done, PyramidSpec, bool]:
         """What was done in all runs together, the pyramid's spec, and whether an earlier run was gone on with."""
+        if overwrite and not resume:
+            forget_strange_journal(self.places)
         tidy_swap(self.places)
         state, header = inspect(self.places)
         if state is State.OCCUPIED and resume and not overwrite:

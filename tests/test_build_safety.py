@@ -117,6 +117,18 @@ def test_until_the_end_no_reader_takes_the_folder_for_a_pyramid(tmp_path: Path, 
     assert len(open_pyramid(dest).spec.levels) == 6
 
 
+def test_a_journal_that_cannot_be_read_is_refused_and_forgotten_by_overwrite(tmp_path: Path) -> None:
+    dest = tmp_path / "p"
+    build(image((40, 40)), dest)
+    places_of(dest).journal.write_text("from another time\n")
+    for options in ({}, {"resume": True}):
+        with pytest.raises(DestinationError, match="journal"):
+            build(image((40, 40)), dest, **options)
+    build(image((50, 50)), dest, overwrite=True)
+    assert open_pyramid(dest).spec.levels[0].shape == (50, 50)
+    assert leftovers(dest) == []
+
+
 @pytest.mark.parametrize("marker", ["", "another word"])
 def test_killed_before_anything_but_the_marker_was_written(
     tmp_path: Path, source: Path, undisturbed: dict[str, str], marker: str
