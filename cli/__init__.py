@@ -2,7 +2,8 @@
 
 app.py       the application: commands, errors to exit codes, --json on failure
 console.py   stdout for data, stderr for everything else
-options.py   how sizes, times and the like are read from the command line
+options.py   options that several commands share
+progress.py  bars and lines
 build.py  render.py  check.py  info.py  verify.py  doctor.py  demo.py  config.py
              one command each; they import the rooms inside the function, so that --help stays fast
 """

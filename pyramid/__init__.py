@@ -6,19 +6,30 @@ errors.py      the error tree
 model.py       frozen value types: Axis, Box, LevelInfo, PyramidSpec, TileKey
 grid.py        tiles of a displayed plane (pure)
 units.py axes.py            what people write: sizes, units, names of axes (pure)
-source.py read_*.py         any SOURCE as one array in canonical axis order, a small reader per format
+
+source.py      any SOURCE as one array in canonical axis order
+raw.py raw_views.py         what a reader gives, and other views of it
+read_array.py read_flat.py read_hdf5.py read_raw.py read_tiff.py read_zarr.py       a small reader for each format
+tiff_facts.py tiff_values.py segment_cache.py               what TIFFs say, stored samples to values, shared tiles
+sample.py      sample images for the demo and the benchmarks
+describe.py    what ``octree info`` says
+
+options.py     options of a build, checked once
 codecs.py      the words of ``--codec`` (pure)
-plan.py        shape and options → levels, write units, tasks, files, bytes, memory (pure)
-layout.py      write units, task blocks, rounds (pure)
+plan.py layout.py           shape and options → levels, write units, tasks, files, bytes, memory (pure)
 downsample.py  block reductions and their contract (pure)
 store.py       the only file that opens or creates arrays
+zarr_meta.py json_files.py  what arrays' metadata say, from plain JSON; JSON on disk in one atomic step
 ngff.py        the only file that knows OME-Zarr metadata
+windows.py     display windows for it, from a coarse level
 task.py        one task: read, reduce, write every level that fits
-journal.py lock.py          what is done already, and who may write
-execute.py     tasks in a bounded window: serial, threads, dask.distributed
-job.py         one run of a build: begin or go on, do the tasks, publish
-builder.py     the shell around them
+execute.py distribute.py    tasks in a bounded window: serial, threads, dask.distributed
+journal.py lock.py destination.py           what is done already, who may write, what lies at DEST
+memory.py      what the allocator must be told to keep the memory promise
+job.py builder.py           one run from beginning to end; the shell around it, ``build`` and ``plan_build``
+
 verify.py      is this pyramid whole and right?
+verify_schema.py verify_structure.py verify_files.py verify_frames.py verify_levels.py verify_findings.py   its parts
 """
 
 from __future__ import annotations

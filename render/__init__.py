@@ -3,19 +3,21 @@
 The way of a frame:  camera → octree → loading → (cache) → gl.texture_atlas → cover → gl.tiled_image → report
 
 request.py     option texts → a frozen request (pure)
-camera.py      cameras and paths (pure)
+camera.py camera_text.py    cameras and paths, and how they are written (pure)
 octree.py      camera + levels → wanted tiles, in loading order (pure)
 cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass (pure)
 register.py    how layers of different voxel size lie on each other (pure)
 look.py contrast.py         colours and contrast limits of each part of a layer
 config.py      the settings file (pure)
-tile_source.py made_levels.py texels.py     any SOURCE as tiles; coarser levels made in memory
+tile_source.py open_levels.py made_levels.py texels.py      any SOURCE as tiles; coarser levels made in memory
 layer.py       one layer of a view: its plan, its uploads, its cover
+overview.py    the inset: one more layer
 compose.py     the scene: layers, and the loader, atlas and canvas they share
 frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
 live.py        ``TiledImage`` for anybody's vispy SceneCanvas
-report.py html.py trace.py monitor.py       what a run showed and what it cost
-encode.py video.py          frames to files
+report.py html.py pages.py trace.py monitor.py              what a run showed and what it cost
+encode.py video.py files.py                 frames to files that appear complete or not at all
+showcase.py    what ``octree demo`` makes
 loading/       asynchronous loading; no OpenGL
 gl/            everything that touches OpenGL; main thread only
 check/         rendered-frame regression checks

@@ -95,6 +95,17 @@ def test_only_ngff_knows_ome_zarr_keys() -> None:
                 assert node.value not in NGFF_KEYS, f"{path.relative_to(ROOT)} knows the key {node.value!r}"
 
 
+@pytest.mark.parametrize("room", ["cli", "pyramid", "render", "render/loading", "render/gl", "render/check"])
+def test_a_rooms_map_names_every_file(room: str) -> None:
+    map_ = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))) or ""
+    missing = [
+        path.name
+        for path in sorted((ROOT / room).glob("*.py"))
+        if not path.name.startswith("__") and path.name not in map_
+    ]
+    assert not missing, f"the map of {room} leaves out {missing}"
+
+
 def modules_after(code: str) -> set[str]:
     script = f"import sys, json\ntry:\n    {code}\nexcept SystemExit: pass\nprint(json.dumps(sorted(sys.modules)), file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

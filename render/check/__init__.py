@@ -1,1 +1,11 @@
-"""See docs/design.md."""
+"""Rendered-frame regression: render the cases of a suite, compare with baselines, say what changed.
+
+spec.py        the suite file → frozen cases (strict)
+suite.py       run a suite: render, judge, stage, report
+record.py      what is kept of a rendered case: frames, tile sets, coverage
+baseline.py    baselines on disk, looked up by renderer, family, default; stage and accept
+compare.py     two frames → numbers, and pictures of the difference (pure)
+judge.py       a case and its baseline → a verdict (pure)
+reports.py     report.json, junit.xml, summary.md, report.html
+plugin.py      the pytest plugin: ``octree_check``
+"""

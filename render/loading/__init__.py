@@ -1,1 +1,20 @@
-"""See docs/design.md."""
+"""Asynchronous loading: from wishes to tiles in memory, without ever blocking a frame. No OpenGL here.
+
+The way of a wish:  loader → delay_queue → pool (a worker reads) → loader → cache
+
+requests.py    the values that cross threads, the states of a load and their one transition function
+loader.py      TileLoader: owners, plans, what arrives; the only thing that the frame loop talks to
+wishes.py      who wishes which tiles (pure book-keeping)
+stats.py       what the loader counts
+load.py        one load on its way, and its cancel token
+delay_queue.py what is queued: due first, then by rank
+pool.py pool_group.py       workers in real time, keyed by levels above the ideal one
+simulated.py   the same in virtual time: a discrete-event simulation
+reading.py     how a tile is read, over which link, and when to try again
+processes.py process_worker.py      reading in other processes, arrays through shared memory
+cache.py       TileCache: byte budget, least recently used first, pins
+clock.py       the real clock and the virtual one
+network.py     simulated latency, bandwidth, jitter, failures, hangs; seeded by tile
+guard.py       counts reads by thread: none on the main thread is measured, not assumed
+load_log.py    a readable line for each load and plan
+"""
