@@ -227,7 +227,7 @@ def test_what_goes_wrong_in_a_child_is_a_failed_tile(what: str, words: str) -> N
 
 def test_a_child_that_hangs_is_killed_and_replaced() -> None:
     source = Recipe("hangs")
-    with TileLoader(with_processes(1, retries=1, read_timeout_ms=1500)) as loader:
+    with TileLoader(with_processes(1, retries=1, read_timeout_ms=5000)) as loader:
         loader.add_source(source)
         failed = load_one(loader, source, tile(0, 0))
         assert isinstance(failed, FailedTile)
