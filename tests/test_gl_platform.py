@@ -7,10 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from octree.pyramid import build
 from octree.pyramid.errors import GLError, UsageError
 from octree.render.gl import platform
 
@@ -187,3 +190,35 @@ def test_fingerprints(
     monkeypatch.setattr(machine, "machine", lambda: "arch")
     monkeypatch.setattr(platform, "_cpu_vendor", lambda: "SomeVendor")
     assert platform.fingerprint_of(vendor, renderer, version) == (fingerprint, family)
+
+
+EXAMPLE = """
+import runpy, sys, time
+sys.argv = ["live.py", sys.argv[1]]
+place = runpy.run_path("docs/examples/live.py", run_name="example")
+canvas, image = place["canvas"], place["image"]
+until = time.monotonic() + 30
+while not image.is_settled and time.monotonic() < until:
+    canvas.app.process_events()
+    time.sleep(0.005)
+frame = canvas.render()
+print(image.coverage.ideal, frame[..., 0].min(), frame[..., 0].max())
+image.close()
+canvas.close()
+"""
+
+
+def test_the_example_shows_a_pyramid_in_an_ordinary_window(display: str, tmp_path: Path) -> None:
+    rows, cols = np.indices((300, 400))
+    build(((rows // 50 + cols // 50) % 2 * 255).astype(np.uint8), tmp_path / "board.ome.zarr")
+    run = subprocess.run(
+        [sys.executable, "-c", EXAMPLE, str(tmp_path / "board.ome.zarr")],
+        cwd=Path(__file__).resolve().parent.parent,
+        env=os.environ | {"DISPLAY": display},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == ["1.0", "0", "255"]
