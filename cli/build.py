@@ -145,7 +145,7 @@ def build(
     if dry_run:
         plan = plan_build(source, dest, **options)
         if json:
-            print_json({"source": source, "dest": dest, "plan": plan.to_json()})
+            print_json({"source": source, "dest": dest, "dry_run": True, **plan.to_json()})
         else:
             _print_plan(plan)
         return

@@ -37,7 +37,7 @@ def test_the_result_says_what_the_contract_lists(tmp_path: Path, source: Path) -
 
 
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, source: Path) -> None:
-    plan = octree_json("build", source, tmp_path / "p", "--dry-run", "--tile", 64)["plan"]
+    plan = octree_json("build", source, tmp_path / "p", "--dry-run", "--tile", 64)
     assert [level["shape"] for level in plan["levels"]][-1] == [44, 38]
     assert plan["bytes"] == sum(level["bytes"] for level in plan["levels"])
     assert plan["minimum_bytes"] <= plan["peak_bytes"] <= plan["memory_bytes"] == 2**30
@@ -53,7 +53,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, source: Pa
 
 def test_a_petabyte_is_planned(tmp_path: Path) -> None:
     zarr.create_array(tmp_path / "huge", shape=(1000, 10**6, 10**6), chunks=(1, 1024, 1024), dtype="u2")
-    plan = octree_json("build", tmp_path / "huge", tmp_path / "p", "--dry-run")["plan"]
+    plan = octree_json("build", tmp_path / "huge", tmp_path / "p", "--dry-run")
     assert plan["levels"][0]["bytes"] == 2 * 10**15
     assert plan["files"] > 10**6
 
