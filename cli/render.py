@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Many = list[str] | None
 One = str | None
 
-DATA, VIEW, LOOK, RUN, OUT = "What", "View", "Look", "How it runs", "What comes out"
+VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 
 
 def render(

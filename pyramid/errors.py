@@ -7,8 +7,7 @@ OctreeError            1
 ├── DestinationError   4    DEST exists, is locked, or cannot be used
 ├── WriteError         5    no space, or writing failed; also OSError
 ├── GLError            6    no usable OpenGL, or a call failed
-├── Interrupted      130    stopped by the user
-└── CheckFailed        1    a check ran and found something
+└── Interrupted      130    stopped by the user
 """
 
 from __future__ import annotations
@@ -70,8 +69,3 @@ class GLError(OctreeError):
 class Interrupted(OctreeError):
     kind = "interrupted"
     exit_code = 130
-
-
-class CheckFailed(OctreeError):
-    kind = "check"
-    exit_code = 1

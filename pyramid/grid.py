@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from octree.pyramid.model import Box, PyramidSpec, TileKey
+from octree.pyramid.model import PyramidSpec
 
 
 class Rect(NamedTuple):
@@ -147,18 +147,3 @@ def plane_of(spec: PyramidSpec, tile: int | None = None) -> Plane:
             )
         )
     return Plane(tuple(levels))
-
-
-def tile_box(spec: PyramidSpec, plane: Plane, key: TileKey) -> Box:
-    """The voxels of one tile in its level's array, over all axes of the image."""
-    level = spec.levels[key.level]
-    start = [0] * len(spec.axes)
-    stop = list(level.shape)
-    for place, position in zip(spec.index_axes, key.index, strict=True):
-        start[place], stop[place] = position, position + 1
-    tile = plane.levels[key.level].tile
-    for name, edge, number in zip(("y", "x"), tile, key.grid[-2:], strict=True):
-        place = spec.axis_names.index(name)
-        start[place] = number * edge
-        stop[place] = min((number + 1) * edge, level.shape[place])
-    return Box(tuple(start), tuple(stop))

@@ -6,7 +6,6 @@ OpenGL, so that a path that is wrong is said at once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import asdict, fields
@@ -20,7 +19,7 @@ from octree.pyramid.grid import Rect
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.layer import Layer, LayerLimits, Part
+from octree.render.layer import Layer, Part, limits_of
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
@@ -51,21 +50,22 @@ def open_scene(request: RenderRequest, *, trace: NullTrace) -> Scene:
             )
         )
         sources = [
-            stack.enter_context(closing(_open(source, request, labels=request.labels and only)))
+            stack.enter_context(closing(open_layer_source(source, request, labels=request.labels and only)))
             for source in request.sources
             for only in (len(request.sources) == 1,)
         ]
         if request.labels and len(sources) > 1:
             for number in _which_are_labels(sources):
                 sources[number].close()
-                again = _open(request.sources[number], request, labels=True)
+                again = open_layer_source(request.sources[number], request, labels=True)
                 sources[number] = stack.enter_context(closing(again))
         for source in sources:
             loader.add_source(source)
         return Scene(request, sources, loader, stack.pop_all())
 
 
-def _open(source: Any, request: RenderRequest, *, labels: bool) -> OpenTileSource:
+def open_layer_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTileSource:
+    """One source as the request's settings and options want it drawn."""
     octree = request.settings.octree
     return open_tile_source(
         source,
@@ -156,11 +156,7 @@ class Scene:
             atlas=atlas,
             to_base=to_base(self._sources[0].spec, source.spec),
             linear=looks[0].interpolation == "linear",
-            limits=LayerLimits(
-                hysteresis=render.hysteresis,
-                prefetch_margin=render.prefetch_margin,
-                max_tiles=max(1, _capacity(atlas, source) // parts),
-            ),
+            limits=limits_of(render, atlas, source, parts),
         )
 
     def _visual(self, look: Look) -> TiledImageVisual:
@@ -308,9 +304,3 @@ class Scene:
 def _area(rect: tuple[int, int, int, int]) -> int:
     row0, row1, col0, col1 = rect
     return (row1 - row0) * (col1 - col0)
-
-
-def _capacity(atlas: Atlas, source: OpenTileSource) -> int:
-    """Tiles of this source that fit the atlas at once, were it alone there."""
-    shape = max((level.tile for level in source.plane.levels), key=math.prod)
-    return atlas.capacity_tiles((*shape, *source.samples_shape), source.texture_dtype)

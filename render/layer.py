@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from octree.pyramid.grid import Rect
 from octree.pyramid.model import TileKey
 from octree.render.camera import Camera
+from octree.render.config import RenderSettings
 from octree.render.cover import Cover, cover_view
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
-from octree.render.octree import ViewPlan, plan_view
+from octree.render.octree import ViewPlan, load_requests, plan_view
 from octree.render.register import ToBase
 from octree.render.tile_source import OpenTileSource
 
@@ -45,6 +46,13 @@ class LayerLimits:
     hysteresis: float
     prefetch_margin: float
     max_tiles: int | None
+
+
+def limits_of(settings: RenderSettings, atlas: Atlas, source: OpenTileSource, parts: int) -> LayerLimits:
+    """The limits of a layer over ``source``, when ``parts`` in all share the atlas."""
+    tile = max((level.tile for level in source.plane.levels), key=math.prod)
+    capacity = atlas.capacity_tiles((*tile, *source.samples_shape), source.texture_dtype)
+    return LayerLimits(settings.hysteresis, settings.prefetch_margin, max(1, capacity // parts))
 
 
 class Layer:
@@ -162,18 +170,18 @@ class Layer:
         return tuple(reversed(spare))
 
     def _requests(self, plan: ViewPlan, spare: tuple[TileKey, ...]) -> list[LoadRequest]:
-        asked = set(plan.coverage)
-        tiers = (
-            (Tier.COVERAGE, plan.coverage, True),
-            (Tier.COVERAGE, tuple(tile for tile in spare if tile not in asked), False),
-            (Tier.IDEAL, plan.wanted, True),
-            (Tier.PREFETCH, plan.prefetch, True),
+        source, asked = self.source, set(plan.coverage)
+        wished = load_requests(plan, source) + tuple(
+            LoadRequest(
+                LoadKey(source.token, source.version, tile), Tier.COVERAGE, tile.level - plan.level, False
+            )
+            for tile in spare
+            if tile not in asked
         )
         return [
-            LoadRequest(key, tier, max(0, tile.level - plan.level), load=load and tile not in plan.leaving)
-            for tier, tiles, load in tiers
-            for tile in tiles
-            for key in self.keys(tile)
+            request._replace(key=key)
+            for request in wished
+            for key in self.keys(request.key.tile)
             if key not in self._atlas
         ]
 

@@ -21,17 +21,17 @@ from vispy.scene.node import Node
 from vispy.scene.visuals import create_visual_node
 
 from octree.pyramid.grid import Rect
+from octree.render.compose import open_layer_source
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.layer import Layer, LayerLimits, Part
+from octree.render.layer import Layer, Part, limits_of
 from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
 from octree.render.look import looks_of
 from octree.render.register import ToBase
 from octree.render.report import Coverage
 from octree.render.request import parse_request
-from octree.render.tile_source import open_tile_source
 
 TICK_S = 1 / 60
 
@@ -70,13 +70,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         with ExitStack() as stack:
             request = parse_request([source], [], options, settings=settings or load_settings())
             self._limits = render = request.settings.render
-            opened = open_tile_source(
-                source,
-                tile=request.settings.octree.tile_size,
-                labels=request.labels,
-                single_level=request.single_level,
-                untiled=not request.settings.octree.enabled,
-            )
+            opened = open_layer_source(source, request, labels=request.labels)
             stack.callback(opened.close)
             self._loader = stack.enter_context(
                 TileLoader(request.settings.loader, cache=TileCache(render.cache_bytes))
@@ -100,8 +94,6 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
                 )
                 for look in looks
             ]
-            tile = max((level.tile for level in opened.plane.levels), key=lambda edges: edges[0] * edges[1])
-            capacity = atlas.capacity_tiles((*tile, *opened.samples_shape), opened.texture_dtype)
             self._layer = Layer(
                 opened,
                 parts,
@@ -109,7 +101,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
                 atlas=atlas,
                 to_base=ToBase(),
                 linear=request.layers[0].interpolation == "linear",
-                limits=LayerLimits(render.hysteresis, render.prefetch_margin, max(1, capacity // len(parts))),
+                limits=limits_of(render, atlas, opened, len(parts)),
             )
             self._stack = stack.pop_all()
         for part, look in zip(parts, looks, strict=True):

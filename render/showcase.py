@@ -12,7 +12,7 @@ from typing import Any
 
 from octree.pyramid import BuildResult, build
 from octree.pyramid.sample import GeneratedImage, picture
-from octree.render.encode import FrameWriter, encode_png
+from octree.render.encode import FrameWriter, PngKeeper
 from octree.render.files import atomic_file
 from octree.render.frames import Frame, Renderer
 from octree.render.html import write_html
@@ -84,12 +84,13 @@ def _film(pyramid: Path, folder: Path, edge_px: int, say: Say) -> list[Path]:
     options |= {"latency": "80ms", "bandwidth": "4MB/s", "show_grid": True, "min_coverage": "0"}
     film, page = folder / "refining.gif", folder / "report.html"
     start_s = time.perf_counter()
-    kept: list[Frame] = []
-    with _run(pyramid, [str(camera)], options, str(film)) as (renderer, frames):
-        kept.extend(frames)
+    with PngKeeper() as keeper, _run(pyramid, [str(camera)], options, str(film)) as (renderer, frames):
+        for frame in frames:
+            keeper.put(frame.rgba)
         report: RunReport = renderer.report()
-    write_html(page, report.to_json(), [encode_png(frame.rgba) for frame in kept])
-    say(f"filmed {film}: {len(kept)} frames in {time.perf_counter() - start_s:.1f} s, report {page}")
+        pictures = keeper.pngs()
+    write_html(page, report.to_json(), pictures)
+    say(f"filmed {film}: {len(pictures)} frames in {time.perf_counter() - start_s:.1f} s, report {page}")
     return [film, page]
 
 

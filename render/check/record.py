@@ -125,11 +125,6 @@ def record_of(case: Case, result: RunResult, indices: Sequence[int]) -> CaseReco
     )
 
 
-def same_drawing(one: FrameRecord, two: FrameRecord) -> bool:
-    """Whether two frames drew the same tiles, as far as both know."""
-    return one.tiles is None or two.tiles is None or one.tiles == two.tiles
-
-
 # folders
 
 
