@@ -20,6 +20,7 @@ from vispy import app
 from vispy.scene.node import Node
 from vispy.scene.visuals import create_visual_node
 
+from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
 from octree.render.compose import open_layer_source
 from octree.render.config import Settings, load_settings
@@ -31,9 +32,11 @@ from octree.render.loading.loader import TileLoader
 from octree.render.look import looks_of
 from octree.render.register import ToBase
 from octree.render.report import Coverage
-from octree.render.request import parse_request
+from octree.render.request import LAYER_OPTIONS, parse_request
 
 TICK_S = 1 / 60
+OPTIONS = (*LAYER_OPTIONS, "index", "labels", "single_level", "show_grid", "mark_pending")
+"""What of ``octree render`` means something where somebody else owns canvas, camera and clock."""
 
 
 class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] # made by vispy at run time
@@ -65,6 +68,11 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         atlas: Atlas | None = None,
         **options: Any,
     ) -> None:
+        for option in options:
+            if option not in OPTIONS:
+                raise UsageError(
+                    f"TiledImage has no option {option!r}", hint=f"options: {', '.join(OPTIONS)}"
+                )
         super().__init__(parent=None, name=name)
         self._stack = ExitStack()
         with ExitStack() as stack:

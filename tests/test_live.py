@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from octree.pyramid import build
+from octree.pyramid.errors import UsageError
 
 pytestmark = pytest.mark.usefixtures("gl_info")
 
@@ -89,3 +90,11 @@ def test_closing_leaves_no_thread(image: Path, gl_info: Any) -> None:
         node.close()
         node.close()
         assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("option", ["size", "latency", "background", "colour"])
+def test_an_option_that_would_be_ignored_is_refused(image: Path, option: str) -> None:
+    from octree.render import TiledImage
+
+    with pytest.raises(UsageError, match=option):
+        TiledImage(image, **{option: "1"})
