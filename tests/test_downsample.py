@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from reference_downsample import reduce_slowly
 
+from octree.pyramid import downsample
 from octree.pyramid.downsample import METHODS, reduce_block, reduced_shape
 
 INTEGERS = ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8")
@@ -142,6 +143,16 @@ def test_cuts_between_blocks_leave_no_seam(data: st.DataObject) -> None:
     whole = reduce_block(array, factors, method)
     same(np.concatenate([reduce_block(h, factors, method) for h in halves], axis), whole)
     assert whole.shape == reduced_shape(shape, factors)
+
+
+@pytest.mark.parametrize("band_bytes", [1, 48, 200])
+@pytest.mark.parametrize("method", METHODS)
+def test_bands_make_no_difference(method: Any, band_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = [(a, f) for dtype in ("?", "u2", "i8", "f4") for s, f in SHAPES for a in samples(dtype, s, 3)]
+    whole = [reduce_block(array, factors, method, nodata=array.flat[0]) for array, factors in cases]
+    monkeypatch.setattr(downsample, "_BAND_BYTES", band_bytes)
+    for expected, (array, factors) in zip(whole, cases, strict=True):
+        same(reduce_block(array, factors, method, nodata=array.flat[0]), expected)
 
 
 @pytest.mark.parametrize("method", METHODS)
