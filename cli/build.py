@@ -123,9 +123,9 @@ def build(
     from octree.pyramid.builder import build as run_build
     from octree.pyramid.builder import plan_build
     from octree.pyramid.errors import Interrupted
-    from octree.pyramid.memory import use_few_arenas
+    from octree.pyramid.memory import use_one_heap
 
-    use_few_arenas()
+    use_one_heap()
     report = make_reporter(progress, quiet=quiet)
     options: dict[str, Any] = {
         "axes": axes,
