@@ -5,7 +5,7 @@ The way of a build:  source → plan → (read → downsample → store) for eac
 errors.py      the error tree
 model.py       frozen value types: Axis, Box, LevelInfo, PyramidSpec, TileKey
 grid.py        tiles of a displayed plane (pure)
-units.py axes.py            what people write: sizes, units, names of axes (pure)
+units.py axes.py measures.py            what people write: sizes, units, names of axes; in one unit (pure)
 
 source.py      any SOURCE as one array in canonical axis order
 raw.py raw_views.py         what a reader gives, and other views of it

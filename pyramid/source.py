@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
+from octree.pyramid.measures import Measures, measure
 from octree.pyramid.model import AXIS_ORDER, AXIS_TYPES, Axis, Box, Channel
-from octree.pyramid.raw import Facts, RawArray
+from octree.pyramid.raw import RawArray
 from octree.pyramid.raw_views import MergedSamples
-from octree.pyramid.units import SPACE_UNITS, TIME_UNITS, space_unit
+from octree.pyramid.units import space_unit
 
 DTYPES = frozenset(
     np.dtype(name)
@@ -48,8 +49,7 @@ class ArraySource:
         *,
         path: str,
         name: str,
-        sizes: Mapping[str, float],
-        units: Mapping[str, str],
+        measures: Measures,
     ) -> None:
         facts = raw.facts
         self._raw = raw
@@ -62,10 +62,10 @@ class ArraySource:
         self.shape = self.in_canonical_order(raw.shape)
         self.read_shape = self.in_canonical_order(raw.block)
         ordered = [names[i] for i in self._order]
-        self.axes = tuple(Axis(letter, units.get(letter)) for letter in ordered)
-        self.voxel_size = tuple(float(sizes.get(letter, 1.0)) for letter in ordered)
-        self.voxel_size_known = all(a in sizes for a in ordered if AXIS_TYPES[a] == "space")
-        self.translation = tuple(float(facts.translation.get(letter, 0.0)) for letter in ordered)
+        self.axes = tuple(Axis(letter, measures.units.get(letter)) for letter in ordered)
+        self.voxel_size = tuple(float(measures.sizes.get(letter, 1.0)) for letter in ordered)
+        self.voxel_size_known = all(a in measures.sizes for a in ordered if AXIS_TYPES[a] == "space")
+        self.translation = tuple(float(measures.shifts.get(letter, 0.0)) for letter in ordered)
         count = self.shape[ordered.index("c")] if "c" in ordered else 0
         self.rgb = ("s" in letters or facts.rgb) and count in SAMPLE_COUNTS
         self.channels = facts.channels if len(facts.channels) == max(count, 1) else ()
@@ -100,11 +100,14 @@ class ArraySource:
         own = self._own_box(box)
         if 0 in box.shape:
             return np.empty(box.shape, self.dtype)
-        return self._raw.read(own).transpose(self._order)
+        data = self._raw.read(own).transpose(self._order)
+        # libraries hand out bools of other bytes than 0 and 1 (Pillow's are 255), which no reader of Zarr accepts
+        return data.view(np.uint8) != 0 if self.dtype.kind == "b" else data
 
     def transient_bytes(self, box: Box) -> int:
         """Most bytes that ``read(box)`` holds besides its result (decoded source tiles)."""
-        return self._raw.transient_bytes(self._own_box(box))
+        bools = math.prod(box.shape) if self.dtype.kind == "b" else 0
+        return self._raw.transient_bytes(self._own_box(box)) + bools
 
     def fingerprint(self) -> dict[str, Any]:
         """JSON-able identity of the data and of how they are taken: equal means the same image."""
@@ -168,8 +171,8 @@ def open_source(
             raw, letters = merged, merged.letters
         if len(letters) > len(AXIS_ORDER):
             raise SourceError(f"{path} has {len(letters)} axes; an image has 2 to 5", path=path)
-        sizes, units = _measures(raw.facts, letters, voxel_size, word)
-        return ArraySource(raw, letters, path=path, name=raw.facts.name or name, sizes=sizes, units=units)
+        measures = measure(raw.facts, letters, voxel_size, word)
+        return ArraySource(raw, letters, path=path, name=raw.facts.name or name, measures=measures)
     except BaseException:
         raw.close()
         raise
@@ -191,31 +194,6 @@ def _check_array(raw: RawArray, path: str) -> None:
         guess_axes(raw.shape, raw.dtype, path)  # raises
 
 
-def _measures(
-    facts: Facts, letters: str, voxel_size: Mapping[str, float] | None, unit: str | None
-) -> tuple[dict[str, float], dict[str, str]]:
-    """Voxel sizes and units by axis letter: the file's, then what the user says. Raises UsageError."""
-    known = {a for a in letters if a in "tzyx"}
-    sizes = {a: v for a, v in facts.voxel_size.items() if a in known and _positive(v)}
-    units = {a: u for a, u in facts.units.items() if a in known and u in SPACE_UNITS | TIME_UNITS}
-    for letter, size in (voxel_size or {}).items():
-        if letter not in known:
-            raise UsageError(
-                f"voxel size of {letter!r}: the image has no such spatial or time axis (axes {letters})",
-                hint="give sizes like z=2,y=0.5,x=0.5 for axes that the image has",
-            )
-        if not _positive(size):
-            raise UsageError(f"voxel size {letter}={size}: it must be a number above 0")
-        sizes[letter] = float(size)
-    if unit:
-        units |= {a: unit for a in known if a != "t"}
-    return sizes, units
-
-
-def _positive(value: float) -> bool:
-    return isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0
-
-
 def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
     """The format's reader, what to call the source in messages, and the image's name."""
     if not isinstance(source, (str, os.PathLike)):
@@ -231,6 +209,8 @@ def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
         from octree.pyramid.read_hdf5 import open_hdf5
 
         return open_hdf5(Path(file), inner), text, inner.strip("/").rpartition("/")[2] or Path(file).stem
+    if not text:
+        raise SourceNotFound("the name of the source is empty", hint="name a file or folder")
     path = Path(text)
     if "://" in text and not path.exists():
         raise SourceError(

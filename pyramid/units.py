@@ -6,6 +6,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+from decimal import Decimal
 from typing import Any
 
 from octree.pyramid.errors import UsageError
@@ -25,6 +26,9 @@ _METRES = {
     "yocto": 1e-24, "zepto": 1e-21, "atto": 1e-18, "femto": 1e-15, "pico": 1e-12, "nano": 1e-9, "micro": 1e-6,
     "milli": 1e-3, "centi": 1e-2, "deci": 1e-1, "": 1.0, "hecto": 1e2, "kilo": 1e3, "mega": 1e6, "giga": 1e9,
     "tera": 1e12, "peta": 1e15, "exa": 1e18, "zetta": 1e21, "yotta": 1e24,
+}  # fmt: skip
+_OTHER_METRES = {
+    "angstrom": 1e-10, "inch": 0.0254, "foot": 0.3048, "yard": 0.9144, "mile": 1609.344, "parsec": 3.0856775814913673e16,
 }  # fmt: skip
 
 
@@ -89,12 +93,19 @@ def space_unit(word: str) -> str:
 
 
 def metres(unit: str) -> float | None:
-    """How many metres one ``unit`` is; None for units that are not decimal multiples of the metre."""
-    if unit == "angstrom":
-        return 1e-10
-    if unit == "inch":
-        return 0.0254
+    """How many metres one ``unit`` of length is; None for a word that is none of OME-Zarr's list."""
+    if unit in _OTHER_METRES:
+        return _OTHER_METRES[unit]
     return _METRES.get(unit.removesuffix("meter")) if unit.endswith("meter") else None
+
+
+def converted(length: float, own: str, other: str) -> float:
+    """``length`` in units ``own`` as a number of units ``other``, both of ``SPACE_UNITS``.
+
+    In decimal, so that 500 nanometers are 0.5 micrometers and not a neighbour of it.
+    """
+    ratio = Decimal(repr(metres(own))) / Decimal(repr(metres(other)))
+    return float(Decimal(repr(float(length))) * ratio)
 
 
 # quantities of options and settings
