@@ -106,10 +106,26 @@ def wrap_array(source: Any) -> ObjectArray:
             f"the array's shape {source.shape} is not known",
             hint="dask: call array.compute_chunk_sizes() first",
         ) from error
+    if library == "tensorstore" and shape:  # its axes may begin anywhere
+        source = source.translate_to[(0,) * len(shape)]
     fetch = _fetcher(source, library)
     engine = library if library in ("dask", "zarr", "h5py", "tensorstore") else "object"
     name = str(getattr(source, "name", "") or "")
-    return ObjectArray(shape, dtype, fetch, engine=engine, block=_block_of(source), name=name)
+    names = _axis_names(source, library)
+    facts = Facts(axes=name_axes(names) if any(names) else None)
+    return ObjectArray(shape, dtype, fetch, engine=engine, block=_block_of(source), facts=facts, name=name)
+
+
+def _axis_names(source: Any, library: str) -> list[str]:
+    """What the object calls its axes, "" for those that it does not name; [] where it has no names."""
+    names: Any = ()
+    if library == "zarr":
+        names = getattr(source.metadata, "dimension_names", None) or source.attrs.get("_ARRAY_DIMENSIONS")
+    elif library == "tensorstore":
+        names = source.domain.labels
+    elif library == "h5py":
+        names = [dim.label for dim in source.dims]
+    return [str(name or "") for name in names or ()]
 
 
 def _unmasked(source: Any) -> NDArray[Any]:

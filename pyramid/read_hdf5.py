@@ -107,6 +107,8 @@ def _dataset(path: Path, file: Any, inner: str) -> Any:
 
     node = file.get(inner) if inner else None
     if isinstance(node, h5py.Dataset):
+        if node.shape is None:
+            raise SourceError(f"{path}::/{inner} has no values at all", hint="choose another", path=str(path))
         return node
     found = _datasets(file)
     images = [name for name, dataset in found.items() if len(dataset.shape or ()) >= 2]

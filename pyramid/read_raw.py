@@ -187,7 +187,10 @@ def open_npy(path: Path) -> RawFileArray:
 
 def _npy_header(npy: Any, stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = npy.read_magic(stream)
-    read = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}.get(version)
-    # version 3 is version 2 with a UTF-8 header; numpy keeps its reader private
-    shape, fortran, dtype = read(stream) if read else npy._read_array_header(stream, version)
+    # version 3 is version 2 with a UTF-8 header, which matters to names of fields only
+    readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+    readers[3, 0] = readers[2, 0]
+    if version not in readers:
+        raise ValueError(f"version {version[0]}.{version[1]} of the format is not known")
+    shape, fortran, dtype = readers[version](stream)
     return shape, fortran, dtype

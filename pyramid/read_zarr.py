@@ -82,7 +82,7 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
     Raises SourceError for a folder that is neither, naming what it holds.
     """
     if is_array(path):
-        meta = read_array_meta(path, str(path))
+        meta = read_array_meta(path)
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
         return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine)

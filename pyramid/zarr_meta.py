@@ -38,6 +38,16 @@ class ArrayMeta:
     frame: str = ""
 
 
+_DTYPES = {
+    "bool", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64",
+    "float16", "float32", "float64", "complex64", "complex128",
+}  # fmt: skip
+
+
+class UnknownDtype(ValueError):
+    """A data type that is none of an image's numbers; nothing is wrong with the metadata."""
+
+
 def _checked(meta: ArrayMeta) -> ArrayMeta:
     """``meta``, when its lengths can be of one array. Raises ValueError."""
     units = [meta.chunks, *([meta.shards] if meta.shards else [])]
@@ -66,6 +76,12 @@ def read_array_meta(path: Path, what: str = "array") -> ArrayMeta:
         if (path / ".zarray").is_file():
             attributes = read_json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
             return _checked(_from_v2(read_json(path / ".zarray"), attributes))
+    except UnknownDtype as error:
+        raise SourceError(
+            f"{path} has {error}; an image holds bool, integers, floats of 16 to 64 bits or complex numbers",
+            hint="convert it, or choose another array",
+            path=str(path),
+        ) from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SourceError(
             f"{what}: the Zarr metadata in {path} are broken: {type(error).__name__}: {error}", path=str(path)
@@ -115,12 +131,11 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
 
 
 def _from_v2(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> ArrayMeta:
-    dtype = np.dtype(node["dtype"] if isinstance(node["dtype"], str) else [tuple(f) for f in node["dtype"]])
     steps = [*(node.get("filters") or []), *([node["compressor"]] if node.get("compressor") else [])]
     return ArrayMeta(
         zarr_format=2,
         shape=_lengths(node["shape"]),
-        dtype=dtype.newbyteorder("="),
+        dtype=_v2_dtype(node["dtype"]),
         chunks=_lengths(node["chunks"]),
         shards=None,
         codec=_codec_text([{"name": step["id"], "configuration": step} for step in steps]),
@@ -145,9 +160,17 @@ def _lengths(values: Any) -> tuple[int, ...]:
 
 
 def _v3_dtype(given: Any) -> np.dtype[Any]:
-    if isinstance(given, str) and np.dtype(given).kind in "biufc":
-        return np.dtype(given)
-    raise ValueError(f"data type {given!r} is not a number")
+    name = given.get("name") if isinstance(given, Mapping) else given
+    if name in _DTYPES:
+        return np.dtype(name)
+    raise UnknownDtype(f"dtype {name or given}")
+
+
+def _v2_dtype(given: Any) -> np.dtype[Any]:
+    dtype = np.dtype(given if isinstance(given, str) else [tuple(field) for field in given])
+    if dtype.name not in _DTYPES:
+        raise UnknownDtype("structured fields" if dtype.names else f"dtype {dtype}")
+    return dtype.newbyteorder("=")
 
 
 def _codec_text(codecs: Any) -> str:

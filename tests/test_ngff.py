@@ -434,10 +434,8 @@ def test_lengths_that_fit_no_array(tmp_path: Path, change: dict[str, Any]) -> No
     zarr.create_array(tmp_path / "a", shape=(3, 4), dtype="f4", chunks=(3, 4), zarr_format=2)
     file = tmp_path / "a/.zarray"
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
-    if change.get("dtype") == "|O":
-        assert read_array_meta(tmp_path / "a").dtype == object
-        return
-    with pytest.raises(SourceError, match="metadata"):
+    words = "has dtype object" if change.get("dtype") == "|O" else "metadata"
+    with pytest.raises(SourceError, match=words):
         read_array_meta(tmp_path / "a")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,11 @@ import pytest
 import zarr
 from PIL import Image
 
-from octree.pyramid import ngff
+from octree.pyramid import build, ngff
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import Axis, Box, Channel, LevelInfo, PyramidSpec
 from octree.pyramid.source import ArraySource, open_source
+from octree.pyramid.verify import verify
 
 DTYPES = [
     "bool",
@@ -160,6 +162,16 @@ class TestNpy:
         with pytest.raises(SourceError, match=r"not a \.npy file"):
             open_source(file)
 
+    def test_versions_of_the_format(self, tmp_path: Path) -> None:
+        file = tmp_path / "a.npy"
+        with file.open("wb") as stream:
+            np.lib.format.write_array(stream, image((20, 30)), version=(3, 0))
+        with open_source(file) as source:
+            same_everywhere(source, image((20, 30)))
+        file.write_bytes(b"\x93NUMPY\x09\x00" + bytes(200))
+        with pytest.raises(SourceError, match=r"version 9\.0 of the format is not known"):
+            open_source(file)
+
 
 def saved(tmp_path: Path, name: str, picture: Image.Image, **options: Any) -> Path:
     file = tmp_path / name
@@ -187,6 +199,14 @@ class TestFlat:
             expected = np.moveaxis(np.asarray(picture), -1, 0)
         with open_source(file) as source:
             same_everywhere(source, expected)
+
+    @pytest.mark.parametrize("ending", ["png", "bmp", "pbm"])
+    def test_one_bit_makes_a_pyramid_that_others_read(self, tmp_path: Path, ending: str) -> None:
+        pixels = image((31, 47), "bool")
+        file = saved(tmp_path, f"a.{ending}", Image.fromarray(pixels))
+        build(file, tmp_path / "a.zarr", tile=16)
+        assert verify(tmp_path / "a.zarr", deep=True).ok
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "a.zarr/0", mode="r")[:], pixels)
 
     def test_rgba(self, tmp_path: Path) -> None:
         pixels = image((31, 47, 4))
@@ -384,6 +404,28 @@ class TestZarr:
         with pytest.raises(SourceError, match="dtype"):
             open_source(tmp_path / "a.zarr")
 
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float8_e4m3fn", "int2", "r16", "float128"])
+    def test_a_dtype_that_is_no_image_is_named(self, tmp_path: Path, dtype: str) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(4, 4), dtype="u2")
+        file = tmp_path / "a.zarr/zarr.json"
+        file.write_text(file.read_text().replace('"uint16"', f'"{dtype}"'))
+        with pytest.raises(SourceError, match=f"has dtype {dtype}; an image holds"):
+            open_source(tmp_path / "a.zarr")
+
+    def test_a_dtype_written_as_an_object(self, tmp_path: Path) -> None:
+        zarr.create_array(tmp_path / "a.zarr", shape=(20, 30), dtype="u1")[:] = image((20, 30))
+        file = tmp_path / "a.zarr/zarr.json"
+        file.write_text(file.read_text().replace('"uint8"', '{"name": "uint8", "configuration": {}}'))
+        with open_source(tmp_path / "a.zarr") as source:
+            same_everywhere(source, image((20, 30)))
+
+    def test_structured_arrays_are_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a.zarr").mkdir()
+        node = {"zarr_format": 2, "shape": [4, 4], "chunks": [4, 4], "dtype": [["a", "|u1"]], "fill_value": 0}
+        (tmp_path / "a.zarr/.zarray").write_text(json.dumps(node))
+        with pytest.raises(SourceError, match="structured fields"):
+            open_source(tmp_path / "a.zarr")
+
     def test_folder_without_zarr(self, tmp_path: Path) -> None:
         with pytest.raises(SourceError, match="is a folder, but no Zarr"):
             open_source(tmp_path)
@@ -516,6 +558,12 @@ class TestHdf5:
             assert "/volumes/raw (20, 30)" in str(caught.value.hint)
             assert "/volumes/mask" in str(caught.value.hint)
 
+    def test_a_dataset_without_values(self, tmp_path: Path) -> None:
+        with h5py.File(tmp_path / "a.h5", "w") as file:
+            file["d"] = h5py.Empty("f4")
+        with pytest.raises(SourceError, match="/d has no values"):
+            open_source(f"{tmp_path}/a.h5::/d")
+
     def test_damaged_chunk_names_the_block(self, tmp_path: Path) -> None:
         with h5py.File(tmp_path / "a.h5", "w") as file:
             data = file.create_dataset("d", data=image((64, 64)), chunks=(32, 32), compression="gzip")
@@ -537,6 +585,8 @@ class TestHdf5:
 
 
 def test_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(SourceNotFound, match="is empty"):
+        open_source("")
     with pytest.raises(SourceNotFound, match="there is no file"):
         open_source(tmp_path / "gone.tif")
     with pytest.raises(FileNotFoundError):

@@ -107,6 +107,36 @@ def test_dask_is_computed_by_the_synchronous_scheduler() -> None:
     assert asked == []
 
 
+@pytest.mark.parametrize("maker", ["zarr", "tensorstore", "h5py"])
+def test_names_that_objects_give_their_axes(maker: str) -> None:
+    array: Any
+    if maker == "zarr":
+        store = zarr.storage.MemoryStore()
+        array = zarr.create_array(store, shape=PIXELS.shape, dtype="u2", dimension_names=("time", "y", "x"))
+        array[:] = PIXELS
+    elif maker == "tensorstore":
+        array = as_tensorstore(PIXELS)[ts.d[:].label["time", "y", "x"]]
+    else:
+        array = as_h5py(PIXELS)
+        array.dims[0].label, array.dims[1].label, array.dims[2].label = "time", "y", "x"
+    source = open_source(array)
+    assert letters(source) == "tyx"
+    np.testing.assert_array_equal(whole(source), PIXELS)
+
+
+def test_a_tensorstore_may_begin_anywhere() -> None:
+    moved = as_tensorstore(PIXELS)[ts.d[:].translate_by[5, -3, 0]]
+    np.testing.assert_array_equal(whole(open_source(moved)), PIXELS)
+
+
+def test_bools_of_any_byte_are_0_or_1() -> None:
+    odd = (PIXELS[0] % 256).astype("u1").view(bool)
+    source = open_source(odd)
+    bits = whole(source).view(np.uint8)
+    np.testing.assert_array_equal(bits, (PIXELS[0] % 256 != 0).astype("u1"))
+    assert source.transient_bytes(Box((0, 0), (2, 3))) == 6
+
+
 def test_numpy_is_not_copied() -> None:
     assert np.shares_memory(whole(open_source(PIXELS)), PIXELS)
     assert open_source(PIXELS).transient_bytes(Box((0, 0, 0), (1, 1, 1))) == 0
