@@ -14,6 +14,7 @@ from reference import render, window
 from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
+from octree.render.gl.colored import ColoredVisual
 
 RNG = np.random.default_rng(7)
 SHAPE = (83, 117)
@@ -94,6 +95,27 @@ def test_nearest_for_random_cameras(
         assume(1 - np.ptp(parts) > 1e-4)
     frame = stage.frame(view, (width, height))
     assert difference(frame, expected(stage, view, (width, height))) == 0
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+def test_drivers_without_gpu_shader4_draw_the_same(
+    canvas: Canvas, interpolation: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    views = [(view_at(y, x, zoom, size), size) for y, x, zoom, size in CAMERAS]
+    stage = full_stage(canvas, interpolation=interpolation)
+    frames = [stage.frame(view, size) for view, size in views]
+    sources, seen = ColoredVisual._sources, []
+
+    def without(self: ColoredVisual) -> tuple[str, str]:
+        vertex, fragment = (s.replace("GL_EXT_gpu_shader4", "GL_EXT_no_such") for s in sources(self))
+        seen.append(fragment)
+        return vertex, fragment
+
+    monkeypatch.setattr(ColoredVisual, "_sources", without)
+    stage = full_stage(canvas, interpolation=interpolation)
+    for frame, (view, size) in zip(frames, views, strict=True):
+        assert difference(stage.frame(view, size), frame) == 0
+    assert seen and all("gpu_shader4" not in source for source in seen)
 
 
 def test_negative_controls(canvas: Canvas) -> None:

@@ -178,7 +178,7 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         if high == low and full > 1:
             low += 0.25  # a step between whole numbers: equal limits show everything above them white
         self._set("u_page", page)
-        self._set("u_page_px", (page.shape[1], page.shape[0]))
+        self._set("u_texel", (1.0 / page.shape[1], 1.0 / page.shape[0]))
         # no more than float32 can say
         self._set("u_window", (min(max(low / full, -3e38), 3e38), min(max(gain, -3e38), 3e38)))
         if "RGB" in self._defines:

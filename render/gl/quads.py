@@ -25,6 +25,8 @@ _TOLERANCE = 1e-7
 CORNERS = ((0, 1), (0, 3), (2, 1), (2, 3))
 """Columns of (y0, x0, y1, x1) for the corners: top left, top right, bottom left, bottom right."""
 
+_X_Y = np.array([column for y, x in CORNERS for column in (x, y)])
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Quads:
@@ -62,7 +64,7 @@ def pixel_edges(dest: NDArray[np.float64], view: Rect, size_px: tuple[int, int])
     corner = np.array([view.y0, view.x0] * 2)
     px_per_base = size / np.array([view.y1 - view.y0, view.x1 - view.x0] * 2)
     edges: NDArray[np.float64] = np.ceil((dest - corner) * px_per_base - (0.5 + _TOLERANCE))
-    return np.clip(edges, 0.0, size)
+    return np.minimum(np.maximum(edges, 0.0), size)
 
 
 def exact_vertices(
@@ -72,12 +74,15 @@ def exact_vertices(
     of the n quads. A pixel belongs to the quad that holds its centre; quads without a pixel are left out.
     """
     edges = pixel_edges(quads.dest, view, size_px)
-    kept = np.flatnonzero((edges[:, 2] > edges[:, 0]) & (edges[:, 3] > edges[:, 1]))
-    if len(kept) < len(edges):
-        edges = edges[kept]
+    count = edges[:, 2:] - edges[:, :2]
+    if not (count > 0).all():
+        kept = np.flatnonzero((count > 0).all(axis=1))
+        edges, count = edges[kept], count[kept]
         quads = Quads(
             quads.page[kept], quads.tile[kept], quads.source[kept], quads.dest[kept], quads.level[kept]
         )
+    if not len(edges):
+        return np.zeros(0, VERTEX), quads.page
     source, dest = quads.source, quads.dest
     corner = np.array([view.y0, view.x0])
     base_per_px = np.array([(view.y1 - view.y0) / size_px[1], (view.x1 - view.x0) / size_px[0]])
@@ -85,10 +90,8 @@ def exact_vertices(
     step = texels_per_base * base_per_px
     first = source[:, :2] + ((corner - dest[:, :2]) + edges[:, :2] * base_per_px) * texels_per_base
     if nearest:
-        for axis in (0, 1):
-            count = edges[:, 2 + axis] - edges[:, axis]
-            first[:, axis] += _bias(first[:, axis], step[:, axis], count, edges[:, axis], quads.level)
-    local = np.concatenate([first, first + (edges[:, 2:] - edges[:, :2]) * step], axis=1)
+        first += _bias(first, step, count, edges[:, :2], quads.level)
+    local = np.concatenate([first, first + count * step], axis=1)
     return _vertices(edges, local, quads.tile), quads.page
 
 
@@ -99,23 +102,20 @@ def _bias(
     edge: NDArray[np.float64],
     level: NDArray[np.intp],
 ) -> NDArray[np.float64]:
-    """What to add to the texels along one axis so that no pixel's centre is near a texel's edge.
+    """What to add to the texels so that no pixel's centre is near a texel's edge; all (n, 2), (y, x).
 
     The rasteriser interpolates in float32, so a centre on an edge, the rule at whole zooms, would fall to
     either side. Every centre stays in its texel and gets the largest distance from edges that all can have.
-    Quads of one level with the same first pixel share their answer.
+    Quads of one level with the same first pixel along an axis share their answer.
     """
-    if not len(first):
-        return first
-    _, one, back = np.unique(level * 2.0**20 + edge, return_index=True, return_inverse=True)
-    number = np.arange(count[one].max())
-    at = first[one, None] + _TOLERANCE + (number + 0.5) * step[one, None]
+    same = (level[:, None] * 2 + (0, 1)) * 2.0**20 + edge
+    _, one, back = np.unique(same, return_index=True, return_inverse=True)
+    longest = count.take(one)[:, None]
+    number = np.minimum(np.arange(longest.max()), longest - 1.0)  # where there are fewer, the last again
+    at = (first.take(one) + _TOLERANCE)[:, None] + (number + 0.5) * step.take(one)[:, None]
     part = at - np.floor(at)
-    inside = number < count[one, None]
-    low = np.where(inside, part, 1.0).min(axis=1)
-    high = np.where(inside, part, 0.0).max(axis=1)
-    bias: NDArray[np.float64] = ((1.0 - high - low) / 2 + _TOLERANCE)[back]
-    return bias
+    bias: NDArray[np.float64] = (1.0 + 2 * _TOLERANCE - part.max(axis=1) - part.min(axis=1)) / 2
+    return bias[back].reshape(first.shape)
 
 
 def plain_vertices(quads: Quads, origin: tuple[float, float]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
@@ -127,9 +127,8 @@ def _vertices(
     position: NDArray[np.float64], local: NDArray[np.float64], tile: NDArray[np.float64]
 ) -> NDArray[np.void]:
     rows = np.empty((len(position), 4, 8), np.float32)
-    for number, (y, x) in enumerate(CORNERS):
-        rows[:, number, 0], rows[:, number, 1] = position[:, x], position[:, y]
-        rows[:, number, 2], rows[:, number, 3] = local[:, x], local[:, y]
+    rows[:, :, 0:2] = position[:, _X_Y].reshape(-1, 4, 2)
+    rows[:, :, 2:4] = local[:, _X_Y].reshape(-1, 4, 2)
     rows[:, :, 4:] = tile[:, None, [1, 0, 3, 2]]
     vertices: NDArray[np.void] = rows.view(VERTEX).ravel()
     return vertices

@@ -21,22 +21,19 @@
 #endif
 
 uniform sampler2D u_page;
-uniform vec2 u_page_px;        // (w, h) of the page, texels
 uniform sampler2D u_table;     // TABLE: TABLE_SIZE x 1 colours, by the root of the value
-uniform vec2 u_window;         // low contrast limit, 1 / (high - low), in what the texture reads
 uniform float u_gamma;
 uniform float u_opacity;
 uniform float u_samples;       // RGB: samples per texel
 uniform vec4 u_nan_color;
 LINEAR_IN_FRAME vec2 v_local;          // texels from the tile's corner (x, y)
 CONSTANT vec4 v_tile;          // the tile's first texel in the page (x, y), its size (w, h)
+CONSTANT vec4 v_uniforms;      // u_texel, u_window: of uniforms, a software rasteriser would ask again for each pixel
 
+// The texel of this number (x, y), which is whole: its centre is read, far from any rounding. With a software
+// rasteriser a texelFetch takes twice as long.
 vec4 texel(vec2 at) {
-#ifdef GL_EXT_gpu_shader4
-    return texelFetch2D(u_page, ivec2(at), 0);
-#else
-    return texture2D(u_page, (floor(at) + 0.5) / u_page_px);
-#endif
+    return texture2D(u_page, (at + 0.5) * v_uniforms.xy);
 }
 
 #ifdef LINEAR
@@ -68,7 +65,7 @@ vec4 sampled() {
 }
 #else
 vec4 sampled() {
-    return texel(v_tile.xy + clamp(v_local, vec2(0.0), v_tile.zw - 0.5));
+    return texel(v_tile.xy + floor(clamp(v_local, vec2(0.0), v_tile.zw - 0.5)));
 }
 #endif
 
@@ -114,7 +111,7 @@ vec4 colored(vec4 value) {
     float alpha = 1.0;
     if (u_samples == 2.0) { alpha = value.y; value = value.xxxx; }
     if (u_samples == 4.0) alpha = clamp(value.w, 0.0, 1.0);
-    vec3 rgb = clamp((value.xyz - u_window.x) * u_window.y, 0.0, 1.0);
+    vec3 rgb = clamp((value.xyz - v_uniforms.z) * v_uniforms.w, 0.0, 1.0);
 #ifdef GAMMA
     rgb = pow(rgb, vec3(u_gamma));
 #endif
@@ -122,14 +119,10 @@ vec4 colored(vec4 value) {
 }
 #else
 vec4 colored(vec4 value) {
-    float x = (value.x - u_window.x) * u_window.y;
+    float x = (value.x - v_uniforms.z) * v_uniforms.w;
 #ifdef TABLE
     float place = sqrt(clamp(x, 0.0, 1.0)) * (TABLE_SIZE - 1.0) + 0.5;
-#ifdef GL_EXT_gpu_shader4
-    return texelFetch2D(u_table, ivec2(int(place), 0), 0);
-#else
     return texture2D(u_table, vec2((floor(place) + 0.5) / TABLE_SIZE, 0.5));
-#endif
 #else
     return vec4(x, x, x, 1.0);  // one value to convert to a byte, not four; OpenGL itself cuts it to 0 to 1
 #endif

@@ -18,15 +18,19 @@ uniform vec4 u_part;           // EXACT: first pixel (x, y) and size (w, h) of t
 uniform vec4 u_zero;           // AFFINE: where the origin lies, and what one base pixel right and down adds
 uniform vec4 u_right;
 uniform vec4 u_down;
+uniform vec2 u_texel;          // (w, h) of one texel of the page, where the whole page is 1
+uniform vec2 u_window;         // low contrast limit, 1 / (high - low), in what the texture reads
 attribute vec2 a_position;
 attribute vec2 a_local;
 attribute vec4 a_tile;
 LINEAR_IN_FRAME vec2 v_local;
 CONSTANT vec4 v_tile;
+CONSTANT vec4 v_uniforms;
 
 void main() {
     v_local = a_local;
     v_tile = a_tile;
+    v_uniforms = vec4(u_texel, u_window);
 #ifdef EXACT
     gl_Position = vec4((a_position - u_part.xy) / u_part.zw * 2.0 - 1.0, 0.0, 1.0);
 #elif defined(AFFINE)
