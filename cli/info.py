@@ -75,6 +75,8 @@ def _head(facts: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("voxel size", ", ".join(sizes)))
     if facts.get("method"):
         lines.append(("method", facts["method"]))
+    if facts.get("others"):
+        lines.append(("also here", ", ".join(facts["others"])))
     for number, channel in enumerate(facts["channels"]):
         window = "" if channel["window"] is None else f" {channel['window'][0]:g} to {channel['window'][1]:g}"
         lines.append((f"channel {number}", f"{channel['label']} {channel['color'] or ''}{window}".strip()))

@@ -64,7 +64,8 @@ def _print_result(result: VerifyResult, *, quiet: bool) -> None:
     if not quiet:
         for note in result.notes:
             err.print(f"note: {note}", markup=False)
-        looked = f"{result.levels} levels, {result.files} files, {result.compared} of {result.total} blocks compared"
+        images = f"{result.images} images, " if result.images > 1 else ""
+        looked = f"{images}{result.levels} levels, {result.files} files, {result.compared} of {result.total} blocks compared"
         console.print(f"{'whole' if result.ok else 'NOT whole'}: {looked}", markup=False)
     if not result.ok:
         failure = _failure(result)

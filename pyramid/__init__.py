@@ -21,6 +21,7 @@ downsample.py  block reductions and their contract (pure)
 store.py       the only file that opens or creates arrays
 zarr_meta.py json_files.py  what arrays' metadata say, from plain JSON; JSON on disk in one atomic step
 ngff.py        the only file that knows OME-Zarr metadata
+images.py      every image of a folder: others, labels
 windows.py     display windows for it, from a coarse level
 task.py        one task: read, reduce, write every level that fits
 execute.py distribute.py    tasks in a bounded window: serial, threads, dask.distributed

@@ -9,6 +9,7 @@ from typing import Any
 
 from octree.pyramid import ngff
 from octree.pyramid.errors import SourceNotFound
+from octree.pyramid.images import images_of
 from octree.pyramid.model import Axis, Channel, LevelInfo
 from octree.pyramid.source import ArraySource, open_source
 from octree.pyramid.zarr_meta import is_array, read_array_meta
@@ -47,6 +48,7 @@ def _describe_pyramid(path: Path) -> dict[str, Any]:
         "rgb": image.rgb,
         "labels": image.labels,
         "method": image.method or None,
+        "others": [other.name for other in images_of(path)[1:]],
         **_measures(image.axes, base.scale, image.channels),
         "levels": levels,
         **_totals(levels),

@@ -26,6 +26,7 @@ VERSIONS = ("0.5", "0.4")
 TOOL = "octree"
 DISPLAY_KEY = "omero"
 LABEL_KEY = "image-label"
+IMAGES_KEY = "multiscales"
 _BUILD_HINT = "build a pyramid from it first: octree build SOURCE DEST"
 
 
@@ -45,6 +46,11 @@ class Multiscale:
     channels: tuple[Channel, ...]
     rgb: bool
     metadata: dict[str, Any]
+
+    @property
+    def by_octree(self) -> bool:
+        """Is it of our own making? Then every rule of ours holds to the last bit."""
+        return str(self.metadata.get("tool", "")).startswith(TOOL)
 
 
 def group_attributes(path: Path) -> tuple[dict[str, Any], str] | None:
@@ -106,7 +112,12 @@ def read_multiscale(path: str | Path) -> Multiscale:
         raise SourceNotFound(
             f"there is no folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    group, attributes, version = find_image(path)
+    return understand(*find_image(path))
+
+
+def understand(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:
+    """The first multiscale of a group's OME attributes; ``version`` is "0.5" or "0.4" for Zarr v3 or v2. Raises
+    SourceError."""
     try:
         return _multiscale(group, attributes, version)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -130,7 +141,7 @@ def find_image(path: Path) -> tuple[Path, dict[str, Any], str]:
         what = what or ("no OME-Zarr pyramid" if path.is_dir() else "a file, not a pyramid")
         raise SourceError(f"{path} is {what}", hint=_BUILD_HINT, path=str(path))
     attributes, version = found
-    if "multiscales" in attributes:
+    if IMAGES_KEY in attributes:
         return path, attributes, version
     if "bioformats2raw.layout" in attributes:
         inner = group_attributes(path / "OME") if (path / "OME").is_dir() else None
@@ -150,7 +161,7 @@ def find_image(path: Path) -> tuple[Path, dict[str, Any], str]:
 
 
 def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:
-    entry = attributes["multiscales"][0]
+    entry = attributes[IMAGES_KEY][0]
     arrays = _arrays(entry, group)
     axes, names = _axes(entry, len(arrays[0].shape), group)
     given = entry.get("metadata")
@@ -338,7 +349,7 @@ def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = 
     }
     old = spec.ome_version == "0.4"
     attributes: dict[str, Any] = {} if old else {"version": spec.ome_version}
-    attributes["multiscales"] = [{"version": spec.ome_version} | image if old else image]
+    attributes[IMAGES_KEY] = [{"version": spec.ome_version} | image if old else image]
     if spec.labels:
         attributes[LABEL_KEY] = {"version": spec.ome_version} if old else {}
     elif channels := _display_channels(spec):

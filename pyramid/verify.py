@@ -6,12 +6,13 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octree.pyramid import ngff
 from octree.pyramid.errors import SourceError
+from octree.pyramid.images import Absent, Listed, images_of
 from octree.pyramid.model import Box
 from octree.pyramid.verify_files import Stored, leftovers, survey
 from octree.pyramid.verify_findings import Finding, Findings, VerifyResult
@@ -42,34 +43,61 @@ def verify(
 
     Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all.
     """
-    group, attributes, zarr_version = ngff.find_image(_existing(Path(path)))
-    findings = Findings()
-    if group != Path(path):
-        findings.note(f"of several images only the first, {group}, was checked")
-    try:
-        image = ngff.read_multiscale(group)
-    except SourceError as error:
-        _check_schema(attributes, zarr_version, findings)
-        findings.add("metadata", str(group), error.message)
-        return VerifyResult(str(path), deep, tuple(findings.result()), tuple(findings.notes), 0)
-    _check_schema(attributes, image.version, findings)
-    for what in display_errors(attributes, _channel_count(image)):
-        findings.add("schema", "attributes", what)
-    check_structure(image, findings)
-    stored = _survey(image, findings)
-    compared, total = _check_pixels(
-        image, stored, findings, _How(deep, sample, workers or _cores(), progress)
-    )
+    how = _How(deep, sample, workers or _cores(), progress)
+    listed = images_of(_existing(Path(path)))
+    parts = [_verify_image(image, how) for image in listed]
     return VerifyResult(
         path=str(path),
         deep=deep,
-        findings=tuple(findings.result()),
-        notes=tuple(findings.notes),
-        levels=len(image.levels),
-        files=sum(len(level.present) for level in stored),
+        findings=tuple(finding for part in parts for finding in part.findings),
+        notes=tuple(note for part in parts for note in part.notes),
+        levels=sum(part.levels for part in parts),
+        files=sum(part.files for part in parts),
+        compared=sum(part.compared for part in parts),
+        total=sum(part.total for part in parts),
+        images=len(listed),
+    )
+
+
+def _verify_image(listed: Listed | Absent, how: _How) -> VerifyResult:
+    """One image; what is found in another than the first says in which."""
+    findings, levels, files, compared, total = Findings(), 0, 0, 0, 0
+    image = _read(listed, findings)
+    if image is not None:
+        check_structure(image, findings)
+        stored = _survey(image, findings)
+        compared, total = _check_pixels(image, stored, findings, how)
+        levels, files = len(image.levels), sum(len(level.present) for level in stored)
+    prefix = f"{listed.name}: " if listed.name else ""
+    return VerifyResult(
+        path=listed.name,
+        deep=how.deep,
+        findings=tuple(replace(f, where=prefix + f.where) for f in findings.result()),
+        notes=tuple(prefix + note for note in findings.notes),
+        levels=levels,
+        files=files,
         compared=compared,
         total=total,
     )
+
+
+def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None:
+    """The image as its metadata say, which are checked; None when they cannot be understood."""
+    if isinstance(listed, Absent):
+        findings.add("metadata", "attributes", listed.what)
+        return None
+    attributes = listed.attributes
+    try:
+        image = ngff.understand(listed.group, listed.own_attributes, listed.version)
+    except SourceError as error:
+        _check_schema(attributes, listed.version, findings)
+        findings.add("metadata", str(listed.group), error.message)
+        return None
+    if listed.number == 0:  # attributes are the group's: checked once
+        _check_schema(attributes, image.version, findings)
+        for what in display_errors(attributes, _channel_count(image)):
+            findings.add("schema", "attributes", what)
+    return image
 
 
 def _survey(image: ngff.Multiscale, findings: Findings) -> list[Stored]:

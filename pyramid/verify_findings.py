@@ -30,6 +30,7 @@ class VerifyResult:
     """What was found (nothing: the pyramid is whole), what was looked at, and what could not be.
 
     ``compared`` and ``total``  blocks of coarser levels compared with the level before, and how many there are.
+    ``images``  looked at: the image, others of its folder, its labels; ``levels`` of all of them.
     ``files``  chunk and shard files looked at.  ``notes``  what was not checked, and why.
     """
 
@@ -41,6 +42,7 @@ class VerifyResult:
     files: int = 0
     compared: int = 0
     total: int = 0
+    images: int = 1
 
     @property
     def ok(self) -> bool:
@@ -51,6 +53,7 @@ class VerifyResult:
             "path": self.path,
             "ok": self.ok,
             "deep": self.deep,
+            "images": self.images,
             "levels": self.levels,
             "files": self.files,
             "blocks_compared": self.compared,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from octree.pyramid.downsample import METHODS, Method, reduce_block
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
-from octree.pyramid.ngff import TOOL, Multiscale
+from octree.pyramid.ngff import Multiscale
 from octree.pyramid.store import StoredArray, open_array
 from octree.pyramid.verify_files import Stored
 from octree.pyramid.verify_findings import Finding
@@ -46,7 +46,7 @@ class LevelChecker:
             open_array(Path(image.group) / level.path, what=f"level {i}")
             for i, level in enumerate(image.levels)
         ]
-        self.exact = str(image.metadata.get("tool", "")).startswith(TOOL)
+        self.exact = image.by_octree
         known = image.method in METHODS and not (
             image.arrays[0].dtype.kind == "c" and image.method not in ("mean", "nearest")
         )

@@ -1,0 +1,95 @@
+"""Every image that lies at a path: all of a folder of several, every multiscale of a group, and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octree.pyramid import ngff
+from octree.pyramid.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One multiscale image: what to call it beside others ("" for the first), its group, the group's attributes,
+    the image's number among the group's multiscales, and "0.5" or "0.4" for Zarr v3 or v2."""
+
+    name: str
+    group: Path
+    attributes: dict[str, Any]
+    number: int
+    version: str
+
+    @property
+    def own_attributes(self) -> dict[str, Any]:
+        """The attributes as if this were the group's only multiscale."""
+        entries = self.attributes.get(ngff.IMAGES_KEY)
+        if not isinstance(entries, list) or not entries:
+            return self.attributes
+        return {**self.attributes, ngff.IMAGES_KEY: [entries[self.number]]}
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """An image that is listed and is not there: its name, and what is wrong."""
+
+    name: str
+    what: str
+
+
+def images_of(path: Path) -> list[Listed | Absent]:
+    """Every image at ``path``, at least one. Raises SourceError when there is none at all."""
+    group, attributes, version = ngff.find_image(path)
+    if group == path:
+        return list(_images_of_group(path, path, attributes, version))
+    found: list[Listed | Absent] = []
+    for place in _series(path, group):
+        name = place.relative_to(path).as_posix()
+        if (inner := _attributes(place)) and ngff.IMAGES_KEY in inner[0]:
+            found += _images_of_group(path, place, *inner)
+        else:
+            found.append(Absent(name, "listed as an image, but there is none"))
+    return found
+
+
+def _attributes(place: Path) -> tuple[dict[str, Any], str] | None:
+    try:
+        return ngff.group_attributes(place) if place.is_dir() else None
+    except SourceError:
+        return None
+
+
+def _series(path: Path, first: Path) -> list[Path]:
+    """Groups of a folder of several images: those that it lists, else those called by numbers."""
+    inner = _attributes(path / "OME")
+    listed = inner[0].get("series") if inner else None
+    if isinstance(listed, list) and listed:
+        return [path / str(name) for name in listed]
+    numbered = sorted((p for p in path.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
+    return numbered or [first]
+
+
+def _images_of_group(
+    top: Path, group: Path, attributes: dict[str, Any], version: str
+) -> Iterator[Listed | Absent]:
+    below = "" if group == top else group.relative_to(top).as_posix()
+    entries = attributes[ngff.IMAGES_KEY]
+    for number in range(max(1, len(entries) if isinstance(entries, list) else 1)):
+        name = f"{below} image {number}".strip() if number else below
+        yield Listed(name, group, attributes, number, version)
+    yield from _labels(top, group)
+
+
+def _labels(top: Path, group: Path) -> Iterator[Listed | Absent]:
+    inner = _attributes(group / "labels")
+    names: Any = inner[0].get("labels") if inner else None
+    for label in names if isinstance(names, list) else ():
+        place = group / "labels" / str(label)
+        name = place.relative_to(top).as_posix()
+        found = _attributes(place)
+        if found is None or not isinstance(found[0], Mapping) or ngff.IMAGES_KEY not in found[0]:
+            yield Absent(name, "listed as a label image, but there is none")
+        else:
+            yield from _images_of_group(top, place, *found)
