@@ -28,14 +28,14 @@ class PageTexture(gloo.Texture2D):  # type: ignore[misc] # vispy has no type inf
         self._handle = 0
 
     def write(self, pieces: list[tuple[NDArray[Any], int, int]]) -> None:
-        """Replace texels: contiguous pieces, each from (y, x).
+        """Replace texels: contiguous pieces, each from (y, x). They may change afterwards.
 
         Now, when the context of this texture is current; gloo's queue costs three times the upload itself, so
         it is passed by. Else when the texture is next drawn.
         """
         if not self._is_current():
             for data, y, x in pieces:
-                texels = data if data.ndim == 3 else data[..., np.newaxis]
+                texels = data.copy() if data.ndim == 3 else data[..., np.newaxis].copy()
                 self._glir.command("DATA", self._id, (y, x), texels)
             return
         gl.glBindTexture(gl.GL_TEXTURE_2D, self._handle)
