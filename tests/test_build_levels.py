@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from reference_downsample import reduce_slowly
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.downsample import reduce_block
 from octree.pyramid.errors import SourceError, UsageError
+from octree.pyramid.store import Pyramid
+from octree.pyramid.windows import with_windows
 
 DTYPES = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16")
 
@@ -296,3 +299,26 @@ def test_windows_of_display_come_from_a_coarse_level(tmp_path: Path) -> None:
     assert 0 <= windows[0][0] < windows[0][1] < 120 < 1000 <= windows[1][0] < windows[1][1] < 1120
     build(np.full((40, 40), np.nan, "f4"), tmp_path / "nan")
     json.loads((tmp_path / "nan/zarr.json").read_text(), parse_constant=pytest.fail)
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(2**64 - 1, "u8"), (-(2**63), "i8"), (1.7e308, "f8"), (-1e300, "f8"), (0, "u2")]
+)
+def test_the_window_of_a_constant_is_not_empty(tmp_path: Path, value: float, dtype: str) -> None:
+    build(np.full((20, 20), value, dtype), tmp_path / "p")
+    (channel,) = open_pyramid(tmp_path / "p").spec.channels
+    assert channel.window is not None
+    low, high = channel.window
+    assert np.isfinite([low, high]).all()
+    assert low < high
+
+
+def test_nodata_takes_no_part_in_the_window(tmp_path: Path) -> None:
+    array = image((300, 300)).astype("f4")
+    array[:150] = -9999
+    build(array, tmp_path / "p", tile=32, nodata=-9999)
+    spec = open_pyramid(tmp_path / "p").spec
+    bare = Pyramid(tmp_path / "p", replace(spec, channels=()))
+    (channel,) = with_windows(bare, -9999.0).channels
+    assert channel.window is not None
+    assert 0 <= channel.window[0] < channel.window[1] < 120
