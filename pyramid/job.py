@@ -255,7 +255,7 @@ class Job:
         if done.holes:
             metadata["holes"] = [h.to_json() for h in sorted(done.holes, key=lambda hole: hole.start)]
         try:
-            finished = with_windows(Pyramid(folder, spec))
+            finished = with_windows(Pyramid(folder, spec), self.plan.nodata)
             ngff.write_image_metadata(folder, finished, metadata=metadata)
             finish(self.places, aside=header.aside)
         except WriteError as error:

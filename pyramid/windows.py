@@ -11,7 +11,8 @@ from octree.pyramid.downsample import Scalar
 from octree.pyramid.model import Box, Channel, PyramidSpec
 from octree.pyramid.store import Pyramid
 
-SAMPLE_VOXELS = 4 * 2**20
+READ_BYTES = 8 * 2**20  # of one channel: more is one plane of it
+SAMPLE_VOXELS = 2**19  # percentiles work on copies of 64 bits
 LOW, HIGH = 0.1, 99.9  # percentiles: a few hot pixels do not darken the picture
 # colours that stay apart when they are added
 COLORS = ("00FF00", "FF00FF", "00FFFF", "FFFF00", "FF0000", "0000FF")
@@ -37,7 +38,8 @@ def with_windows(pyramid: Pyramid, nodata: Scalar | None = None) -> PyramidSpec:
 
 
 def _window(pyramid: Pyramid, c: int | None, index: int, nodata: Scalar | None) -> tuple[float, float] | None:
-    """Percentiles of one channel of the coarsest level, of its middle t and z when all would be too many."""
+    """Percentiles of one channel of the coarsest level: of its middle t and z, and of every so many voxels, when
+    all would be too many. A build of little memory has no more to spare at its end than in between."""
     spec = pyramid.spec
     if spec.dtype.kind == "b":
         return 0.0, 1.0
@@ -47,11 +49,13 @@ def _window(pyramid: Pyramid, c: int | None, index: int, nodata: Scalar | None) 
     if c is not None:
         start[c], stop[c] = index, index + 1
     for axis, name in enumerate(spec.axis_names):
-        size = math.prod(b - a for a, b in zip(start, stop, strict=True))
-        if name in "tz" and size > SAMPLE_VOXELS:
+        voxels = math.prod(b - a for a, b in zip(start, stop, strict=True))
+        if name in "tz" and voxels * spec.dtype.itemsize > READ_BYTES:
             middle = shape[axis] // 2
             start[axis], stop[axis] = middle, middle + 1
-    values = pyramid.read(level, Box(tuple(start), tuple(stop)))
+    values = pyramid.read(level, Box(tuple(start), tuple(stop))).reshape(-1)
+    # an odd step meets every column of rows that are a power of two long
+    values = values[:: -(-values.size // SAMPLE_VOXELS) | 1]
     if nodata is not None:
         values = values[values != nodata]
     if spec.dtype.kind == "c":
@@ -59,7 +63,8 @@ def _window(pyramid: Pyramid, c: int | None, index: int, nodata: Scalar | None) 
     finite = values[np.isfinite(values)]
     if finite.size == 0:
         return None
-    low, high = (float(v) for v in np.percentile(finite.astype(np.float64), (LOW, HIGH)))
+    wide = finite.astype(np.float64)
+    low, high = (float(v) for v in np.percentile(wide, (LOW, HIGH), overwrite_input=True))
     if low == high:
         low, high = float(finite.min()), float(finite.max())
     if low < high:

@@ -83,6 +83,16 @@ def test_memory_is_kept_to_the_promise(tmp_path: Path, options: list[str]) -> No
     assert result["peak_rss_bytes"] - bare <= limit
 
 
+def test_the_end_of_a_build_keeps_the_promise_too(tmp_path: Path) -> None:
+    """The windows of display are percentiles of a coarsest level that is a volume: more than a block."""
+    np.save(tmp_path / "pixel.npy", np.zeros((1, 1), "u2"))
+    bare = octree_json("build", tmp_path / "pixel.npy", tmp_path / "bare")["peak_rss_bytes"]
+    np.save(tmp_path / "volume.npy", image((128, 512, 512)))
+    args = ["build", tmp_path / "volume.npy", tmp_path / "p", "--voxel-size", "z=1,y=1,x=1", "--memory"]
+    least = octree_json(*args, 1, code=2)["error"]["needed_bytes"]
+    assert octree_json(*args, least)["peak_rss_bytes"] - bare <= least
+
+
 def test_progress_as_lines_of_json(tmp_path: Path, source: Path) -> None:
     done = octree("build", source, tmp_path / "p", "--progress", "json", "--json")
     lines = [json.loads(line)["progress"] for line in done.stderr.splitlines()]
