@@ -19,7 +19,7 @@ from octree.pyramid.grid import Rect
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.layer import Layer, Part, limits_of
+from octree.render.layer import Layer, Part, limits_of, make_atlas
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
@@ -115,13 +115,7 @@ class Scene:
         request, render = self._request, self._request.settings.render
         background = parse_color(request.background)
         canvas = self._canvas = self._stack.enter_context(Canvas(request.size_px, request.gl, background))
-        # slots no larger than the tiles: a tile of 64 pixels in a slot of 256 would waste fifteen sixteenths
-        largest = max(max(level.tile) for source in self._sources for level in source.plane.levels)
-        atlas = self._atlas = Atlas(
-            render.atlas_bytes,
-            slot_px=min(256, largest),
-            max_texture_size=canvas.info.max_texture_size,
-        )
+        atlas = self._atlas = make_atlas(render, self._sources, canvas.info.max_texture_size)
         self._stack.callback(atlas.close)
         looks = [
             looks_of(source, options, request)

@@ -8,18 +8,21 @@ for each channel; a tile counts as resident when all its parts are, so channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
 from octree.pyramid.model import TileKey
 from octree.render.camera import Camera
 from octree.render.config import RenderSettings
 from octree.render.cover import Cover, cover_view
+from octree.render.gl.quads import pixel_edges
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
@@ -48,10 +51,30 @@ class LayerLimits:
     max_tiles: int | None
 
 
+SLOT_PX = 256
+"""Edge of a slot of the atlas for tiles that are no smaller."""
+
+
+def make_atlas(
+    settings: RenderSettings, sources: Sequence[OpenTileSource], max_texture_size: int = 16384
+) -> Atlas:
+    """An atlas for the tiles of ``sources``. Slots are no larger than the tiles: one of 64 pixels in a slot of
+    256 would waste fifteen sixteenths."""
+    largest = max(max(level.tile) for source in sources for level in source.plane.levels)
+    return Atlas(settings.atlas_bytes, slot_px=min(SLOT_PX, largest), max_texture_size=max_texture_size)
+
+
 def limits_of(settings: RenderSettings, atlas: Atlas, source: OpenTileSource, parts: int) -> LayerLimits:
-    """The limits of a layer over ``source``, when ``parts`` in all share the atlas."""
+    """The limits of a layer over ``source``, when ``parts`` in all share the atlas. Raises UsageError when it
+    holds not one tile."""
     tile = max((level.tile for level in source.plane.levels), key=math.prod)
     capacity = atlas.capacity_tiles((*tile, *source.samples_shape), source.texture_dtype)
+    if not capacity:
+        raise UsageError(
+            f"an atlas of {atlas.budget_bytes} bytes holds not one tile of {source.path}: "
+            f"{tile[1]} x {tile[0]} texels of {source.texture_dtype}",
+            hint="give more --atlas, or a smaller tile_size in the settings file",
+        )
     return LayerLimits(settings.hysteresis, settings.prefetch_margin, max(1, capacity // parts))
 
 
@@ -211,12 +234,12 @@ class Layer:
 
     # 4: what is drawn
 
-    def pin(self, *, stand_ins: bool = True) -> None:
-        """Keep in the atlas what this view wants, and what it shows meanwhile."""
+    def pin(self, owner: Hashable = None, *, stand_ins: bool = True) -> None:
+        """Keep in the atlas what this view wants, and what it shows meanwhile, for ``owner`` (see ``Atlas``)."""
         atlas = self._atlas
-        atlas.pin(key for key in self._rank if key in atlas and (stand_ins or self.is_wanted(key)))
+        atlas.pin((key for key in self._rank if key in atlas and (stand_ins or self.is_wanted(key))), owner)
         if stand_ins:
-            atlas.pin(key for tile in self.drawn for key in self.keys(tile) if key in atlas)
+            atlas.pin((key for tile in self.drawn for key in self.keys(tile) if key in atlas), owner)
 
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
@@ -286,21 +309,11 @@ class Layer:
 
     def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
         """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
-        view, extent = self._view, self.source.plane.extent
-        rows = _covered(view.y0, view.y1, extent.y0, extent.y1, size_px[1])
-        cols = _covered(view.x0, view.x1, extent.x0, extent.x1, size_px[0])
-        return (*rows, *cols)
+        edges = pixel_edges(np.array([self.source.plane.extent]), self._view, size_px)
+        row0, col0, row1, col1 = map(int, edges[0])
+        return row0, row1, col0, col1
 
     def _planned(self) -> ViewPlan:
         if self._plan is None:
             raise RuntimeError("plan comes before cover")
         return self._plan
-
-
-def _covered(view0: float, view1: float, low: float, high: float, count_px: int) -> tuple[int, int]:
-    """Pixels i in [0, count_px) whose centre ``view0 + (i + 0.5) * step`` lies in [low, high)."""
-    step = (view1 - view0) / count_px
-    first = math.ceil((low - view0) / step - 0.5)
-    last = math.ceil((high - view0) / step - 0.5)
-    first = min(max(first, 0), count_px)
-    return first, min(max(last, first), count_px)

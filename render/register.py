@@ -10,22 +10,7 @@ from dataclasses import dataclass
 
 from octree.pyramid.grid import Rect
 from octree.pyramid.model import PyramidSpec
-
-METRES = {
-    "angstrom": 1e-10,
-    "picometer": 1e-12,
-    "nanometer": 1e-9,
-    "micrometer": 1e-6,
-    "millimeter": 1e-3,
-    "centimeter": 1e-2,
-    "decimeter": 1e-1,
-    "meter": 1.0,
-    "kilometer": 1e3,
-    "inch": 0.0254,
-    "foot": 0.3048,
-    "yard": 0.9144,
-    "mile": 1609.344,
-}
+from octree.pyramid.units import metres
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +48,7 @@ def _world(spec: PyramidSpec, name: str) -> _World:
     place = spec.axis_names.index(name)
     level, unit = spec.levels[0], spec.axes[place].unit
     size = level.scale[place]
-    return _World(size, level.translation[place] - size / 2, METRES.get(unit) if unit else None)
+    return _World(size, level.translation[place] - size / 2, metres(unit) if unit else None)
 
 
 def _along(first: _World, layer: _World) -> tuple[float, float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
+from octree.render.config import OctreeSettings, default_settings
 from octree.render.frames import Renderer, RunResult, render
 from octree.render.overview import inset_view
 from octree.render.report import RunReport
@@ -115,6 +117,41 @@ def test_the_level_follows_the_zoom(pyramid: Path, zoom: float, wanted: int) -> 
     if zoom == 1 / 2**wanted:
         expected = expected_gray(level(pyramid, wanted), 750, 550, zoom, (200, 160), 2**wanted)
         assert_gray(result.frames[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "zoom", "size"),
+    [(933, 701, 0.37, (131, 99)), (933, 0, 7.3, (7, 5)), (466.5, 701, 0.37, (9, 99))],
+)
+def test_visible_px_are_the_pixels_drawn(x: float, y: float, zoom: float, size: tuple[int, int]) -> None:
+    """Also where the image's edge runs through centres, and x / zoom is not a number of float64."""
+    white = np.full((701, 933), 255, np.uint8)
+    result = render([white], [f"x={x},y={y},zoom={zoom}"], size=size)
+    assert result.report.frames[0].visible_px == (result.frames[0][..., 0] == 255).sum()
+
+
+def test_many_layers_of_many_formats_fit_a_small_atlas() -> None:
+    """Each layer is promised its share of the atlas: no page may be larger than what it is for."""
+    layers = [
+        np.full((1030 + 250 * (i % 4), 1030 + 250 * (i // 2)), 100, ["float32", "uint16", "uint8"][i % 3])
+        for i in range(8)
+    ]
+    settings = replace(default_settings(), octree=OctreeSettings(tile_size=1024))
+    result = render(
+        layers,
+        ["x=700,y=700,zoom=1"],
+        size=(1500, 1500),
+        options={"clim": "0,200", "atlas": "16MiB"},
+        settings=settings,
+    )
+    assert result.report.frames[0].coverage.ideal == 1
+    assert result.report.frames[0].degraded
+    assert result.report.totals.peak_atlas_bytes <= 16 * 2**20
+
+
+def test_an_atlas_without_room_for_one_tile_is_refused(pyramid: Path) -> None:
+    with pytest.raises(UsageError, match="not one tile"):
+        render([pyramid], ["fit"], options={"atlas": "1KiB"})
 
 
 def test_a_camera_outside_the_image_is_an_honest_empty_frame(pyramid: Path) -> None:

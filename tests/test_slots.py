@@ -64,7 +64,7 @@ def test_pinned_tiles_stay_and_no_room_is_said() -> None:
     (change,) = fill(book, SMALL, "e")
     assert change.slot is None
     assert change.gone == ()
-    book.unpin_all()
+    book.unpin()
     assert fill(book, SMALL, "e")[0].slot is not None
 
 
@@ -74,6 +74,26 @@ def test_growing_goes_before_evicting() -> None:
     assert [c.page is not None for c in changes] == [True, False, False, False] * 2
     assert book.evicted == 0
     assert book.bytes == 800
+
+
+def test_no_class_of_tiles_takes_the_room_of_the_next() -> None:
+    """Twelve formats, a few tiles each: pages of full size for the first four would leave the rest none."""
+    book = Slots(256 * 2**20, page_px=4096, max_px=16384)
+    for number in range(12):
+        kind = slot_class((256, 256), (f"float32 {number}", 4), 16, 256)
+        for tile in range(12):
+            assert book.place((number, tile), kind).slot is not None
+    assert book.evicted == 0
+
+
+def test_pins_belong_to_who_made_them() -> None:
+    book = slots()
+    fill(book, SMALL, *"abcd")
+    book.pin("ab", "one view")
+    book.pin("cd", "another")
+    book.unpin("another")
+    book.pin("c", "another")
+    assert fill(book, SMALL, "e")[0].gone == ("d",)
 
 
 def test_a_small_budget_makes_a_small_page() -> None:
@@ -198,7 +218,7 @@ class SlotsMachine(RuleBasedStateMachine):
 
     @rule()
     def unpin(self) -> None:
-        self.book.unpin_all()
+        self.book.unpin()
         self.pinned.clear()
         self.lost(self.book.shrink(self.book.budget_bytes).gone)  # as the atlas does
 

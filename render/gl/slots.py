@@ -15,6 +15,10 @@ from typing import Any
 
 GUTTER = 1
 """Texels around each tile that repeat its neighbours, so that filters need no second texture read."""
+PAGE_SHARE, LEAST_SHARE = 8, 64
+"""A page takes at most one part in 8 of what is left of the budget, so that no class of tiles takes the room of
+another that comes later; but never less than one in 64 of the budget, or ``LEAST_PAGE_BYTES``: a page is a draw call."""
+LEAST_PAGE_BYTES = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Slots:
         self.peak_bytes = 0
         self.pages: dict[int, Page] = {}
         self._tiles: OrderedDict[Hashable, Slot] = OrderedDict()  # least recently used first
-        self._pinned: set[Hashable] = set()
+        self._pins: dict[Hashable, set[Hashable]] = {}
         self._next_page = 0
 
     def __contains__(self, key: Hashable) -> bool:
@@ -110,15 +114,20 @@ class Slots:
     def touch(self, key: Hashable) -> None:
         self._tiles.move_to_end(key)
 
-    def unpin_all(self) -> None:
-        self._pinned.clear()
+    def unpin(self, owner: Hashable = None) -> None:
+        """Forget what this owner has pinned."""
+        self._pins.pop(owner, None)
 
-    def pin(self, keys: Iterable[Hashable]) -> None:
-        """Keep these until ``unpin_all``; those that are resident also count as just used."""
+    def pin(self, keys: Iterable[Hashable], owner: Hashable = None) -> None:
+        """Keep these until ``unpin`` of the same owner; those that are resident also count as just used."""
+        pins = self._pins.setdefault(owner, set())
         for key in keys:
-            self._pinned.add(key)
+            pins.add(key)
             if key in self._tiles:
                 self._tiles.move_to_end(key)
+
+    def _is_pinned(self, key: Hashable) -> bool:
+        return any(key in pins for pins in self._pins.values())
 
     def capacity(self, kind: SlotClass) -> int:
         """How many tiles of one class could be resident at once if they had the budget for themselves."""
@@ -134,9 +143,10 @@ class Slots:
         height, width = kind.slot
         if max(height, width) > self.max_px:
             return None
-        fit = left_bytes // _slot_bytes(kind)
-        if fit < 1:
+        if left_bytes < _slot_bytes(kind):
             return None
+        share = max(left_bytes // PAGE_SHARE, self.budget_bytes // LEAST_SHARE, LEAST_PAGE_BYTES)
+        fit = max(min(left_bytes, share) // _slot_bytes(kind), 1)
         cols = min(max(min(self.page_px, self.max_px) // width, 1), fit)
         rows = min(max(min(self.page_px, self.max_px) // height, 1), fit // cols)
         return rows, cols
@@ -199,7 +209,7 @@ class Slots:
     def _evict(self, kind: SlotClass, gone: list[Hashable]) -> bool:
         """Free the slot of the least recently used tile of this class that is not pinned."""
         for key, slot in self._tiles.items():
-            if key not in self._pinned and self.pages[slot.page].kind == kind:
+            if not self._is_pinned(key) and self.pages[slot.page].kind == kind:
                 self._free(key)
                 self.evicted += 1
                 gone.append(key)
@@ -208,7 +218,12 @@ class Slots:
 
     def _steal(self, kind: SlotClass, gone: list[Hashable], dropped: list[int]) -> Page | None:
         """Give back other pages, least recently used first, until a page of this class fits; none if none would."""
-        pinned = {slot.page for key in self._pinned if (slot := self._tiles.get(key)) is not None}
+        pinned = {
+            slot.page
+            for pins in self._pins.values()
+            for key in pins
+            if (slot := self._tiles.get(key)) is not None
+        }
         spare = sum(page.bytes for page in self.pages.values() if page.number not in pinned)
         if self._grid(kind, self.budget_bytes - self.bytes + spare) is None:
             return None
@@ -226,7 +241,7 @@ class Slots:
 
     def _drop_page(self, number: int, gone: list[Hashable], dropped: list[int]) -> bool:
         tiles = [key for key, slot in self._tiles.items() if slot.page == number]
-        if any(key in self._pinned for key in tiles):
+        if any(map(self._is_pinned, tiles)):
             return False
         for key in tiles:
             self._free(key)
