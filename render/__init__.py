@@ -14,7 +14,7 @@ layer.py       one layer of a view: its plan, its uploads, its cover
 overview.py    the inset: one more layer
 compose.py     the scene: layers, and the loader, atlas and canvas they share
 frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
-live.py        ``TiledImage`` for anybody's vispy SceneCanvas
+live.py seen.py             ``TiledImage`` for anybody's vispy SceneCanvas; what of it a camera shows (pure)
 report.py html.py pages.py trace.py monitor.py              what a run showed and what it cost
 encode.py video.py files.py                 frames to files that appear complete or not at all
 showcase.py    what ``octree demo`` makes

@@ -19,6 +19,7 @@ import numpy as np
 from vispy import app
 from vispy.scene.node import Node
 from vispy.scene.visuals import create_visual_node
+from vispy.scene.widgets import ViewBox
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
@@ -26,13 +27,14 @@ from octree.render.compose import open_layer_source
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.layer import Layer, Part, limits_of
+from octree.render.layer import Layer, Part, limits_of, make_atlas
 from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
 from octree.render.look import looks_of
 from octree.render.register import ToBase
 from octree.render.report import Coverage
 from octree.render.request import LAYER_OPTIONS, parse_request
+from octree.render.seen import seen_by_points, seen_part
 
 TICK_S = 1 / 60
 OPTIONS = (*LAYER_OPTIONS, "index", "labels", "single_level", "show_grid", "mark_pending")
@@ -40,8 +42,33 @@ OPTIONS = (*LAYER_OPTIONS, "index", "labels", "single_level", "show_grid", "mark
 
 
 class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] # made by vispy at run time
+    """One channel in the scene. What vispy attaches to it (clipping, opacity) holds for its marks too."""
+
     # vispy's nodes have an opacity of their own, applied by a filter; the visual's is in its shader already
     opacity = TiledImageVisual.opacity
+
+    def attach(self, filt: Any, view: Any = None) -> None:
+        super().attach(filt, view)
+        if self._marks is not None:
+            self._marks.attach(filt)
+
+    def detach(self, filt: Any, view: Any = None) -> None:
+        super().detach(filt, view)
+        if self._marks is not None:
+            self._marks.detach(filt)
+
+    def _mark(self, *what: Any) -> None:
+        before = self._marks
+        super()._mark(*what)
+        if self._marks is not before:
+            for filt in self._vshare.filters:
+                self._marks.attach(filt)
+
+    def view(self) -> Any:
+        raise UsageError(
+            "a tiled image loads what one view shows, so it has no second view",
+            hint="make another TiledImage of the same source, with atlas= that of the first",
+        )
 
 
 class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
@@ -85,9 +112,10 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             )
             self._loader.add_source(opened)
             if atlas is None:
-                atlas = Atlas(render.atlas_bytes)
+                atlas = make_atlas(render, [opened])
                 stack.callback(atlas.close)
             self._atlas = atlas
+            stack.callback(atlas.begin_frame, self)  # its pins go with it
             looks = looks_of(opened, request.layers[0], request)
             parts = [
                 Part(
@@ -153,16 +181,14 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             self.close()
             return
         seen = self._view()
-        if seen is None:
-            return
         changed = seen != self._seen
         if changed:
             self._layer.plan_rect(*seen, fresh=self._seen is None, prefetch=True)
             self._seen = seen
         self._loader.poll()
         canvas.set_current()
-        self._atlas.begin_frame()
-        self._layer.pin()
+        self._atlas.begin_frame(self)  # another node may draw from the same atlas: only this one's pins
+        self._layer.pin(self)
         if self._upload() or changed:
             self._layer.make_cover()
             self.update()
@@ -182,22 +208,42 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             count += size > 0
         return count
 
-    def _view(self) -> tuple[Rect, tuple[float, float]] | None:
-        """What of the image the canvas shows, and how many of its pixels a base pixel takes, (y, x).
+    def _view(self) -> tuple[Rect, tuple[float, float]]:
+        """What of the image the screen shows, and how many of its pixels a base pixel takes, (y, x)."""
+        canvas, extent, screen = self._canvas_in_view(), self.extent, self._screen()
+        transform = self._layer.parts[0].visual.get_transform("visual", "canvas")
+        if transform.Linear:
+            seen, (py, px) = seen_part(np.asarray(transform.map(np.eye(4)), np.float64), extent, screen)
+        else:
+            seen, (py, px) = seen_by_points(transform.imap, extent, screen)
+        return seen, (py * canvas.pixel_scale, px * canvas.pixel_scale)
 
-        The corners of the framebuffer go back through the transforms; a rotated view gives its bounding box.
-        """
-        canvas = self._canvas_in_view()
-        width, height = canvas.size
-        try:
-            to_image = self._layer.parts[0].visual.get_transform("canvas", "visual")
-            corners = to_image.map([(0, 0), (width, 0), (0, height), (width, height)])
-        except (AttributeError, np.linalg.LinAlgError):
-            return None  # not in a scene yet, or a camera that shows nothing
-        xy = np.asarray(corners, np.float64)
-        xy = xy[:, :2] / xy[:, 3:4]
-        x0, y0, x1, y1 = map(float, (*xy.min(0), *xy.max(0)))
-        if not np.isfinite(xy).all() or x1 <= x0 or y1 <= y0:
-            return None
-        scale = canvas.pixel_scale
-        return Rect(y0, x0, y1, x1), (scale * height / (y1 - y0), scale * width / (x1 - x0))
+    def _screen(self) -> Rect:
+        """The part of the canvas where the node can show: inside every view box that it lies in."""
+        width, height = self._canvas_in_view().size
+        screen, node = Rect(0.0, 0.0, height, width), self.parent
+        while node is not None:
+            if isinstance(node, ViewBox):
+                inner = node.inner_rect
+                corners = node.get_transform("visual", "canvas").map(
+                    [(x, y) for x in (inner.left, inner.right) for y in (inner.bottom, inner.top)]
+                )[:, :2]
+                (x0, y0), (x1, y1) = corners.min(0).tolist(), corners.max(0).tolist()
+                screen = screen.intersect(Rect(y0, x0, y1, x1))
+            node = node.parent
+        return screen
+
+    # what vispy tells a node and not the nodes below it
+
+    def _set_clipper(self, node: Node, clipper: Any) -> None:
+        if clipper is None:
+            self._clippers.pop(node, None)
+        else:
+            self._clippers[node] = clipper
+        for visual in self.visuals:
+            visual._set_clipper(node, clipper)
+
+    def _update_opacity(self) -> None:
+        for visual in self.visuals:
+            visual._opacity_filter.alpha = self._opacity
+        self.update()

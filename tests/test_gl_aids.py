@@ -10,7 +10,7 @@ from gl_scene import Stage, halves, tiles_of
 
 from octree.pyramid.grid import Rect
 from octree.render.gl.canvas import Canvas
-from octree.render.gl.marks import level_color
+from octree.render.gl.marks import PLAIN, Area, MarksVisual, level_color
 
 IMAGE = np.full((96, 128), 100, np.uint8)
 VIEW = Rect(0, 0, 96, 128)
@@ -93,3 +93,30 @@ def test_marks_go_when_the_cause_goes(canvas: Canvas) -> None:
 def test_opacity_holds_for_patterns(canvas: Canvas) -> None:
     frame = stage_with(canvas, opacity=0.5).frame(VIEW, SIZE, failed=lambda _tile: True)
     assert (128, 26, 26) in colors_in(frame)
+
+
+@pytest.mark.parametrize("far", [0, 2**30])
+def test_aids_lie_on_the_image_under_a_camera_of_vispy(gl_info: Any, far: int) -> None:
+    """The transform is that of the moment, and exact where float32 would be 64 pixels off."""
+    from vispy import gloo, scene
+    from vispy.visuals.transforms import MatrixTransform
+
+    area = Rect(far + 10, far + 20, far + 30, far + 60)
+    with scene.SceneCanvas(size=(100, 80), show=False) as canvas:
+        canvas.set_current()
+        marks = MarksVisual()
+        marks.transforms.canvas = canvas
+        marks.set_marks([Area(np.array([area]), (1.0, 0.0, 0.0), PLAIN)], np.zeros((0, 4)), (), None)
+        for shift in (0, 7):
+            place = MatrixTransform(np.eye(4))
+            place.translate((-far - shift - 50, -far - 40, 0))
+            place.scale((1 / 50, 1 / 40, 1))
+            marks.transforms.visual_transform = place
+            target = gloo.FrameBuffer(gloo.RenderBuffer((80, 100)))
+            with target:
+                gloo.set_viewport(0, 0, 100, 80)
+                gloo.clear("black")
+                marks.draw()
+                seen = gloo.read_pixels((0, 0, 100, 80))[::-1, :, 0] > 0
+            rows, cols = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+            assert (rows[0], rows[-1] + 1, cols[0], cols[-1] + 1) == (10, 30, 20 - shift, 60 - shift)

@@ -17,8 +17,7 @@ pytestmark = pytest.mark.usefixtures("gl_info")
 
 @pytest.fixture
 def image(tmp_path: Path) -> Path:
-    rows, cols = np.indices((900, 1200))
-    build(((rows // 8 + cols // 8) % 2 * 60000).astype(np.uint16), tmp_path / "board.ome.zarr")
+    build(board(), tmp_path / "board.ome.zarr")
     return tmp_path / "board.ome.zarr"
 
 
@@ -45,7 +44,8 @@ def test_a_scene_shows_the_tiles_its_camera_wants(image: Path, gl_info: Any) -> 
         frame = canvas.render()
         rows, cols = np.indices((200, 300))
         expected = (((rows + 300) // 8 + (cols + 400) // 8) % 2 * 255).astype(int)
-        assert np.abs(frame[..., 0].astype(int) - expected).max() <= 1
+        inner = np.s_[1:-1, 1:-1]  # a view box keeps one pixel for its border
+        assert np.abs(frame[..., 0].astype(int) - expected)[inner].max() <= 1
         assert node.coverage is not None
         assert node.coverage.by_level == {0: 1.0}
         view.camera.rect = (0, 0, 1500, 1000)
@@ -90,6 +90,104 @@ def test_closing_leaves_no_thread(image: Path, gl_info: Any) -> None:
         node.close()
         node.close()
         assert threading.active_count() == before
+
+
+def board() -> Any:
+    rows, cols = np.indices((900, 1200))
+    return ((rows // 8 + cols // 8) % 2 * 60000).astype(np.uint16)
+
+
+@pytest.mark.parametrize("camera", ["panzoom", "turntable", "fly"])
+def test_any_camera_shows_what_an_ordinary_image_shows(image: Path, gl_info: Any, camera: str) -> None:
+    """Beside its neighbour too: nothing is drawn outside the view box."""
+    from vispy import scene
+
+    from octree.render import TiledImage
+
+    frames = []
+    for ours in (True, False):
+        with scene.SceneCanvas(size=(420, 300), show=False, bgcolor="#204060") as canvas:
+            grid = canvas.central_widget.add_grid(margin=10, spacing=20)
+            view = grid.add_view(0, 0, camera=camera)
+            grid.add_view(0, 1)
+            depth = {} if camera == "panzoom" else {"z": (-20, 20)}
+            view.camera.set_range((100, 340), (50, 250), **depth)
+            canvas.render()  # the grid is laid out
+            if ours:
+                node = TiledImage(image, parent=view.scene, clim="0,60000")
+                settle(canvas, node)
+                assert set(node.coverage.by_level) == {0}
+            else:
+                scene.visuals.Image(board(), parent=view.scene, clim=(0, 60000), cmap="grays")
+            frames.append(canvas.render()[..., :3].astype(int))
+            if ours:
+                node.close()
+    different = np.abs(frames[0] - frames[1]).max(-1) > 8
+    assert (frames[1] == 255).all(-1).mean() > 0.05
+    assert different.mean() < 0.01  # edges of texels, placed in float32
+
+
+def test_two_nodes_of_one_atlas_leave_each_other_their_tiles(image: Path, gl_info: Any) -> None:
+    from vispy import scene
+
+    from octree.render import TiledImage
+    from octree.render.gl.texture_atlas import Atlas
+
+    atlas = Atlas(9 * 258 * 258 * 2)
+    with scene.SceneCanvas(size=(300, 200), show=False) as canvas:
+        grid = canvas.central_widget.add_grid()
+        views = [grid.add_view(0, column, camera="panzoom") for column in (0, 1)]
+        canvas.render()
+        nodes = [TiledImage(image, parent=view.scene, atlas=atlas, clim="0,60000") for view in views]
+        views[0].camera.rect = (100, 100, 150, 200)
+        views[1].camera.rect = (600, 500, 150, 200)
+        settle(canvas, nodes[0])
+        settle(canvas, nodes[1])
+        before = canvas.render()
+        for x in (0, 300, 600, 900):  # the other one goes through all of its tiles
+            views[1].camera.rect = (x, 0, 150, 200)
+            settle(canvas, nodes[1])
+        assert atlas.evicted > 0
+        assert (canvas.render()[:, :140] == before[:, :140]).all()
+        for node in nodes:
+            node.close()
+        atlas.close()
+
+
+def test_opacity_of_the_node_and_aids_that_follow_it(image: Path, gl_info: Any) -> None:
+    from vispy import scene
+
+    from octree.render import TiledImage
+
+    with scene.SceneCanvas(size=(320, 200), show=False) as canvas:
+        view = canvas.central_widget.add_grid(margin=20).add_view(0, 0, camera="panzoom")
+        canvas.render()
+        node = TiledImage(image, parent=view.scene, clim="0,60000", show_grid=True)
+        view.camera.flip = (False, True, False)
+        view.camera.rect = (256 - 140, 256 - 80, 280, 160)
+        settle(canvas, node)
+        whole = canvas.render()[..., :3]
+        red = (whole == (255, 0, 0)).all(-1)
+        rows, cols = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+        inner = view.inner_rect
+        assert rows[-1] < inner.top + view.pos[1]
+        assert cols[-1] < inner.right + view.pos[0]
+        assert red[:, cols].sum(0).max() > 100
+        assert red[rows].sum(1).max() > 200
+        node.opacity = 0.5
+        half = canvas.render()[..., :3]
+        assert np.abs(half.astype(int) - whole.astype(int) // 2)[~red].max() <= 1
+        assert half[red][:, 0].max() < 255
+        node.close()
+
+
+def test_a_second_view_of_one_visual_is_refused(image: Path, gl_info: Any) -> None:
+    from octree.render import TiledImage
+
+    node = TiledImage(image)
+    with pytest.raises(UsageError, match="second view"):
+        node.visuals[0].view()
+    node.close()
 
 
 @pytest.mark.parametrize("option", ["size", "latency", "background", "colour"])

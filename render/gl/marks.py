@@ -1,12 +1,16 @@
 """Aids over the image: failed and pending areas, tile borders. A visual of its own, so that the image's shader
-stays lean. Main thread only."""
+stays lean. Main thread only.
+
+With vispy's cameras positions are sent relative to a corner among them, and the transform starts there: float32
+cannot tell pixels apart beyond 2^24.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +18,9 @@ from numpy.typing import NDArray
 from octree.pyramid.grid import Rect
 from octree.render.gl.library import Visual, gloo
 from octree.render.gl.quads import CORNERS, corner_indices, pixel_edges
+
+if TYPE_CHECKING:
+    from vispy.visuals.transforms.base_transform import BaseTransform
 
 PLAIN, HATCH, CROSSES = 1.0, 2.0, 3.0
 """Styles of an area: one colour, diagonals with gaps, crosses on a dark ground."""
@@ -54,7 +61,12 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
     """Patterns in rectangles, and borders of rectangles, all (y0, x0, y1, x1) in base coordinates."""
 
     def __init__(self) -> None:
+        from vispy.visuals.transforms import MatrixTransform, STTransform
+
         self._exact = False
+        self._origin = (0.0, 0.0)
+        self._matrix, self._shift = MatrixTransform(), STTransform()
+        self._curved: BaseTransform | None = None
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
         self._buffer = gloo.VertexBuffer(np.zeros(4, _MARK))
@@ -80,9 +92,12 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         fills = [(*area.color, area.style) for area in areas for _ in area.rects]
         tints = [(*color, PLAIN) for color in border_colors]
         if view is None:
+            corners = np.concatenate([rects, borders])
+            self._origin = tuple(corners[0, :2].tolist()) if len(corners) else (0.0, 0.0)
+            by = np.tile(self._origin, 2)
             self._layers = [
-                (_marks(rects, CORNERS, fills), "triangles"),
-                (_marks(borders, _SEGMENTS, tints), "lines"),
+                (_marks(rects - by, CORNERS, fills), "triangles"),
+                (_marks(borders - by, _SEGMENTS, tints), "lines"),
             ]
             return
         # where pixels are known, borders are rectangles one pixel wide: lines end differently on every driver
@@ -106,6 +121,8 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
     def draw(self) -> None:
         """Draw now, into the current framebuffer."""
         self._configure_gl_state()
+        if not self._exact:
+            self._place(self.transforms.get_transform())
         for marks, mode in self._layers:
             if not len(marks):
                 continue
@@ -123,8 +140,24 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         vertex, fragment = ((here / f"marks.{kind}").read_text("utf-8") for kind in ("vert", "frag"))
         return head + vertex, head + fragment
 
+    def _place(self, transform: BaseTransform) -> None:
+        """Give the shader ``transform``, begun at the origin. Where it is no matrix, float32 must do."""
+        from vispy.visuals.transforms import ChainTransform
+
+        y, x = self._origin
+        if transform.Linear:
+            rows = np.asarray(transform.map(np.eye(4)), np.float64)
+            rows[3] += x * rows[0] + y * rows[1]
+            self._matrix.matrix, self._curved = rows, None
+            self.view_program.vert["transform"] = self._matrix
+            return
+        self._shift.translate = (x, y)
+        if transform is not self._curved:  # a new chain is a new shader
+            self._curved = transform
+            self.view_program.vert["transform"] = ChainTransform([transform, self._shift])
+
     def _prepare_transforms(self, view: Any) -> None:
-        view.view_program.vert["transform"] = view.transforms.get_transform()
+        """They are asked for when drawing, see ``_place``."""
 
 
 def _sides(rects: NDArray[np.float64]) -> NDArray[np.float64]:
