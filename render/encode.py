@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import threading
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Protocol, Self
@@ -26,6 +28,8 @@ from octree.render.files import VIDEO_SUFFIXES, atomic_file, check_destination, 
 
 Frame = NDArray[np.uint8]
 """(height, width, 4), RGBA. Not written to after it is handed over."""
+
+NICENESS = 10  # of encoding threads: a tenth of the others' share, so that they get on on a busy machine too
 
 
 # PNG
@@ -125,7 +129,7 @@ class FrameWriter:
     ) -> None:
         self.paths: list[Path] = []
         self._sink = _sink(pattern, cameras, fps, text, alpha, stdout)
-        self._pool = ThreadPoolExecutor(1 if self._sink.ordered else 2, "octree-encode")
+        self._pool = _encoders(1 if self._sink.ordered else 2, give_way=len(cameras) > 1)
         self._pending: deque[tuple[Future[None], int]] = deque()
         self._pending_bytes = 0
         self._buffer_bytes = buffer_bytes
@@ -174,7 +178,7 @@ class PngKeeper:
     thread that makes it; encoding runs in a worker. Use as a context manager."""
 
     def __init__(self, buffer_frames: int = 32) -> None:
-        self._pool = ThreadPoolExecutor(1, "octree-encode")
+        self._pool = _encoders(1, give_way=True)
         self._pngs: list[Future[bytes]] = []
         self._buffer_frames = buffer_frames
 
@@ -196,6 +200,19 @@ class PngKeeper:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._pool.shutdown(cancel_futures=kind is not None)
+
+
+def _encoders(threads: int, *, give_way: bool) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "octree-encode", _give_way if give_way else None)
+
+
+def _give_way() -> None:
+    """Lower this thread's priority: drawing must not wait for the encoding of earlier frames. With two cores a
+    frame of a path took three times as long. Only Linux has priorities of threads."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
 
 
 def _sink(

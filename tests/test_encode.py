@@ -403,3 +403,22 @@ def test_a_png_needs_no_pillow() -> None:
         "write_png(io.BytesIO(), numpy.zeros((2, 2, 4), 'u1')); assert 'PIL' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(("frames", "niceness"), [(1, 0), (2, encode.NICENESS)])
+def test_encoding_gives_way_to_the_drawing_of_further_frames(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frames: int, niceness: int
+) -> None:
+    seen = []
+
+    def encoded(*_: Any, **__: Any) -> bytes:
+        seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+        return b"png"
+
+    monkeypatch.setattr(encode, "encode_png", encoded)
+    before = os.getpriority(os.PRIO_PROCESS, 0)
+    with FrameWriter(str(tmp_path / "{index}.png"), ["a"] * frames) as writer:
+        for index in range(frames):
+            writer.put(index, picture())
+    assert seen == [min(before + niceness, 19)] * frames
+    assert os.getpriority(os.PRIO_PROCESS, 0) == before
