@@ -54,11 +54,19 @@ def run(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
-        # the reader of our stdout went away, as `| head` does; nothing more can be said there
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _without_reader()
+    except SystemExit as ended:  # what the library makes of it
+        if isinstance(ended.__context__, BrokenPipeError):
+            return _without_reader()
+        raise
     except (Exception, KeyboardInterrupt) as failure:
         return _report(failure)
+
+
+def _without_reader() -> int:
+    """The reader of our stdout went away, as `| head` does: nothing more can be said there."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _application(args: Sequence[str]) -> Any:

@@ -25,6 +25,7 @@ from octree.pyramid.destination import (
 from octree.pyramid.errors import DestinationError, Interrupted, OctreeError, SourceError, WriteError
 from octree.pyramid.execute import Executor
 from octree.pyramid.journal import Done, Header, Journal, changed_facts
+from octree.pyramid.json_files import finite
 from octree.pyramid.model import PyramidSpec
 from octree.pyramid.options import BuildOptions
 from octree.pyramid.plan import BuildPlan
@@ -101,23 +102,10 @@ class Job:
 
     def _facts(self) -> dict[str, Any]:
         """What must be the same for two runs to be one build. JSON-able."""
-        spec = self.plan.spec
         return {
             "source": self._fingerprint(),
-            "shape": list(spec.levels[0].shape),
-            "dtype": spec.dtype.str,
-            "axes": [[axis.name, axis.unit] for axis in spec.axes],
-            "levels": [[list(v.shape), list(v.chunks), list(v.shards or ())] for v in spec.levels],
-            "scale": [list(level.scale) for level in spec.levels],
-            "translation": [list(level.translation) for level in spec.levels],
             "blocks": [[r.first, r.last, list(r.blocks[0])] for r in self.plan.rounds],
-            "method": self.plan.method,
-            "nodata": repr(self.plan.nodata),
-            "codec": str(self.plan.codec),
-            "ome_version": spec.ome_version,
-            "name": spec.name,
-            "labels": spec.labels,
-            "rgb": spec.rgb,
+            **_facts_of(self.plan.spec, self.plan.nodata),
         }
 
     def _fingerprint(self) -> dict[str, Any]:
@@ -141,23 +129,22 @@ class Job:
 
     def _finished_before(self) -> PyramidSpec:
         """DEST holds no interrupted build: fine if it is what this build would make. Raises DestinationError."""
-        dest, spec = self.places.dest, self.plan.spec
+        dest = self.places.dest
         try:
             found = ngff.read_spec(dest)
         except SourceError:
             raise self._refused(State.OCCUPIED) from None
-        same = (found.axes, found.dtype, found.levels, found.method, found.labels) == (
-            spec.axes,
-            spec.dtype,
-            spec.levels,
-            spec.method,
-            spec.labels,
-        )
-        if not same or self._is_older_than_source():
+        nodata = (found.extra.get("metadata") or {}).get("nodata")
+        changed = changed_facts(_facts_of(found, nodata), _facts_of(self.plan.spec, self.plan.nodata))
+        if self._is_older_than_source():
+            changed.append("source: changed since")
+        if changed:
             raise DestinationError(
-                f"{dest} is finished, but not what this source and these options make: nothing to resume",
+                f"{dest} is finished, and not what this source and these options make, so there is nothing to resume "
+                f"({'; '.join(changed)})",
                 hint="choose another DEST, or give --overwrite",
                 path=str(dest),
+                changed=changed,
             )
         self.places.journal.unlink(missing_ok=True)
         return found
@@ -265,3 +252,22 @@ class Job:
                 WriteError(f"{folder} cannot be finished: {error.strerror}", path=str(folder)), done
             ) from error
         return finished
+
+
+def _facts_of(spec: PyramidSpec, nodata: Any) -> dict[str, Any]:
+    """What options decide about a pyramid, whether it is planned or found on disk. JSON-able."""
+    return {
+        "shape": list(spec.levels[0].shape),
+        "dtype": spec.dtype.str,
+        "axes": [[axis.name, axis.unit] for axis in spec.axes],
+        "levels": [[list(v.shape), list(v.chunks), list(v.shards or ())] for v in spec.levels],
+        "scale": [list(level.scale) for level in spec.levels],
+        "translation": [list(level.translation) for level in spec.levels],
+        "method": spec.method,
+        "nodata": finite(nodata),
+        "codec": spec.levels[0].codec,
+        "ome_version": spec.ome_version,
+        "name": spec.name,
+        "labels": spec.labels,
+        "rgb": spec.rgb,
+    }

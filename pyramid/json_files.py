@@ -50,13 +50,13 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def finite(value: Any) -> Any:
-    """``value`` with every non-finite number as text: JSON has no NaN and no infinity."""
+    """``value`` with every number that JSON has no word for as text: NaN, infinity, complex numbers."""
     if isinstance(value, Mapping):
         return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, complex) or (isinstance(value, float) and not math.isfinite(value)):
         return str(value)
     return value

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import zarr
-from build_tools import image, octree, octree_json
+from build_tools import COMMAND, image, octree, octree_json
 
 from octree.pyramid import open_pyramid
 
@@ -155,3 +156,19 @@ def test_options_come_from_the_environment_too(tmp_path: Path, source: Path) -> 
     env: dict[str, Any] = {**os.environ, "OCTREE_BUILD_TILE": "128", "OCTREE_BUILD_METHOD": "max"}
     assert octree_json("build", source, tmp_path / "p", env=env)["method"] == "max"
     assert open_pyramid(tmp_path / "p").spec.levels[0].chunks == (128, 128)
+
+
+def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, source: Path) -> None:
+    for unbuffered in ("", "1"):
+        env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+        reading, writing = os.pipe()
+        os.close(reading)
+        try:
+            args = ["build", source, tmp_path / "p", "--dry-run"]
+            command = [*COMMAND, *map(str, args)]
+            done = subprocess.run(
+                command, stdout=writing, stderr=subprocess.PIPE, env=env, timeout=60, check=False
+            )
+        finally:
+            os.close(writing)
+        assert (done.returncode, done.stderr) == (0, b"")

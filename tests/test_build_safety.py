@@ -230,6 +230,20 @@ def test_resume_of_nothing_begins_and_of_a_finished_build_ends_at_once(tmp_path:
         build(str(source), dest, resume=True, tile=32)
 
 
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [({"nodata": 7}, "nodata"), ({"name": "n"}, "name"), ({"ome_version": "0.4"}, "ome_version")],
+)
+def test_a_finished_pyramid_of_other_options_is_not_taken_for_this_build(
+    tmp_path: Path, source: Path, change: dict[str, Any], word: str
+) -> None:
+    build(str(source), tmp_path / "p", shard=0)
+    before = tree(tmp_path / "p")
+    with pytest.raises(DestinationError, match=f"nothing to resume .*{word}: "):
+        build(str(source), tmp_path / "p", shard=0, resume=True, **change)
+    assert tree(tmp_path / "p") == before
+
+
 def test_an_interrupted_build_is_neither_mixed_nor_lost_without_a_word(tmp_path: Path, source: Path) -> None:
     dest = tmp_path / "p"
     part_of_a_build(str(source), dest)
