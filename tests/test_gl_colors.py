@@ -50,6 +50,22 @@ def test_an_unknown_color_is_said(text: str) -> None:
         parse_color(text)
 
 
+def test_colormaps_that_vispy_takes() -> None:
+    """matplotlib's by name, as vispy has it, and colormaps made by hand; a colour's name means the colour."""
+    import matplotlib
+    from vispy.color import Colormap
+
+    at = np.linspace(0, 1, 256)
+    assert np.abs(colormap_values("magma", at) - matplotlib.colormaps["magma"](at)).max() < 0.01
+    assert colormap_values(Colormap(["#ff0000", "#0000ff"]), at[[0, -1]])[:, :3].tolist() == [
+        [1, 0, 0],
+        [0, 0, 1],
+    ]
+    assert colormap_values("pink", at[[0]]).tolist() == [[0, 0, 0, 1]]
+    with pytest.raises(UsageError, match="no colormap"):
+        colormap_values(5, at)  # type: ignore[arg-type] # what a user may do
+
+
 def test_an_unknown_colormap_names_similar_ones() -> None:
     with pytest.raises(UsageError, match="no colormap or colour") as caught:
         colormap_values("virids", np.zeros(1))

@@ -8,7 +8,7 @@ shader serves all colours, and nothing is built any more. Main thread only.
 from __future__ import annotations
 
 from importlib.resources import files
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from octree.render.gl import colors
 from octree.render.gl.library import Visual, gloo
 from octree.render.gl.marks import TRANSLUCENT
 from octree.render.gl.page import PageTexture
+
+if TYPE_CHECKING:
+    from vispy.color import BaseColormap
 
 Blending = Literal["translucent", "additive", "opaque"]
 Interpolation = Literal["nearest", "linear"]
@@ -37,7 +40,7 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         *,
         clim: tuple[float, float],
         gamma: float,
-        colormap: str,
+        colormap: str | BaseColormap,
         opacity: float,
         blending: Blending,
         interpolation: Interpolation,
@@ -55,7 +58,8 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         self.shader_builds = 0
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
-        self._gamma, self._strength, self._colormap = 1.0, 1.0, "gray"
+        self._gamma, self._strength = 1.0, 1.0
+        self._colormap: str | BaseColormap = "gray"
         self.clim, self.nan_color = clim, nan_color
         self._set_opacity(opacity)  # vispy's nodes have a property of this name, which is not ready yet
         self.blending, self.interpolation = blending, interpolation
@@ -101,11 +105,12 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         self._set_colors()
 
     @property
-    def colormap(self) -> str:
+    def colormap(self) -> str | BaseColormap:
+        """A name as ``--colormap`` takes it, or a colormap of vispy."""
         return self._colormap
 
     @colormap.setter
-    def colormap(self, value: str) -> None:
+    def colormap(self, value: str | BaseColormap) -> None:
         self._solid_colors = colors.is_solid(value)  # an unknown name fails here, before anything changes
         self._colormap = value
         self._set_colors()

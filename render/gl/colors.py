@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import UsageError
+
+if TYPE_CHECKING:
+    from vispy.color import BaseColormap
 
 TABLE_SIZE = 4096
 GRAYS = ("gray", "grey", "grays", "greys")
@@ -40,6 +43,13 @@ def parse_color(text: str) -> RGBA:
     )
 
 
+def _color_or_none(text: str) -> RGBA | None:
+    try:
+        return parse_color(text)
+    except UsageError:
+        return None
+
+
 def _color_names() -> dict[str, str]:
     from vispy.color import get_color_dict
 
@@ -47,34 +57,34 @@ def _color_names() -> dict[str, str]:
     return names
 
 
-def colormap_values(name: str, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 4) RGBA, not premultiplied, at n places from 0 to 1 of a colormap: gray, one of vispy's by name, or
-    black to one colour ("red", "#00ff00"). UsageError for an unknown name."""
+def colormap_values(name: str | BaseColormap, at: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(n, 4) RGBA, not premultiplied, at n places from 0 to 1 of a colormap: gray, one of vispy's or
+    matplotlib's by name, a vispy colormap, or black to one colour ("red", "#00ff00"). UsageError for what is none."""
     at = np.clip(at, 0, 1)
     if name in GRAYS:
         return np.stack([at, at, at, np.ones_like(at)], axis=1)
     from vispy.color import get_colormap, get_colormaps
 
-    if name in get_colormaps():
-        values: Any = get_colormap(name).map(at.astype(np.float32)[:, None])  # some maps take columns only
-        return np.clip(np.asarray(values, np.float64).reshape(len(at), 4), 0, 1)
+    if isinstance(name, str) and name not in get_colormaps() and (color := _color_or_none(name)) is not None:
+        return np.stack([*(at * value for value in color[:3]), np.full_like(at, color[3])], axis=1)
     try:
-        red, green, blue, alpha = parse_color(name)
-    except UsageError as error:
-        near = difflib.get_close_matches(name, get_colormaps(), 3) or ["gray", "viridis", "magma"]
+        found = get_colormap(name)
+    except (KeyError, TypeError) as error:
+        near = difflib.get_close_matches(str(name), get_colormaps(), 3) or ["gray", "viridis", "magma"]
         raise UsageError(
             f"no colormap or colour called {name!r}",
             hint=f"a colormap such as {', '.join(near)}; or a colour such as red, #00ff00",
         ) from error
-    return np.stack([at * red, at * green, at * blue, np.full_like(at, alpha)], axis=1)
+    values: Any = found.map(at.astype(np.float32)[:, None])  # some maps take columns only
+    return np.clip(np.asarray(values, np.float64).reshape(len(at), 4), 0, 1)
 
 
-def is_solid(name: str) -> bool:
+def is_solid(name: str | BaseColormap) -> bool:
     """Whether every colour of a colormap is opaque."""
     return bool((colormap_values(name, np.linspace(0.0, 1.0, 256))[:, 3] >= 1).all())
 
 
-def color_table(name: str, gamma: float) -> NDArray[np.uint8]:
+def color_table(name: str | BaseColormap, gamma: float) -> NDArray[np.uint8]:
     """(TABLE_SIZE, 4) RGBA: row i is the colour of the value (i / (TABLE_SIZE - 1))², gamma
     applied. By the root of the value, so that dark values keep their steps when gamma lifts them."""
     value = np.linspace(0.0, 1.0, TABLE_SIZE) ** 2
