@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +10,8 @@ import numpy as np
 from octree.pyramid.errors import UsageError
 from octree.pyramid.raw import Facts
 from octree.pyramid.units import SPACE_UNITS, TIME_UNITS, converted
+
+_SMALLEST, _LARGEST = 1e-100, 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,20 +29,24 @@ def measure(facts: Facts, letters: str, voxel_size: Mapping[str, float] | None, 
     Sizes of the user are in ``unit``, else in the unit in which the file measures x. Raises UsageError.
     """
     known = [a for a in letters if a in "tzyx"]
-    sizes = {a: float(v) for a, v in facts.voxel_size.items() if a in known and _positive(v)}
-    shifts = {a: float(v) for a, v in facts.translation.items() if a in known}
+    sizes = {a: float(v) for a, v in facts.voxel_size.items() if a in known and _is_size(v)}
+    shifts = {a: float(v) for a, v in facts.translation.items() if a in known and abs(v) <= _LARGEST}
     units = {
         a: u for a, u in facts.units.items() if a in known and u in (TIME_UNITS if a == "t" else SPACE_UNITS)
     }
     _into_one_unit(sizes, shifts, units)
-    for letter, size in (voxel_size or {}).items():
+    for name, size in (voxel_size or {}).items():
+        letter = name.lower()
         if letter not in known:
             raise UsageError(
-                f"voxel size of {letter!r}: the image has no such spatial or time axis (axes {letters})",
+                f"voxel size of {name!r}: the image has no such spatial or time axis (axes {letters})",
                 hint="give sizes like z=2,y=0.5,x=0.5 for axes that the image has",
             )
-        if not _positive(size):
-            raise UsageError(f"voxel size {letter}={size}: it must be a number above 0")
+        if not _is_size(size):
+            raise UsageError(
+                f"voxel size {letter}={size}: it must be a number above 0",
+                hint=f"from {_SMALLEST:g} to {_LARGEST:g}, in another unit if need be",
+            )
         sizes[letter] = float(size)
         if letter != "t" and (common := _common(units)):
             units[letter] = common
@@ -68,5 +73,6 @@ def _into_one_unit(sizes: dict[str, float], shifts: dict[str, float], units: dic
         units[letter] = common
 
 
-def _positive(value: float) -> bool:
-    return isinstance(value, (int, float, np.number)) and math.isfinite(value) and value > 0
+def _is_size(value: float) -> bool:
+    """Can ``value`` be the size of a voxel? It is doubled with each level, which must not reach infinity."""
+    return isinstance(value, (int, float, np.number)) and _SMALLEST <= value <= _LARGEST

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
 
 from octree.pyramid.builder import plan_build
+from octree.pyramid.errors import UsageError
 from octree.pyramid.measures import measure
 from octree.pyramid.raw import Facts
 from octree.pyramid.units import SPACE_UNITS, converted, metres
@@ -75,3 +77,16 @@ def test_lengths_are_converted_in_decimal(length: float, own: str, other: str, e
 def test_every_unit_of_length_is_so_many_metres() -> None:
     assert all(metres(unit) for unit in SPACE_UNITS)
     assert metres("second") is None
+
+
+@pytest.mark.parametrize("size", [0, -1, float("nan"), float("inf"), 1e308, 5e-324, 10**400, "1", None])
+def test_sizes_that_no_voxel_has(size: Any) -> None:
+    with pytest.raises(UsageError, match="above 0") as caught:
+        measure(Facts(), "yx", {"x": size}, None)
+    assert "1e+100" in str(caught.value.hint)
+    if isinstance(size, float):
+        assert measure(Facts(voxel_size={"x": size}), "yx", None, None).sizes == {}
+
+
+def test_letters_of_either_case() -> None:
+    assert measure(Facts(), "yx", {"X": 2.0}, None).sizes == {"x": 2.0}
