@@ -61,6 +61,14 @@ class Job:
 
     def run(self, *, overwrite: bool, resume: bool) -> tuple[Done, PyramidSpec, bool]:
         """What was done in all runs together, the pyramid's spec, and whether an earlier run was gone on with."""
+        try:
+            return self._run(overwrite=overwrite, resume=resume)
+        except WriteError as error:
+            if "bytes_needed" in error.details:
+                raise
+            raise self._no_space(error, Done()) from error  # before the first task
+
+    def _run(self, *, overwrite: bool, resume: bool) -> tuple[Done, PyramidSpec, bool]:
         if overwrite and not resume:
             forget_strange_journal(self.places)
         tidy_swap(self.places)
@@ -80,10 +88,15 @@ class Job:
             discard(self.places, header)
             aside = state is not State.FREE and state is not State.PARTIAL and self.places.dest.exists()
             journal, done, begun = self._begin(aside), Done(), False
+        writing = False
         try:
+            self._create_levels(journal.header)
+            writing = True
             self._build(journal, done, again=begun)
-        except OctreeError:
-            if not done.tasks:  # nothing is worth keeping
+        except OctreeError as error:
+            # after one failed write others may still be on their way to the disk, and would make a removed
+            # folder anew: it stays, for --resume
+            if not done.tasks and not (writing and isinstance(error, WriteError)):
                 with suppress(DestinationError):
                     discard(self.places, journal.header)
             raise
@@ -165,10 +178,13 @@ class Job:
             raise
         return journal
 
-    def _build(self, journal: Journal, done: Done, *, again: bool) -> None:
-        plan, folder = self.plan, self.places.folder(journal.header.aside)
+    def _create_levels(self, header: Header) -> None:
+        plan, folder = self.plan, self.places.folder(header.aside)
         for level in plan.spec.levels:
             create_level(folder, level, plan.spec.dtype, plan.spec.axis_names, plan.codec, plan.zarr_format)
+
+    def _build(self, journal: Journal, done: Done, *, again: bool) -> None:
+        plan, folder = self.plan, self.places.folder(journal.header.aside)
         fill = self.options.on_error == "fill"
         runner = TaskRunner(plan, self.source, folder, fill_holes=fill, again=again)
         recipe = Recipe(plan, str(folder), str(self.given_source), self.options.axes, fill, again)
@@ -219,12 +235,13 @@ class Job:
         share = done.bytes_read / max(1, self.plan.level_bytes[0])
         whole = done.bytes_written / share if share > 0 else total
         needed = max(0, int(whole) - done.bytes_written)
-        free = shutil.disk_usage(self.places.dest.parent).free
+        dest = self.places.dest
+        free = shutil.disk_usage(dest if dest.is_dir() else dest.parent).free
         message = error.message
         if full:
-            message = f"no space to write {self.places.dest}: about {needed} more bytes needed, {free} free ({message})"
+            message = f"no space to write {dest}: about {needed} more bytes needed, {free} free ({message})"
         hint = "make room, then go on with --resume" if full else "then go on with --resume"
-        details = {**error.details, "dest": str(self.places.dest), "bytes_needed": needed, "bytes_free": free}
+        details = {**error.details, "dest": str(dest), "bytes_needed": needed, "bytes_free": free}
         return WriteError(message, hint=hint, **details)
 
     def _publish(self, header: Header, done: Done) -> PyramidSpec:

@@ -23,6 +23,7 @@ from octree.pyramid import destination as destination_module
 from octree.pyramid.destination import places_of
 from octree.pyramid.errors import DestinationError, Interrupted, SourceError, WriteError
 from octree.pyramid.journal import Journal
+from octree.pyramid.store import LevelWriter
 
 OPTIONS = ["--tile", "32", "--shard", "1", "--workers", "2", "--name", "n"]
 TASKS = 4 * 4 + 1  # of an image of 1000 x 1000 in blocks of 256, and the coarse rest
@@ -442,6 +443,32 @@ def test_a_disk_that_fills_up_in_the_middle_keeps_what_is_done(
     assert 0.3 * whole < caught.value.details["bytes_needed"] < whole
     assert build(str(source), dest, tile=32, shard=1, name="n", resume=True).resumed
     assert tree(dest) == undisturbed
+
+
+def test_a_first_task_that_cannot_be_written_is_gone_on_with(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: dict[str, str]
+) -> None:
+    """Other chunks of it may still be on their way to the disk: removing the folder now would leave them in a
+    DEST that nobody knows."""
+
+    def wait(self: LevelWriter, future: Any) -> None:
+        raise WriteError("level 0 cannot be written: No space left on device")
+
+    dest = tmp_path / "p"
+    with monkeypatch.context() as patch:
+        patch.setattr(LevelWriter, "wait", wait)
+        with pytest.raises(WriteError, match="no space"):
+            build(str(source), dest, tile=32, shard=1, name="n")
+    assert build(str(source), dest, tile=32, shard=1, name="n", resume=True).resumed
+    assert tree(dest) == undisturbed
+
+
+def test_no_space_for_the_first_file_says_what_is_needed_too(tmp_path: Path, source: Path) -> None:
+    failed = octree("build", source, tmp_path / "p", "--json", preexec_fn=limit_file_size(100))
+    assert failed.returncode == 5
+    assert json.loads(failed.stdout)["error"]["bytes_needed"] > 0
+    assert leftovers(tmp_path / "p") == []
+    assert not (tmp_path / "p").exists()
 
 
 @pytest.mark.parametrize("dest", ["file/p", "file/deep/p", "/proc/octree-test/p"])
