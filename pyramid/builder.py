@@ -191,7 +191,13 @@ def build(
 
 
 def _open(source: Any, options: BuildOptions) -> ArraySource:
-    return open_source(source, axes=options.axes, voxel_size=options.voxel_size, unit=options.unit)
+    return open_source(
+        source,
+        axes=options.axes,
+        voxel_size=options.voxel_size,
+        unit=options.unit,
+        threads=options.threads,
+    )
 
 
 def _lock_path(places: Places) -> Path:

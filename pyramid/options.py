@@ -59,6 +59,11 @@ class BuildOptions:
             raise UsageError(f"a memory limit of {given} is not above 0", hint="give --memory 512MiB or so")
         return size
 
+    @property
+    def threads(self) -> int:
+        """As many as asked for, else one for each core."""
+        return self.workers or usable_cores()
+
     def request(self, source: ArraySource) -> PlanRequest:
         """What the plan depends on. Raises UsageError for what this source's dtype cannot have."""
         # a source that says its values are ids stays so without being told
@@ -80,7 +85,7 @@ class BuildOptions:
             tile=self.tile,
             shard=self.shard,
             ome_version=self.ome_version,
-            workers=self.workers or usable_cores(),
+            workers=self.threads,
             memory_bytes=self.memory_bytes,
             read_shape=source.read_shape,
             held_bytes=source.held_bytes,

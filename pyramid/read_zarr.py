@@ -25,11 +25,11 @@ _FILES_LOOKED_AT = 20_000
 class ZarrArray:
     """One Zarr array on disk. Reading is the store's: TensorStore, or zarr where TensorStore cannot."""
 
-    def __init__(self, path: Path, meta: ArrayMeta, facts: Facts, engine: str) -> None:
+    def __init__(self, path: Path, meta: ArrayMeta, facts: Facts, engine: str, threads: int | None) -> None:
         from octree.pyramid.store import open_array
 
         self._path, self._meta = path, meta
-        self._array = open_array(path, engine=engine)
+        self._array = open_array(path, engine=engine, threads=threads)
         self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
         self.block = tuple(
             max(1, min(c, n)) for c, n in zip(meta.shards or meta.chunks, meta.shape, strict=True)
@@ -76,7 +76,7 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
+def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> ZarrArray:
     """A Zarr array, or level 0 of an OME-Zarr image with its axes, voxel sizes and channels.
 
     Raises SourceError for a folder that is neither, naming what it holds.
@@ -85,7 +85,7 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         meta = read_array_meta(path)
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
-        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine)
+        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine, threads)
     if not ngff.is_pyramid(path):
         raise _no_image(path)
     scale = ngff.read_multiscale(path)
@@ -102,7 +102,7 @@ def open_zarr(path: Path, engine: str = "auto") -> ZarrArray:
         name=scale.name,
         codec=base.codec,
     )
-    return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine)
+    return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine, threads)
 
 
 def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> bool:

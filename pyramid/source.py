@@ -147,6 +147,7 @@ def open_source(
     voxel_size: Mapping[str, float] | None = None,
     unit: str | None = None,
     engine: str = "auto",
+    threads: int | None = None,
 ) -> ArraySource:
     """Open ``source``: a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
 
@@ -154,13 +155,14 @@ def open_source(
     ``voxel_size``  world units per axis letter, over what the file says.
     ``unit``        unit of length of the spatial axes (``micrometer``, ``µm``).
     ``engine``      "auto", or for Zarr "tensorstore" or "zarr".
+    ``threads``     how many decode Zarr chunks at a time, all cores by default.
 
     Raises SourceNotFound, SourceError (corrupt, unsupported) or UsageError (axes, voxel size, unit).
     """
     if engine not in ENGINES:
         raise UsageError(f"there is no engine {engine!r}", hint=f"use {', '.join(ENGINES)}")
     word = space_unit(unit) if unit else None
-    raw, path, name = _open_raw(source, engine)
+    raw, path, name = _open_raw(source, engine, threads)
     try:
         _check_array(raw, path)
         letters = (
@@ -194,7 +196,7 @@ def _check_array(raw: RawArray, path: str) -> None:
         guess_axes(raw.shape, raw.dtype, path)  # raises
 
 
-def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
+def _open_raw(source: Any, engine: str, threads: int | None) -> tuple[RawArray, str, str]:
     """The format's reader, what to call the source in messages, and the image's name."""
     if not isinstance(source, (str, os.PathLike)):
         from octree.pyramid.read_array import wrap_array
@@ -205,7 +207,7 @@ def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
     if "::" in text and not os.path.exists(text):
         file, _, inner = text.partition("::")
         if Path(file).is_dir():
-            return _open_raw(Path(file) / inner.strip("/"), engine)
+            return _open_raw(Path(file) / inner.strip("/"), engine, threads)
         from octree.pyramid.read_hdf5 import open_hdf5
 
         return open_hdf5(Path(file), inner), text, inner.strip("/").rpartition("/")[2] or Path(file).stem
@@ -220,7 +222,7 @@ def _open_raw(source: Any, engine: str) -> tuple[RawArray, str, str]:
         raise SourceNotFound(
             f"there is no file or folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    return _open_file(path, engine), str(path), _stem(path)
+    return _open_file(path, engine, threads), str(path), _stem(path)
 
 
 def _stem(path: Path) -> str:
@@ -231,11 +233,11 @@ def _stem(path: Path) -> str:
     return path.resolve().stem or name
 
 
-def _open_file(path: Path, engine: str) -> RawArray:
+def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
     if path.is_dir():
         from octree.pyramid.read_zarr import open_zarr
 
-        return open_zarr(path, engine)
+        return open_zarr(path, engine, threads)
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)

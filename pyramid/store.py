@@ -33,7 +33,9 @@ class StoredArray:
     ``what`` names the array in errors, for example "level 2".
     """
 
-    def __init__(self, path: Path, meta: ArrayMeta, engine: str, what: str) -> None:
+    def __init__(
+        self, path: Path, meta: ArrayMeta, engine: str, what: str, threads: int | None = None
+    ) -> None:
         self.path, self.meta, self.what = path, meta, what
         self.shape, self.dtype = meta.shape, meta.dtype
         self.chunks, self.shards = meta.chunks, meta.shards
@@ -42,7 +44,7 @@ class StoredArray:
             self.engine, self._reader = "zarr", _ZarrReader(path, what)
             return
         try:
-            self.engine, self._reader = "tensorstore", _TensorStoreReader(path, meta)
+            self.engine, self._reader = "tensorstore", _TensorStoreReader(path, meta, threads)
         except ValueError as error:
             if engine == "tensorstore":
                 raise SourceError(
@@ -63,7 +65,7 @@ class StoredArray:
 
 
 class _TensorStoreReader:
-    def __init__(self, path: Path, meta: ArrayMeta) -> None:
+    def __init__(self, path: Path, meta: ArrayMeta, threads: int | None) -> None:
         import tensorstore as ts
 
         spec = {
@@ -72,7 +74,7 @@ class _TensorStoreReader:
             "recheck_cached_metadata": "open",
             "recheck_cached_data": "open",
         }
-        self._array = ts.open(spec, open=True, read=True, context=read_context()).result()
+        self._array = ts.open(spec, open=True, read=True, context=read_context(threads)).result()
 
     def read(self, box: Box) -> NDArray[Any]:
         data: NDArray[Any] = self._array[box.slices].read().result()
@@ -99,14 +101,16 @@ class _ZarrReader:
 
 
 @functools.cache
-def read_context() -> Any:
-    """TensorStore's threads and caches for reading, one for the process. Owner: TensorStore; any thread.
+def read_context(threads: int | None = None) -> Any:
+    """TensorStore's threads and caches for reading, one for the process and number of threads (None: one for each
+    core). Owner: TensorStore; any thread.
 
     The pool holds shard indices and a few decoded chunks: without it each tile reads its shard's index again.
     """
     import tensorstore as ts
 
-    return ts.Context({"cache_pool": {"total_bytes_limit": 16 * 2**20}})
+    copying = {} if threads is None else {"data_copy_concurrency": {"limit": threads}}
+    return ts.Context({"cache_pool": {"total_bytes_limit": 16 * 2**20}, **copying})
 
 
 def _first_line(error: BaseException) -> str:
@@ -135,16 +139,19 @@ def _chunk_text(array: StoredArray, box: Box) -> str:
     return one if first == last else f"{one} to {'/'.join(map(str, last))}"
 
 
-def open_array(path: str | Path, *, engine: str = "auto", what: str | None = None) -> StoredArray:
+def open_array(
+    path: str | Path, *, engine: str = "auto", what: str | None = None, threads: int | None = None
+) -> StoredArray:
     """The Zarr array at ``path`` for reading.
 
-    ``engine``  "auto" (TensorStore, else zarr), "tensorstore" or "zarr".
+    ``engine``   "auto" (TensorStore, else zarr), "tensorstore" or "zarr".
+    ``threads``  how many decode chunks at a time, all cores by default.
 
     Raises SourceNotFound or SourceError when there is no array or it cannot be opened.
     """
     path = Path(path)
     name = what or f"array {path.name}"
-    return StoredArray(path, read_array_meta(path, name), engine, name)
+    return StoredArray(path, read_array_meta(path, name), engine, name, threads)
 
 
 class Pyramid:

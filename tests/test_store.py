@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zarr
 from build_tools import image
 
-from octree.pyramid import build, open_pyramid
+from octree.pyramid import build, open_pyramid, store
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.model import Box, LevelInfo
-from octree.pyramid.store import open_array, unit_keys
+from octree.pyramid.store import open_array, read_context, unit_keys
 
 
 @pytest.fixture
@@ -52,6 +53,21 @@ def test_threads_read_at_once(pyramid: Path) -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_a_build_decodes_its_source_with_its_workers_only(
+    pyramid: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def recorded(threads: int | None = None) -> Any:
+        opened.append(context := read_context(threads))
+        return context
+
+    monkeypatch.setattr(store, "read_context", recorded)
+    build(pyramid, tmp_path / "again", workers=1)
+    source = opened[0]  # later ones read windows of the finished levels
+    assert source["data_copy_concurrency"].to_json() == {"limit": 1}
 
 
 def test_missing_chunks_are_the_fill_value(tmp_path: Path) -> None:
