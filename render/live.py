@@ -72,7 +72,8 @@ class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] #
 
 
 class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
-    """A tiled image as a vispy scene node. Coordinates are level-0 pixels: x to the right, y down.
+    """A tiled image as a vispy scene node. Coordinates are level-0 pixels: x to the right, y down. Any camera; a
+    transform that bends (polar, say) places the corners of tiles, straight between them.
 
     ``source``    a pyramid, or anything ``octree render`` takes, array objects included.
     ``settings``  see ``octree.render.config``; None looks for a settings file as the commands do.

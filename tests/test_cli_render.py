@@ -56,6 +56,13 @@ def test_a_frame_and_a_report(pyramid: Path, tmp_path: Path) -> None:
     assert document["sources"][0]["path"] == str(pyramid)
 
 
+def test_aids_are_drawn_without_a_word(pyramid: Path, tmp_path: Path) -> None:
+    """Libraries have opinions on shaders; nobody wants them on stderr."""
+    aids = ("--show-grid", "--mark-pending", "--overview")
+    done = octree("render", pyramid, "--size", "64x48", *aids, "-o", tmp_path / "a.png")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
 def test_json_is_the_report_on_stdout(pyramid: Path) -> None:
     done = octree("render", pyramid, "--camera", "x=400,y=300,zoom=1", "--size", "64x48", "--json")
     assert json.loads(done.stdout)["frames"][0]["size_px"] == [64, 48]

@@ -66,6 +66,7 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         self._exact = False
         self._origin = (0.0, 0.0)
         self._matrix, self._shift = MatrixTransform(), STTransform()
+        self._begun: BaseTransform = self._matrix
         self._curved: BaseTransform | None = None
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
@@ -148,16 +149,15 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         if transform.Linear:
             rows = np.asarray(transform.map(np.eye(4)), np.float64)
             rows[3] += x * rows[0] + y * rows[1]
-            self._matrix.matrix, self._curved = rows, None
-            self.view_program.vert["transform"] = self._matrix
-            return
+            self._matrix.matrix, self._begun, self._curved = rows, self._matrix, None
+        elif transform is not self._curved:  # a new chain is a new shader
+            self._curved, self._begun = transform, ChainTransform([transform, self._shift])
         self._shift.translate = (x, y)
-        if transform is not self._curved:  # a new chain is a new shader
-            self._curved = transform
-            self.view_program.vert["transform"] = ChainTransform([transform, self._shift])
+        self.view_program.vert["transform"] = self._begun
 
     def _prepare_transforms(self, view: Any) -> None:
-        """They are asked for when drawing, see ``_place``."""
+        """What it is, is asked when drawing, see ``_place``."""
+        view.view_program.vert["transform"] = self._begun
 
 
 def _sides(rects: NDArray[np.float64]) -> NDArray[np.float64]:
