@@ -230,9 +230,7 @@ class Layer:
         key = tile.key
 
         def neighbour(drow: int, dcol: int) -> NDArray[Any] | None:
-            row, col = key.tile.grid[-2:]
-            beside = key._replace(tile=key.tile._replace(grid=(row + drow, col + dcol)))
-            found = self._loader.peek(beside)
+            found = self._loader.peek(key.beside(drow, dcol))
             return found.data if found is not None else None
 
         return self._atlas.upload(tile, neighbour)
