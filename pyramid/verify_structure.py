@@ -106,9 +106,9 @@ def _check_translation(image: Multiscale, level: int, findings: Findings) -> Non
     for i, axis in enumerate(image.axes):
         shift = own.translation[i] - base.translation[i]
         half = (own.scale[i] - base.scale[i]) / 2
-        allowed = {"nearest": [0.0]}.get(
-            image.method, [half] if image.method in BLOCK_METHODS else [0.0, half]
-        )
+        allowed = [half] if image.method in BLOCK_METHODS else [0.0, half]
+        if image.method == "nearest" and image.by_octree:  # others' may take the sample in the middle
+            allowed = [0.0]
         slack = _CLOSE * max(own.scale[i], abs(own.translation[i]))
         if min(abs(shift - value) for value in allowed) > slack:
             wanted = " or ".join(f"{base.translation[i] + value:.9g}" for value in allowed)

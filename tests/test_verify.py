@@ -472,6 +472,16 @@ def test_a_mean_that_rounds_another_way_is_accepted_of_others(tmp_path: Path) ->
     assert not verify(foreign(tmp_path / "b", "mean", [base, down + np.uint16(2)])).ok
 
 
+@pytest.mark.parametrize("method", ["nearest", "median", "mode"])
+def test_choices_of_others_are_accepted_within_the_block(tmp_path: Path, method: str) -> None:
+    base = picture()[300:428, 300:428]
+    down = base[1::2, 1::2] if method == "nearest" else base.reshape(64, 2, 64, 2).max((1, 3))
+    assert verify(foreign(tmp_path / "a", method, [base, down]), deep=True).ok
+    wrong = down.copy()
+    wrong[5, 5] = 65535
+    assert kinds(verify(foreign(tmp_path / "b", method, [base, wrong]), deep=True)) == {("reduction", 1)}
+
+
 @pytest.mark.parametrize("what", ["missing", "empty folder", "file", "array", "broken group"])
 def test_no_pyramid_is_a_source_error(tmp_path: Path, what: str) -> None:
     path = tmp_path / "x"
