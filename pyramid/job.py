@@ -163,7 +163,7 @@ class Job:
         return found
 
     def _is_older_than_source(self) -> bool:
-        written = max(p.stat().st_mtime_ns for p in self.places.dest.glob("*.json") or [self.places.dest])
+        written = max(file.stat().st_mtime_ns for file in self.places.dest.iterdir() if file.is_file())
         times = self._fingerprint().get("mtime_ns", 0)
         return max(times if isinstance(times, list) else [times], default=0) > written
 

@@ -219,11 +219,14 @@ def test_resume_with_other_workers_and_memory_is_the_same_build(
     assert tree(tmp_path / "p") == undisturbed
 
 
-def test_resume_of_nothing_begins_and_of_a_finished_build_ends_at_once(tmp_path: Path, source: Path) -> None:
+@pytest.mark.parametrize("version", ["0.5", "0.4"])
+def test_resume_of_nothing_begins_and_of_a_finished_build_ends_at_once(
+    tmp_path: Path, source: Path, version: str
+) -> None:
     dest = tmp_path / "p"
-    assert not build(str(source), dest, resume=True).resumed
+    assert not build(str(source), dest, resume=True, ome_version=version).resumed
     before = tree(dest)
-    again = build(str(source), dest, resume=True)
+    again = build(str(source), dest, resume=True, ome_version=version)
     assert again.resumed
     assert again.bytes_written == 0
     assert tree(dest) == before
