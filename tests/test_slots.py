@@ -47,6 +47,22 @@ def test_a_page_is_made_for_the_first_tile_and_shared_by_the_next() -> None:
     assert book.bytes == 400
 
 
+def test_pages_begin_small_and_double() -> None:
+    """A frame waits while the driver makes a page."""
+    budget = 256 * 2**20
+    book, kind = Slots(budget, 4096, 16384), slot_class((256, 256), ("uint16", 1), 2, 256)
+    sizes: list[int] = []
+    for number in range(3000):
+        change = book.place(number, kind)
+        if change.page is not None:
+            held = sum(sizes)
+            sizes.append(change.page.bytes)
+            assert sizes[-1] <= max(budget // 32, min(held, budget // 16))
+    assert len(sizes) <= 40
+    assert 0.9 * budget < sum(sizes) == book.bytes <= budget
+    assert sum(book.pages[n].rows * book.pages[n].cols for n in book.pages) == book.capacity(kind)
+
+
 def test_the_least_recently_used_gives_way() -> None:
     book = slots()
     fill(book, SMALL, *"abcd")
