@@ -135,19 +135,22 @@ def measure(command: list[object], out: Path) -> tuple[float, float] | None:
     return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
+def source_of(edge: int) -> Path:
+    """The image of ``edge`` squared, made on the first call."""
+    path = WORK / f"noise-{edge}.zarr"
+    if not path.exists():
+        subprocess.run([sys.executable, "-c", MAKE, str(edge), path], check=True)
+    return path
+
+
 def rows(arguments: argparse.Namespace) -> list[tuple[str, list[object], list[object], int]]:
     """(name, peer's command, octree's command, repeats), with their inputs made."""
     n, out, mine = arguments.size, WORK / "peer-out.ome.zarr", WORK / "octree-out"
-    source, tiff, small = WORK / f"noise-{n}.zarr", WORK / f"noise-{n}.tif", WORK / "noise-8192.tif"
+    source, tiff, small = source_of(n), WORK / f"noise-{n}.tif", WORK / "noise-8192.tif"
     python, repeats = sys.executable, arguments.repeats
-    for path, code, args in (
-        (source, MAKE, [n, source]),
-        (tiff, TIFF, [source, tiff]),
-        (WORK / "noise-8192.zarr", MAKE, [8192, WORK / "noise-8192.zarr"]),
-        (small, TIFF, [WORK / "noise-8192.zarr", small]),
-    ):
+    for path, zarr in ((tiff, source), (small, source_of(8192))):
         if not path.exists():
-            subprocess.run([python, "-c", code, *map(str, args)], check=True)
+            subprocess.run([python, "-c", TIFF, zarr, path], check=True)
     ours = [*OCTREE, source, mine]
     table = [
         ("bare fused TensorStore loop, 3 threads", [python, "-c", FLOOR, source, out], ours, repeats),
@@ -197,19 +200,23 @@ def main() -> None:
 
 
 def more(arguments: argparse.Namespace, mine: Path) -> None:
-    """Workers, methods and sizes, octree alone."""
-    source = WORK / f"noise-{arguments.size}.zarr"
+    """Cores, methods and sizes, octree alone."""
+    source = source_of(arguments.size)
     print("\n| octree alone | seconds | MiB |\n|---|---|---|")
-    cases: list[tuple[str, Path, list[object]]] = [
-        ("1 worker", source, ["--workers", 1]),
-        ("2 workers", source, ["--workers", 2]),
-        ("2 workers, no codec", source, ["--workers", 2, "--codec", "none"]),
-        ("method mode", source, ["--method", "mode"]),
-        ("method median", source, ["--method", "median"]),
-        ("8192²", WORK / "noise-8192.zarr", []),
+    one_core: list[object] = ["taskset", "-c", str(min(os.sched_getaffinity(0)))]
+    cases: list[tuple[str, list[object]]] = [
+        ("1 worker on one core", [*one_core, *OCTREE, source, mine]),
+        ("2 workers on two", [*OCTREE, source, mine, "--workers", 2]),
+        ("1 worker on one core, no codec", [*one_core, *OCTREE, source, mine, "--codec", "none"]),
+        ("2 workers on two, no codec", [*OCTREE, source, mine, "--workers", 2, "--codec", "none"]),
+        ("method mode", [*OCTREE, source, mine, "--method", "mode"]),
+        ("method median", [*OCTREE, source, mine, "--method", "median"]),
+        ("8192²", [*OCTREE, source_of(8192), mine]),
     ]
-    for name, path, options in cases:
-        runs = [r for _ in range(3) if (r := measure([*OCTREE, path, mine, *options], mine))]
+    if not arguments.quick:
+        cases.insert(-1, ("32768²", [*OCTREE, source_of(32768), mine]))
+    for name, command in cases:
+        runs = [r for _ in range(3) if (r := measure(command, mine))]
         if runs:
             print(
                 f"| {name} | {statistics.median(r[0] for r in runs):.2f} | {max(r[1] for r in runs):.0f} |",
