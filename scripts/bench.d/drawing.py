@@ -1,7 +1,6 @@
 """Drawing by itself: frames, uploads, cover. Prints a Markdown table.
 
-The yardstick is a bare program in the same run: the same quads, texture coordinates worked out beforehand, a
-shader of one texture read, drawn by gloo into the same framebuffer. Rounds of both alternate.
+The yardstick is a bare program in the same run (``_bare.py``). Rounds of both alternate.
 """
 
 from __future__ import annotations
@@ -11,13 +10,14 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from _bare import Bare
 
 from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
 from octree.render.cover import cover_view
 from octree.render.gl.canvas import Canvas
-from octree.render.gl.library import gl, gloo
-from octree.render.gl.quads import corner_indices, exact_vertices, place_quads
+from octree.render.gl.library import gl
+from octree.render.gl.quads import exact_vertices, place_quads
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.loading.requests import LoadedTile, LoadKey
@@ -42,33 +42,6 @@ def data_of(dtype: str, samples: int) -> Any:
     if dtype == "float32":
         return RNG.random(shape, np.float32)
     return RNG.integers(0, np.iinfo(dtype).max, shape).astype(dtype)
-
-
-class Bare:
-    """The yardstick: ``quads`` of one page for the first view, no colours, no tiles."""
-
-    def __init__(self, visual: TiledImageVisual, view: Rect) -> None:
-        quads = visual._quads
-        assert quads is not None
-        vertices, pages = exact_vertices(quads, view, SIZE, nearest=True)
-        page = visual._atlas.texture(int(pages[0]))
-        made = np.zeros(len(vertices), [("a_position", np.float32, 2), ("a_texcoord", np.float32, 2)])
-        made["a_position"] = vertices["a_position"] / SIZE * 2 - 1
-        texels = vertices["a_local"] + vertices["a_tile"][:, :2]
-        made["a_texcoord"] = texels / (page.shape[1], page.shape[0])
-        self._program = gloo.Program(
-            "attribute vec2 a_position; attribute vec2 a_texcoord; varying vec2 v_texcoord;"
-            "void main() { v_texcoord = a_texcoord; gl_Position = vec4(a_position, 0.0, 1.0); }",
-            "uniform sampler2D u_page; varying vec2 v_texcoord;"
-            "void main() { float x = texture2D(u_page, v_texcoord).r; gl_FragColor = vec4(x, x, x, 1.0); }",
-        )
-        self._program.bind(gloo.VertexBuffer(made))
-        self._program["u_page"] = page
-        self._indices = gloo.IndexBuffer(corner_indices(len(vertices) // 4))
-
-    def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
-        gloo.set_state(blend=False, depth_test=False)
-        self._program.draw("triangles", self._indices)
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -99,7 +72,7 @@ def frame_row(name: str, canvas: Canvas, dtype: str = "uint16", samples: int = 1
         canvas.draw([visual])
 
     frame(0)
-    bare = Bare(visual, panned(0))
+    bare = Bare(visual, panned(0), SIZE)
     canvas.draw([bare])
     theirs, ours = [], []
     for number in range(ROUNDS):
@@ -132,7 +105,7 @@ def streaming_row(canvas: Canvas) -> str:
     visual.set_view(panned(0), SIZE)
     visual.set_cover(cover_view(PLANE, panned(0), 0, (), lambda tile: key_of(tile) in atlas), key_of)
     canvas.draw([visual])
-    bare = Bare(visual, panned(0))
+    bare = Bare(visual, panned(0), SIZE)
     canvas.draw([bare])
     theirs = []
     for number in range(120):
