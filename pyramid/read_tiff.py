@@ -23,7 +23,7 @@ from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts, RawArray
 from octree.pyramid.read_raw import PositionedFile, RawFileArray
 from octree.pyramid.segment_cache import SegmentCache
-from octree.pyramid.tiff_facts import missing_files, series_facts
+from octree.pyramid.tiff_facts import companion_xml, missing_files, ome_image, series_facts
 from octree.pyramid.tiff_values import rgb_of_ycbcr, shown_values, stores_ycbcr
 
 _JPEG = {6, 7, 34892, 33007}
@@ -42,6 +42,9 @@ def open_tiff(path: Path) -> RawArray:
     logging.getLogger("tifffile").addHandler(_SILENT)
     try:
         tiff = tifffile.TiffFile(path)
+        if companion := companion_xml(tiff.ome_metadata or "", path.parent):
+            tiff.close()
+            tiff = tifffile.TiffFile(path, omexml=companion)
     except Exception as error:  # tifffile raises many kinds for a damaged file
         raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=_DAMAGED, path=str(path)) from error
     try:
@@ -61,7 +64,8 @@ def open_tiff(path: Path) -> RawArray:
 def _open_series(path: Path, tiff: Any) -> RawArray:
     if not len(tiff.pages) or not tiff.series:
         raise SourceError(f"{path} holds no image", hint=_DAMAGED, path=str(path))
-    series = tiff.series[0]
+    number = _own_series(tiff)
+    series = tiff.series[number]
     _check_chain(path, tiff)
     if series.dtype is None or series.keyframe.dtype is None:
         page = series.keyframe
@@ -70,7 +74,8 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
             hint="convert it to 8, 16 or 32 bits per sample",
             path=str(path),
         )
-    gone = missing_files(tiff.ome_metadata or "", path.parent) if series.kind == "ome" else []
+    image = ome_image(tiff.ome_metadata or "", number, len(tiff.series)) if series.kind == "ome" else None
+    gone = missing_files(image, path.parent)
     if gone and any(page is None for page in series):
         raise SourceError(
             f"{path} is one of several files of an OME-TIFF, of which are missing: {', '.join(gone[:5])}",
@@ -78,12 +83,26 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
             path=str(path),
             missing=gone,
         )
-    facts = series_facts(tiff, series)
+    facts = series_facts(tiff, series, image)
     block = _contiguous(path, tiff, series, facts)
     raw = shown_values(block or TiffArray(path, tiff, series, facts), tiff, series)
     if block:
         tiff.close()
     return raw
+
+
+def _path_of(page: Any) -> Path:
+    """The page's own file: others of an OME-TIFF may hold pages too."""
+    handle = page.parent.filehandle
+    return Path(handle.dirname, handle.name)
+
+
+def _own_series(tiff: Any) -> int:
+    """The first image with planes in this very file: files of an OME-TIFF describe the images of all of them."""
+    for number, series in enumerate(tiff.series):
+        if any(page is not None and page.parent.filename == tiff.filename for page in series):
+            return number
+    return 0
 
 
 def _check_chain(path: Path, tiff: Any) -> None:
@@ -107,14 +126,14 @@ def _check_chain(path: Path, tiff: Any) -> None:
 def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
     """The image as one block of bytes, when it is stored so; None otherwise."""
     page = series.keyframe
-    stored = np.dtype(tiff.byteorder + page.dtype.char)
+    stored = np.dtype(page.parent.byteorder + page.dtype.char)
     plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
     offset = series.dataoffset
     if stores_ycbcr(page):
         return None
     if not plain or offset is None or page.bitspersample != stored.itemsize * 8 or series.is_multifile:
         return None
-    file = PositionedFile(path)
+    file = PositionedFile(_path_of(page))
     try:
         raw = RawFileArray(file, offset, tuple(series.shape), stored, engine="tiff", facts=facts)
     except BaseException:
@@ -167,6 +186,8 @@ class TiffArray:
         self.held_bytes = self._cache.budget_bytes
         self._pages_lock = threading.Lock()
         self._files: dict[Path, PositionedFile] = {}
+        pages = (page for page in series if page is not None) if series.is_multifile else ()
+        self._others = sorted({_path_of(page) for page in pages} - {_path_of(tiff.pages[0])})
         self._decode_page = page.decode  # made at its first use, which is not thread-safe
 
     def _cache_bytes(self) -> int:
@@ -226,8 +247,7 @@ class TiffArray:
             target[0] = self._page.nodata if segment is None else segment[inner]
 
     def _file_of(self, page: Any) -> PositionedFile:
-        handle = page.parent.filehandle
-        path = Path(handle.dirname) / handle.name
+        path = _path_of(page)
         if path not in self._files:
             self._files[path] = PositionedFile(path)
         return self._files[path]
@@ -286,8 +306,12 @@ class TiffArray:
         return 3 * int(self._segment_bytes)
 
     def identity(self) -> dict[str, Any]:
-        facts = self._path.stat()
-        return {"path": str(self._path.absolute()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
+        facts = [path.stat() for path in [self._path, *self._others]]
+        sizes, times = [f.st_size for f in facts], [f.st_mtime_ns for f in facts]
+        whole = (
+            {"size": sizes, "mtime_ns": times} if self._others else {"size": sizes[0], "mtime_ns": times[0]}
+        )
+        return {"path": str(self._path.absolute()), **whole}
 
     def close(self) -> None:
         self._cache.clear()

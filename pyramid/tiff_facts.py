@@ -5,9 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from octree.pyramid.axes import name_axes
 from octree.pyramid.model import Channel
@@ -20,25 +22,34 @@ _FINEST_PRINT_UM = 20.0
 """ResolutionUnit is about printing far more often than about a specimen: only pixels finer than this are believed."""
 
 
-def series_facts(tiff: Any, series: Any) -> Facts:
-    """Facts of one series of an open tifffile.TiffFile. Broken metadata say nothing, they never raise."""
+@dataclass(frozen=True, slots=True)
+class OmeImage:
+    """One image of an OME-XML document, and the UUID of the file that the document is in."""
+
+    element: Element
+    file_uuid: str | None
+
+
+def series_facts(tiff: Any, series: Any, image: OmeImage | None) -> Facts:
+    """Facts of one series of an open tifffile.TiffFile, of which OME-XML says ``image``. Broken metadata say nothing,
+    they never raise."""
     compression = series.keyframe.compression
     codec = str(getattr(compression, "name", compression)).lower().removeprefix("adobe_")
-    return dataclasses.replace(_notes(tiff, series), codec=codec)
+    return dataclasses.replace(_notes(tiff, series, image), codec=codec)
 
 
-def _notes(tiff: Any, series: Any) -> Facts:
+def _notes(tiff: Any, series: Any, image: OmeImage | None) -> Facts:
     axes = name_axes(series.axes)
     if axes and "c" not in axes and series.keyframe.photometric not in _COLOR:
         axes = axes.replace("s", "c")  # samples of a grey image are channels, not colours
     name = str(series.name or "") if series.kind == "ome" else ""
     try:
-        if series.kind == "ome" and tiff.ome_metadata:
-            return _ome_facts(tiff.ome_metadata, axes, name)
+        if image is not None:
+            return _ome_facts(image.element, axes, name)
         if series.kind == "imagej" and tiff.imagej_metadata:
             return _imagej_facts(tiff.imagej_metadata, series.keyframe, axes)
         return _tag_facts(series.keyframe, axes)
-    except (ValueError, TypeError, KeyError, IndexError, ElementTree.ParseError):
+    except (ValueError, TypeError, KeyError, IndexError):
         return Facts(axes=axes)
 
 
@@ -50,11 +61,36 @@ def _number(text: Any) -> float | None:
     return value if math.isfinite(value) and value > 0 else None
 
 
-def _ome_facts(xml: str, axes: str | None, name: str) -> Facts:
-    root = ElementTree.fromstring(xml)
-    pixels = next(
-        (node for node in root.iter() if node.tag.endswith("}Pixels") or node.tag == "Pixels"), None
-    )
+def _tag(node: Element) -> str:
+    return str(node.tag).rpartition("}")[2]
+
+
+def ome_image(xml: str, number: int, count: int) -> OmeImage | None:
+    """What OME-XML says of the image that tifffile gives as series ``number`` of ``count``; None when it says nothing."""
+    try:
+        root = ElementTree.fromstring(xml)
+    except ElementTree.ParseError:
+        return None
+    images = [node for node in root if _tag(node) == "Image"]
+    if len(images) != count:  # tifffile leaves out images without planes
+        images = [node for node in images if any(_tag(inner) == "TiffData" for inner in node.iter())]
+    return OmeImage(images[number], root.get("UUID")) if number < len(images) else None
+
+
+def companion_xml(xml: str, folder: Path) -> str | None:
+    """The description that a file leaves to another one (``BinaryOnly``), when that is in ``folder``."""
+    try:
+        nodes = [node for node in ElementTree.fromstring(xml) if _tag(node) == "BinaryOnly"] if xml else []
+        file = folder / Path(nodes[0].get("MetadataFile", "")).name
+        text = file.read_text(encoding="utf-8")
+        ElementTree.fromstring(text)
+    except (ElementTree.ParseError, IndexError, OSError, UnicodeError):
+        return None
+    return text
+
+
+def _ome_facts(image: Element, axes: str | None, name: str) -> Facts:
+    pixels = next((node for node in image if _tag(node) == "Pixels"), None)
     if pixels is None:
         return Facts(axes=axes, name=name)
     sizes: dict[str, float] = {}
@@ -68,22 +104,18 @@ def _ome_facts(xml: str, axes: str | None, name: str) -> Facts:
     channels = tuple(
         Channel(label=node.get("Name") or "", color=_ome_color(node.get("Color")))
         for node in pixels
-        if node.tag.rpartition("}")[2] == "Channel"
+        if _tag(node) == "Channel"
     )
     return Facts(axes=axes, voxel_size=sizes, units=units, channels=channels, name=name)
 
 
-def missing_files(xml: str, folder: Path) -> list[str]:
-    """Files that OME-XML says hold planes of its first image and that are not in ``folder``: their planes would
-    read as zeros."""
-    try:
-        root = ElementTree.fromstring(xml)
-    except ElementTree.ParseError:
+def missing_files(image: OmeImage | None, folder: Path) -> list[str]:
+    """Files that OME-XML says hold planes of the image and that are not in ``folder``: their planes would read as
+    zeros."""
+    if image is None:
         return []
-    image = next((node for node in root if node.tag.endswith("Image")), None)
-    nodes = () if image is None else image.iter()
-    own = root.get("UUID")  # planes of this very file, whatever it is called now
-    places = [node for node in nodes if node.tag.rpartition("}")[2] == "UUID" and node.text != own]
+    # planes of this very file are there, whatever it is called now
+    places = [node for node in image.element.iter() if _tag(node) == "UUID" and node.text != image.file_uuid]
     names = {node.get("FileName") or "" for node in places}
     return sorted(name for name in names if name and not (folder / name).exists())
 

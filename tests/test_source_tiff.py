@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
 from octree.pyramid.source import ArraySource, open_source
 
+OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 ANY_BOX = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 
 
@@ -256,11 +258,11 @@ def test_ome_tiff(tmp_path: Path, tile: tuple[int, int] | None) -> None:
         assert [axis.unit for axis in source.axes] == [
             "second",
             None,
-            "nanometer",
+            "micrometer",  # the file says 2000 nanometers
             "micrometer",
             "micrometer",
         ]
-        assert source.voxel_size == (1.5, 1.0, 2000.0, 0.5, 0.25)
+        assert source.voxel_size == (1.5, 1.0, 2.0, 0.5, 0.25)
         assert source.voxel_size_known
         assert [(channel.label, channel.color) for channel in source.channels] == [
             ("DAPI", "0000FF"),
@@ -306,9 +308,52 @@ DimensionOrder="XYCZT" Type="uint8" SizeX="50" SizeY="40" SizeZ="1" SizeC="2" Si
     first.rename(renamed)
     with open_source(renamed) as source:
         same_everywhere(source, pixels)
+        before = source.fingerprint()
+        os.utime(second, (0, 0))
+        assert source.fingerprint() != before
     second.unlink()
     with pytest.raises(SourceError, match=r"missing: part1\.ome\.tif"):
         open_source(renamed)
+
+
+def positions_xml(own: str = "") -> str:
+    """OME-XML of two images, one in each file."""
+    images = "".join(
+        f"""<Image ID="Image:{n}" Name="pos{n}"><Pixels ID="Pixels:{n}" DimensionOrder="XYZCT" Type="uint16" SizeX="{30 + n}"
+SizeY="20" SizeZ="3" SizeC="1" SizeT="1" PhysicalSizeX="{n + 1}"><Channel ID="Channel:{n}:0" Name="c{n}"/>"""
+        + "".join(
+            f"""<TiffData FirstZ="{z}" IFD="{z}" PlaneCount="1"><UUID FileName="pos{n}.ome.tif">urn:uuid:{n}</UUID></TiffData>"""
+            for z in range(3)
+        )
+        + "</Pixels></Image>"
+        for n in (0, 1)
+    )
+    return f'<?xml version="1.0"?><OME xmlns="{OME_NAMESPACE}"{own}>{images}</OME>'
+
+
+@pytest.mark.parametrize("companion", [False, True])
+@pytest.mark.parametrize("codec", [None, "zlib"])
+def test_each_file_of_an_ome_tiff_is_its_own_image(
+    tmp_path: Path, codec: str | None, companion: bool
+) -> None:
+    planes = [image((3, 20, 30 + n), "uint16") for n in (0, 1)]
+    if companion:
+        (tmp_path / "x.companion.ome").write_text(positions_xml())
+    for n, pixels in enumerate(planes):
+        xml = positions_xml(f' UUID="urn:uuid:{n}"')
+        if companion:
+            left = '<BinaryOnly MetadataFile="x.companion.ome" UUID="urn:uuid:z"/>'
+            xml = f'<?xml version="1.0"?><OME xmlns="{OME_NAMESPACE}" UUID="urn:uuid:{n}">{left}</OME>'
+        file = tmp_path / f"pos{n}.ome.tif"
+        tifffile.imwrite(
+            file, pixels, description=xml, metadata=None, compression=codec, photometric="minisblack"
+        )
+    for n, pixels in enumerate(planes):
+        with open_source(tmp_path / f"pos{n}.ome.tif") as source:
+            assert source.name == f"pos{n}"
+            assert source.voxel_size[-1] == n + 1
+            assert [channel.label for channel in source.channels] == [f"c{n}"]
+            same_everywhere(source, pixels)
 
 
 @pytest.mark.parametrize("axes", ["TZCYX", "ZYX", "TYX"])
