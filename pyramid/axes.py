@@ -59,14 +59,19 @@ def guess_axes(shape: tuple[int, ...], dtype: np.dtype[np.generic], path: str = 
     )
 
 
+def letter_of(name: str) -> str:
+    """The letter that a name of an axis means by itself, "" for a name that says nothing."""
+    word = str(name).strip().lower()
+    return _WORDS.get(word, word if len(word) == 1 and word in LETTERS else "")
+
+
 def name_axes(names: Iterable[str]) -> str | None:
     """Letters for axis names as files and libraries write them ("Y", "time", "channel"); None if none fit.
 
     Names that say nothing (I, Q, dim_0 …) get free letters in canonical order, the same as ``guess_axes`` gives:
     one unknown axis is z, two are c and z (t and z beside samples).
     """
-    words = [str(name).strip().lower() for name in names]
-    letters = [_WORDS.get(word, word if len(word) == 1 and word in LETTERS else "") for word in words]
+    letters = [letter_of(name) for name in names]
     known = [letter for letter in letters if letter]
     free = [letter for letter in ("ztc" if "s" in known else "zct") if letter not in known]
     missing = letters.count("")

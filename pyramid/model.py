@@ -74,11 +74,13 @@ class LevelInfo:
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """Display facts of one channel (OMERO block): ``color`` is RRGGBB, ``window`` is (low, high)."""
+    """Display facts of one channel (OMERO block): ``color`` is RRGGBB, ``window`` is (low, high), ``active`` whether
+    viewers show it at first."""
 
     label: str = ""
     color: str | None = None
     window: tuple[float, float] | None = None
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,7 @@ class Multiscale:
     channels: tuple[Channel, ...]
     rgb: bool
     metadata: dict[str, Any]
+    label_facts: dict[str, Any]
 
     @property
     def by_octree(self) -> bool:
@@ -101,7 +102,7 @@ def read_spec(path: str | Path) -> PyramidSpec:
         rgb=scale.rgb,
         labels=scale.labels,
         channels=scale.channels,
-        extra={"group": str(scale.group), "metadata": scale.metadata},
+        extra={"group": str(scale.group), "metadata": scale.metadata, "label_facts": scale.label_facts},
     )
 
 
@@ -180,7 +181,14 @@ def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Mul
         channels=channels,
         rgb=_is_rgb(metadata, channels, axes, arrays[0]),
         metadata=metadata,
+        label_facts=_label_facts(attributes.get(LABEL_KEY)),
     )
+
+
+def _label_facts(given: Any) -> dict[str, Any]:
+    """Colours and properties of labels. Not the link to their image, which leads elsewhere from another place."""
+    found = given if isinstance(given, dict) else {}
+    return {key: found[key] for key in ("colors", "properties") if isinstance(found.get(key), list)}
 
 
 def _arrays(entry: Mapping[str, Any], group: Path) -> tuple[ArrayMeta, ...]:
@@ -285,6 +293,7 @@ def _channels(omero: Any) -> tuple[Channel, ...]:
                 label=str(given.get("label") or ""),
                 color=color if re.fullmatch("[0-9A-F]{6}", color) else None,
                 window=(numbers[0], numbers[1]) if len(numbers) == 2 else None,
+                active=given.get("active") is not False,
             )
         )
     return tuple(channels)
@@ -351,7 +360,9 @@ def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = 
     attributes: dict[str, Any] = {} if old else {"version": spec.ome_version}
     attributes[IMAGES_KEY] = [{"version": spec.ome_version} | image if old else image]
     if spec.labels:
-        attributes[LABEL_KEY] = {"version": spec.ome_version} if old else {}
+        attributes[LABEL_KEY] = spec.extra.get("label_facts", {}) | (
+            {"version": spec.ome_version} if old else {}
+        )
     elif channels := _display_channels(spec):
         attributes[DISPLAY_KEY] = {
             "channels": [
@@ -392,7 +403,7 @@ def _omero_channel(channel: Channel, dtype: np.dtype[Any], index: int) -> dict[s
     return {
         "label": channel.label or f"channel {index}",
         "color": channel.color or "FFFFFF",
-        "active": True,
+        "active": channel.active,
         "coefficient": 1.0,
         "family": "linear",
         "inverted": False,

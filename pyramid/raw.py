@@ -24,6 +24,7 @@ class Facts:
     ``voxel_size``   world units per voxel.  ``translation``  world position of voxel 0's centre.
     ``units``        words of ``units.SPACE_UNITS`` or ``units.TIME_UNITS``.
     ``codec``        how pixels are compressed, in the format's own word; "none", or "" when it is not known.
+    ``label_facts``  what OME-Zarr says of single labels, kept as it is.
     ``rgb``          the axis c holds the samples of one colour image.
     """
 
@@ -34,6 +35,7 @@ class Facts:
     channels: tuple[Channel, ...] = ()
     rgb: bool = False
     labels: bool = False
+    label_facts: Mapping[str, Any] = field(default_factory=dict)
     name: str = ""
     codec: str = ""
 

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from octree.pyramid import ngff
-from octree.pyramid.axes import name_axes
+from octree.pyramid.axes import letter_of, name_axes
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.raw import Facts
@@ -93,12 +93,18 @@ def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> Z
     scales = dict(zip(letters, base.scale, strict=True))
     facts = Facts(
         axes="".join(letters),
-        voxel_size={letter: size for letter, size in scales.items() if _is_known(letter, scale.axes, scales)},
+        voxel_size={
+            letter: scales[letter]
+            for letter, name in zip(letters, scale.axis_names, strict=True)
+            # an axis "angle" takes the place of z, but is no length
+            if letter_of(name) and _is_known(letter, scale.axes, scales)
+        },
         units={axis.name: axis.unit for axis in scale.axes if axis.unit},
         translation=dict(zip(letters, base.translation, strict=True)),
         channels=scale.channels,
         rgb=scale.rgb,
         labels=scale.labels,
+        label_facts=scale.label_facts,
         name=scale.name,
         codec=base.codec,
     )

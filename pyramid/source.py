@@ -56,7 +56,7 @@ class ArraySource:
         self.path, self.name, self.engine = path, name, raw.engine
         self.dtype: np.dtype[Any] = raw.dtype.newbyteorder("=")
         self.held_bytes = raw.held_bytes
-        self.labels, self.codec = facts.labels, facts.codec
+        self.labels, self.label_facts, self.codec = facts.labels, facts.label_facts, facts.codec
         names = letters.replace("s", "c")
         self._order = tuple(sorted(range(len(names)), key=lambda i: AXIS_ORDER.index(names[i])))
         self.shape = self.in_canonical_order(raw.shape)

@@ -454,7 +454,7 @@ def write_image(folder: Path, pixels: np.ndarray, spec: PyramidSpec) -> None:
 def test_ome_zarr_keeps_its_metadata(tmp_path: Path, version: str) -> None:
     pixels = image((2, 33, 17), "uint16")
     level = LevelInfo("0", pixels.shape, (1, 16, 16), None, (1.0, 0.5, 0.25), (0.0, 3.0, 4.0))
-    channels = (Channel("DAPI", "0000FF", (5.0, 900.0)), Channel("GFP", "00FF00", (0.0, 100.0)))
+    channels = (Channel("DAPI", "0000FF", (5.0, 900.0)), Channel("GFP", "00FF00", (0.0, 100.0), active=False))
     axes = (Axis("c"), Axis("y", "micrometer"), Axis("x", "micrometer"))
     spec = PyramidSpec(axes, pixels.dtype, (level,), name="é", ome_version=version, channels=channels)
     write_image(tmp_path / "i.ome.zarr", pixels, spec)
@@ -483,6 +483,37 @@ def test_voxel_sizes_of_ome_zarr(
     with open_source(tmp_path / "i.zarr") as source:
         assert source.voxel_size == scale
         assert source.voxel_size_known == known
+
+
+def test_an_axis_without_a_known_name_is_no_length(tmp_path: Path) -> None:
+    pixels = image((4, 33, 17))
+    level = LevelInfo("0", pixels.shape, (1, 16, 16), None, (1.0, 0.5, 0.5), (0.0,) * 3)
+    axes = (Axis("z"), Axis("y", "micrometer"), Axis("x", "micrometer"))
+    write_image(tmp_path / "i.zarr", pixels, PyramidSpec(axes, pixels.dtype, (level,)))
+    file = tmp_path / "i.zarr/zarr.json"
+    file.write_text(
+        file.read_text().replace('"name": "z"', '"name": "angle"').replace('"name":"z"', '"name":"angle"')
+    )
+    with open_source(tmp_path / "i.zarr") as source:
+        assert letters(source) == "zyx"
+        assert not source.voxel_size_known  # so z never halves: angles are not averaged
+
+
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_what_ome_zarr_says_of_single_labels_is_read_and_written(tmp_path: Path, version: str) -> None:
+    pixels = image((33, 17))
+    level = LevelInfo("0", pixels.shape, (16, 16), None, (1.0, 1.0), (0.0, 0.0))
+    facts = {
+        "colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}],
+        "properties": [{"label-value": 1, "area": 5}],
+    }
+    axes = (Axis("y"), Axis("x"))
+    extra = {"label_facts": facts}
+    spec = PyramidSpec(axes, pixels.dtype, (level,), labels=True, ome_version=version, extra=extra)
+    write_image(tmp_path / "i.zarr", pixels, spec)
+    with open_source(tmp_path / "i.zarr") as source:
+        assert source.label_facts == facts
+    assert verify(tmp_path / "i.zarr").ok
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
