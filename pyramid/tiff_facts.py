@@ -18,6 +18,8 @@ from octree.pyramid.units import known_unit
 
 _INCH_UM = 25_400.0
 _COLOR = {2, 3, 6}  # RGB, palette, YCbCr
+_SEPARATED = 5
+_INKS = ("cyan", "magenta", "yellow", "black")
 _FINEST_PRINT_UM = 20.0
 """ResolutionUnit is about printing far more often than about a specimen: only pixels finer than this are believed."""
 
@@ -48,7 +50,10 @@ def _notes(tiff: Any, series: Any, image: OmeImage | None) -> Facts:
             return _ome_facts(image.element, axes, name)
         if series.kind == "imagej" and tiff.imagej_metadata:
             return _imagej_facts(tiff.imagej_metadata, series.keyframe, axes)
-        return _tag_facts(series.keyframe, axes)
+        facts = _tag_facts(series.keyframe, axes)
+        if series.keyframe.photometric == _SEPARATED and series.keyframe.samplesperpixel == len(_INKS):
+            facts = dataclasses.replace(facts, channels=tuple(Channel(ink) for ink in _INKS))
+        return facts
     except (ValueError, TypeError, KeyError, IndexError):
         return Facts(axes=axes)
 

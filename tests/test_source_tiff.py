@@ -224,6 +224,15 @@ def test_stack_of_pages(tmp_path: Path, bigtiff: bool, codec: str, layout: str) 
         same_everywhere(source, pixels)
 
 
+def test_inks_are_channels_with_names(tmp_path: Path) -> None:
+    pixels = image((40, 50, 4))
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="separated")
+    with open_source(tmp_path / "a.tif") as source:
+        assert not source.rgb
+        assert [channel.label for channel in source.channels] == ["cyan", "magenta", "yellow", "black"]
+        same_everywhere(source, np.moveaxis(pixels, -1, 0))
+
+
 def test_volume_in_tiles(tmp_path: Path) -> None:
     pixels = image((9, 60, 50), "uint16")
     file = tmp_path / "volume.tif"
