@@ -115,7 +115,9 @@ class Scene:
         request, render = self._request, self._request.settings.render
         background = parse_color(request.background)
         canvas = self._canvas = self._stack.enter_context(Canvas(request.size_px, request.gl, background))
-        atlas = self._atlas = make_atlas(render, self._sources, canvas.info.max_texture_size)
+        gutters = any(options.interpolation == "linear" for options in request.layers)
+        texture_px = canvas.info.max_texture_size
+        atlas = self._atlas = make_atlas(render, self._sources, texture_px, gutters=gutters)
         self._stack.callback(atlas.close)
         looks = [
             looks_of(source, options, request)

@@ -56,12 +56,21 @@ SLOT_PX = 256
 
 
 def make_atlas(
-    settings: RenderSettings, sources: Sequence[OpenTileSource], max_texture_size: int = 16384
+    settings: RenderSettings,
+    sources: Sequence[OpenTileSource],
+    max_texture_size: int = 16384,
+    *,
+    gutters: bool = True,
 ) -> Atlas:
     """An atlas for the tiles of ``sources``. Slots are no larger than the tiles: one of 64 pixels in a slot of
-    256 would waste fifteen sixteenths."""
+    256 would waste fifteen sixteenths. ``gutters``: some layer will interpolate, now or later."""
     largest = max(max(level.tile) for source in sources for level in source.plane.levels)
-    return Atlas(settings.atlas_bytes, slot_px=min(SLOT_PX, largest), max_texture_size=max_texture_size)
+    return Atlas(
+        settings.atlas_bytes,
+        slot_px=min(SLOT_PX, largest),
+        max_texture_size=max_texture_size,
+        gutters=gutters,
+    )
 
 
 def limits_of(settings: RenderSettings, atlas: Atlas, source: OpenTileSource, parts: int) -> LayerLimits:

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import reference
 from numpy.typing import NDArray
 
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import PlaneLevel, Rect
 from octree.render.config import OctreeSettings, default_settings
 from octree.render.frames import Renderer, RunResult, render
 from octree.render.overview import inset_view
@@ -180,6 +181,28 @@ def test_a_settled_frame_is_the_same_in_any_weather(pyramid: Path, weather: str)
     for a, b in zip(calm.frames, rough.frames, strict=True):
         assert (a == b).all()
     assert [f.degraded for f in rough.report.frames] == [False, False]
+
+
+def test_linear_knows_no_tile_borders(pyramid: Path) -> None:
+    """One layer nearest, one linear: the corner of four tiles is bilinear of the whole level."""
+    cameras, size = ["x=512.3,y=511.6,zoom=7.3"], (60, 50)
+    options = {"clim": RANGE, "interpolation": ["nearest", "linear"]}
+    frame = render([pyramid, pyramid], cameras, size=size, options=options).frames[0]
+    half = (size[0] / 7.3 / 2, size[1] / 7.3 / 2)
+    view = Rect(511.6 - half[1], 512.3 - half[0], 511.6 + half[1], 512.3 + half[0])
+    pixels = level(pyramid, 0)
+    whole = PlaneLevel(pixels.shape, (256, 256), (1.0, 1.0), (0.0, 0.0))
+    low, high = map(float, RANGE.split(","))
+    wanted = reference.render(
+        pixels,
+        whole,
+        Rect(0, 0, *map(float, pixels.shape)),
+        view,
+        size,
+        lambda value: (float(reference.window(value, (low, high))),) * 3,
+        interpolation="linear",
+    )
+    assert np.abs(frame[..., :3].astype(int) - wanted).max() <= 1
 
 
 def test_an_atlas_too_small_for_the_view_takes_a_coarser_level_and_says_so(pyramid: Path) -> None:

@@ -15,6 +15,7 @@ from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colored import ColoredVisual
+from octree.render.gl.texture_atlas import Atlas
 
 RNG = np.random.default_rng(7)
 SHAPE = (83, 117)
@@ -26,9 +27,12 @@ def gray(value: Any) -> Any:
     return (float(window(value, CLIM)),) * 3
 
 
-def full_stage(canvas: Canvas, levels: int = 1, tile: int = 16, **options: Any) -> Stage:
+def full_stage(
+    canvas: Canvas, levels: int = 1, tile: int = 16, *, gutters: bool = True, **options: Any
+) -> Stage:
     plane, arrays = halves(IMAGE, (tile, tile), levels)
-    stage = Stage(plane, arrays, canvas, options={"clim": CLIM, **options})
+    atlas = Atlas(64 * 2**20, page_px=1024, gutters=gutters)
+    stage = Stage(plane, arrays, canvas, atlas=atlas, options={"clim": CLIM, **options})
     for level in range(levels):
         stage.put(tiles_of(plane, level))
     return stage
@@ -53,11 +57,12 @@ CAMERAS = [
 ]
 
 
+@pytest.mark.parametrize("gutters", [True, False])
 @pytest.mark.parametrize(("y", "x", "zoom", "size"), CAMERAS)
 def test_nearest_is_the_texel_under_each_centre(
-    canvas: Canvas, y: float, x: float, zoom: float, size: tuple[int, int]
+    canvas: Canvas, y: float, x: float, zoom: float, size: tuple[int, int], gutters: bool
 ) -> None:
-    stage = full_stage(canvas)
+    stage = full_stage(canvas, gutters=gutters)
     view = view_at(y, x, zoom, size)
     frame = stage.frame(view, size)
     assert difference(frame, expected(stage, view, size)) == 0

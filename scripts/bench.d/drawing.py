@@ -115,8 +115,8 @@ def streaming_row(canvas: Canvas) -> str:
     return row_of("frame while 460 tiles come in from memory", ours, float(np.median(theirs)), "bare draw")
 
 
-def upload_row() -> str:
-    atlas = Atlas()
+def upload_row(name: str, *, gutters: bool) -> str:
+    atlas = Atlas(gutters=gutters)
     blocks = [data_of("uint16", 1) for _ in range(200)]
     atlas.upload(tile_at(99, 99, blocks[0]))
     ours = [
@@ -135,7 +135,7 @@ def upload_row() -> str:
     ]
     atlas.close()
     return row_of(
-        "upload of a tile of 256², uint16, gutters patched",
+        name,
         ours,
         float(np.median(theirs)),
         "`glTexSubImage2D` alone",
@@ -180,7 +180,8 @@ def main() -> None:
         print(frame_row("frame, float32 with NaN colour, nearest", canvas, "float32"))
         print(frame_row("frame, labels", canvas, "uint8", 4, labels=True))
         print(streaming_row(canvas))
-        print(upload_row())
+        print(upload_row("upload of a tile of 256², uint16, for nearest", gutters=False))
+        print(upload_row("the same for linear: with gutters, and neighbours' patched", gutters=True))
         print(cover_row())
 
 
