@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet, parsed
+from octree.cli.options import Debug, Json, Quiet, json_wanted, parsed
 
 if TYPE_CHECKING:
     from octree.pyramid.builder import BuildResult
@@ -195,6 +195,11 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
     def on_signal(number: int, frame: object) -> None:
         if stop.is_set():
+            if json_wanted.get():
+                os.write(
+                    1,
+                    b'{"error": {"kind": "interrupted", "message": "ended at once", "hint": "--resume goes on"}}\n',
+                )
             os._exit(130)
         stop.set()
         # a signal may arrive in the middle of a buffered write: straight to the descriptor

@@ -8,12 +8,15 @@ writes the same bytes. dask is imported only here, and only when asked for.
 from __future__ import annotations
 
 import functools
+import signal
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Self
 
-from octree.pyramid.errors import OctreeError, UsageError
+from octree.pyramid.errors import OctreeError, UsageError, WriteError
 from octree.pyramid.execute import Group, in_window
 from octree.pyramid.task import Recipe, TaskResult, TaskRunner
 
@@ -52,9 +55,10 @@ class Distributed:
         if not self._own:
             self._client = scheduler
         elif scheduler == "local":
-            self._cluster = dask.LocalCluster(
-                n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-            )
+            with _deaf_to_ctrl_c():
+                self._cluster = dask.LocalCluster(
+                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
+                )
             self._client = dask.Client(self._cluster)
         else:
             try:
@@ -80,11 +84,11 @@ class Distributed:
         self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
     ) -> Iterator[list[TaskResult]]:
         threads = sum(self._client.nthreads().values()) or 1
-        shared = self._client.scatter(recipe, broadcast=True, hash=False)
-        yield from in_window(functools.partial(self._submit, shared), groups, 2 * threads, stop)
+        yield from in_window(functools.partial(self._submit, recipe), groups, 2 * threads, stop)
 
-    def _submit(self, recipe: Any, group: Group) -> Future[list[TaskResult]]:
-        """One call, as a standard future, so that one loop serves threads and clusters."""
+    def _submit(self, recipe: Recipe, group: Group) -> Future[list[TaskResult]]:
+        """One call, as a standard future, so that one loop serves threads and clusters. The recipe, a few KiB, goes
+        with each: what is scattered is gone with the last worker that holds it, and the calls with it."""
         answer: Future[list[TaskResult]] = Future()
         remote = self._client.submit(run_group, recipe, group, pure=False, retries=RETRIES)
         answer.set_running_or_notify_cancel()  # a call on a cluster is not taken back
@@ -93,7 +97,7 @@ class Distributed:
             try:
                 result = future.result()
             except BaseException as error:
-                answer.set_exception(error)
+                answer.set_exception(_lost(error) if _is_cluster_s(error) else error)
                 return
             if isinstance(result, OctreeError):
                 answer.set_exception(result)
@@ -102,3 +106,32 @@ class Distributed:
 
         remote.add_done_callback(arrived)
         return answer
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Processes and threads that are started inside do not see Ctrl-C, which a terminal sends to all processes of
+    a command: what is under way could not be finished if the workers ended first."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    resource_tracker.ensure_running()  # whose start unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_cluster_s(error: BaseException) -> bool:
+    """Did the cluster fail, not the call?"""
+    from distributed import KilledWorker
+
+    return isinstance(error, CancelledError | KilledWorker | OSError) and not isinstance(error, OctreeError)
+
+
+def _lost(error: BaseException) -> WriteError:
+    return WriteError(
+        f"the dask cluster lost a block of the build: {type(error).__name__}: {error}",
+        hint="see why its workers or its scheduler ended; less memory is held with --memory",
+    )

@@ -240,9 +240,9 @@ class Job:
         message = error.message
         if full:
             message = f"no space to write {dest}: about {needed} more bytes needed, {free} free ({message})"
-        hint = "make room, then go on with --resume" if full else "then go on with --resume"
+        cure = "make room" if full else error.hint or "see to that"
         details = {**error.details, "dest": str(dest), "bytes_needed": needed, "bytes_free": free}
-        return WriteError(message, hint=hint, **details)
+        return WriteError(message, hint=f"{cure}, then go on with --resume", **details)
 
     def _publish(self, header: Header, done: Done) -> PyramidSpec:
         """Metadata last, then the folder takes its place."""

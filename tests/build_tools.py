@@ -61,6 +61,12 @@ def octree_json(*args: object, code: int = 0, **options: Any) -> Any:
     return json.loads(done.stdout)
 
 
+def start(*args: object, **options: Any) -> subprocess.Popen[str]:
+    """The real command, running."""
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*COMMAND, *map(str, args)], **pipes, **options)
+
+
 def kill_after_lines(args: list[object], lines: int) -> int:
     """Start the command with JSON progress, kill it (SIGKILL) after that many lines; its exit code."""
     process = subprocess.Popen(

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import distributed
 import numpy as np
 import pytest
-from build_tools import image, leftovers, octree_json, tree
+from build_tools import image, leftovers, octree_json, start, tree
 
 from octree.pyramid import build
-from octree.pyramid.errors import Interrupted, SourceError, UsageError
+from octree.pyramid.errors import Interrupted, SourceError, UsageError, WriteError
 from octree.pyramid.execute import in_window, never
 from octree.pyramid.task import Task
 
@@ -111,7 +112,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "image.npy"
 
 
-def test_a_local_cluster_writes_the_same_bytes_and_survives_a_killed_worker(
+def test_a_local_cluster_writes_the_same_bytes_and_survives_the_end_of_all_workers(
     tmp_path: Path, source: Path
 ) -> None:
     """One cluster for the whole story: starting processes is what takes the time."""
@@ -123,13 +124,13 @@ def test_a_local_cluster_writes_the_same_bytes_and_survives_a_killed_worker(
         distributed.Client(cluster) as client,
     ):
 
-        def kill_one(progress: Any) -> None:
+        def kill_all(progress: Any) -> None:
             if progress.tasks_done >= 5 and not killed:
-                (pid, *_) = client.run(os.getpid).values()
-                os.kill(pid, signal.SIGKILL)
-                killed.append(pid)
+                killed.extend(client.run(os.getpid).values())
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
 
-        result = build(str(source), tmp_path / "there", scheduler=client, progress=kill_one, **options)
+        result = build(str(source), tmp_path / "there", scheduler=client, progress=kill_all, **options)
     assert killed
     assert result.scheduler == "distributed"
     assert tree(tmp_path / "there") == tree(tmp_path / "here")
@@ -139,6 +140,43 @@ def test_a_local_cluster_writes_the_same_bytes_and_survives_a_killed_worker(
 def test_the_command_builds_on_a_local_cluster(tmp_path: Path, source: Path) -> None:
     result = octree_json("build", source, tmp_path / "p", "--scheduler", "local", "--tile", 64)
     assert result["scheduler"] == "distributed"
+
+
+def test_ctrl_c_at_a_terminal_reaches_the_build_and_not_its_workers(tmp_path: Path, source: Path) -> None:
+    """A terminal sends it to every process of the command."""
+    options = ["--tile", "16", "--shard", "1", "--name", "n"]
+    octree_json("build", source, tmp_path / "here", *options)
+    args = ["build", source, tmp_path / "p", *options, "--scheduler", "local", "--progress", "json"]
+    process = start(*args, start_new_session=True)
+    assert process.stderr is not None
+    assert "progress" in json.loads(process.stderr.readline())  # the workers are there
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    octree_json("build", source, tmp_path / "p", *options, "--resume")
+    assert tree(tmp_path / "p") == tree(tmp_path / "here")
+
+
+def test_a_cluster_that_loses_its_work_is_no_internal_error(tmp_path: Path, source: Path) -> None:
+    class Lost:
+        def add_done_callback(self, call: Any) -> None:
+            call(self)
+
+        def result(self) -> Any:
+            raise CancelledError("connection lost")
+
+    class Client:
+        def nthreads(self) -> dict[str, int]:
+            return {"worker": 1}
+
+        def submit(self, *args: Any, **options: Any) -> Lost:
+            return Lost()
+
+    with pytest.raises(WriteError, match=r"cluster lost .* connection lost") as caught:
+        build(str(source), tmp_path / "p", scheduler=Client())
+    assert "--resume" in (caught.value.hint or "")
 
 
 def test_an_address_where_nobody_answers_is_a_usage_error(tmp_path: Path, source: Path) -> None:

@@ -10,13 +10,14 @@ import resource
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from build_tools import COMMAND, image, leftovers, levels_of, octree, octree_json, tree
+from build_tools import image, leftovers, levels_of, octree, octree_json, start, tree
 
 from octree.pyramid import build, open_pyramid
 from octree.pyramid import destination as destination_module
@@ -51,12 +52,6 @@ def stop_after(count: int) -> Any:
 def part_of_a_build(source: Any, dest: Path, **options: Any) -> None:
     with pytest.raises(Interrupted):
         build(source, dest, tile=32, shard=1, workers=1, name="n", stop=stop_after(4), **options)
-
-
-def start(*args: object) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*COMMAND, *map(str, args)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
 
 
 def kill_when(process: subprocess.Popen[str], journal: Path, records: int) -> None:
@@ -406,6 +401,18 @@ def test_the_first_ctrl_c_finishes_what_is_under_way_and_prints_how_to_resume(
     assert f"'{dest}'" in errors
     assert octree_json("build", source, dest, *OPTIONS, "--resume")["dest"] == str(dest)
     assert tree(dest) == undisturbed
+
+
+def test_the_second_ctrl_c_ends_at_once_with_its_document() -> None:
+    code = (
+        "import os, signal; from octree.cli.options import json_wanted; from octree.cli.build import stop_on_signal\n"
+        "json_wanted.set(True)\n"
+        "with stop_on_signal():\n"
+        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
+    assert done.returncode == 130
+    assert json.loads(done.stdout)["error"]["kind"] == "interrupted"
 
 
 def limit_file_size(size: int) -> Any:
