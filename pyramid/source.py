@@ -257,6 +257,10 @@ def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
         from octree.pyramid.read_hdf5 import open_hdf5
 
         return open_hdf5(path, "")
+    if head[:4] == b"PK\3\4" and path.suffix.lower() != ".npz":
+        raise SourceError(
+            f"{path} is a ZIP archive", hint="unpack it, and name what it holds", path=str(path)
+        )
     from octree.pyramid.read_flat import open_flat
 
     return open_flat(path)

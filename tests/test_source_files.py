@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -622,6 +623,16 @@ def test_missing_path(tmp_path: Path) -> None:
         open_source(tmp_path / "gone.tif")
     with pytest.raises(FileNotFoundError):
         open_source(tmp_path / "gone.tif")
+
+
+def test_archives_are_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
+        archive.writestr("zarr.json", "{}")
+    with pytest.raises(SourceError, match="is a ZIP archive"):
+        open_source(tmp_path / "a.zarr.zip")
+    np.savez(tmp_path / "a.npz", image((20, 30)))
+    with open_source(tmp_path / "a.npz") as source:
+        same_everywhere(source, image((20, 30)))
 
 
 def test_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
