@@ -233,9 +233,11 @@ def _is_fill(data: NDArray[Any], meta: Any) -> bool:
 
 
 def _nodata(value: Any, dtype: np.dtype[Any]) -> Any:
-    """What ``nodata`` in the metadata says, as a value of ``dtype``; None for what is none. JSON has NaN as text."""
+    """What ``nodata`` in the metadata says, as a value of ``dtype``; None for what is none. JSON has NaN and complex
+    numbers as text."""
+    parse = complex if dtype.kind == "c" else float
     try:
-        number = float(value) if isinstance(value, str) else value
+        number = parse(value) if isinstance(value, str) else value
         return None if number is None else dtype.type(number).item()
     except (ValueError, TypeError, OverflowError):
         return None

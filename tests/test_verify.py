@@ -144,6 +144,13 @@ def test_nodata_is_taken_from_the_metadata(tmp_path: Path) -> None:
     assert ("reduction", 1) in kinds(verify(tmp_path / "0.zarr", deep=True))
 
 
+def test_complex_nodata_is_taken_from_the_metadata(tmp_path: Path) -> None:
+    parts = picture()[:100, :100] % 3
+    build(parts + 1j, tmp_path / "p.zarr", tile=32, nodata="1+1j", workers=1)
+    result = verify(tmp_path / "p.zarr", deep=True)
+    assert result.ok, result.findings
+
+
 def test_nan_and_infinity_are_no_damage(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).normal(size=(200, 150)).astype(np.float32)
     pixels[10:50, 10:50], pixels[60:80] = np.nan, np.inf
