@@ -479,6 +479,18 @@ def test_a_mean_that_rounds_another_way_is_accepted_of_others(tmp_path: Path) ->
     assert not verify(foreign(tmp_path / "b", "mean", [base, down + np.uint16(2)])).ok
 
 
+@pytest.mark.parametrize("dtype", ["f2", "f4"])
+def test_floats_that_round_another_way_are_accepted_of_others(tmp_path: Path, dtype: str) -> None:
+    base = np.random.default_rng(0).normal(size=(128, 128)).astype(dtype)
+    base[::2] = -base[1::2]  # sums near 0
+    base[0, 0] += 1
+    down = base.reshape(64, 2, 64, 2).astype("f8").mean((1, 3)).astype(dtype)
+    near = (down * (1 + 3 * np.finfo(dtype).eps) + np.finfo(dtype).eps).astype(dtype)
+    assert verify(foreign(tmp_path / "a", "mean", [base, near]), deep=True).ok
+    near[5, 5] += 1
+    assert kinds(verify(foreign(tmp_path / "b", "mean", [base, near]), deep=True)) == {("reduction", 1)}
+
+
 @pytest.mark.parametrize("method", ["nearest", "median", "mode"])
 def test_choices_of_others_are_accepted_within_the_block(tmp_path: Path, method: str) -> None:
     base = picture()[300:428, 300:428]
