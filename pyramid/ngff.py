@@ -106,14 +106,25 @@ def read_spec(path: str | Path) -> PyramidSpec:
     )
 
 
-def read_multiscale(path: str | Path) -> Multiscale:
-    """As ``read_spec``, with axes in the file's own order."""
+def read_multiscale(path: str | Path, *, base_only: bool = False) -> Multiscale:
+    """As ``read_spec``, with axes in the file's own order; ``base_only``: level 0 alone, whatever the others are."""
     path = Path(path)
     if not path.exists():
         raise SourceNotFound(
             f"there is no folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    return understand(*find_image(path))
+    group, attributes, version = find_image(path)
+    if base_only:
+        attributes = _without_coarse(attributes)
+    return understand(group, attributes, version)
+
+
+def _without_coarse(attributes: dict[str, Any]) -> dict[str, Any]:
+    try:
+        first = attributes[IMAGES_KEY][0]
+        return {**attributes, IMAGES_KEY: [{**first, "datasets": first["datasets"][:1]}]}
+    except (KeyError, TypeError, IndexError):
+        return attributes  # broken: who understands it says how
 
 
 def understand(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:

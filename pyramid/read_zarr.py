@@ -88,7 +88,7 @@ def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> Z
         return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine, threads)
     if not ngff.is_pyramid(path):
         raise _no_image(path)
-    scale = ngff.read_multiscale(path)
+    scale = ngff.read_multiscale(path, base_only=True)
     base, letters = scale.levels[0], [axis.name for axis in scale.axes]
     scales = dict(zip(letters, base.scale, strict=True))
     facts = Facts(

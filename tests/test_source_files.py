@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -484,6 +485,16 @@ def test_voxel_sizes_of_ome_zarr(
     with open_source(tmp_path / "i.zarr") as source:
         assert source.voxel_size == scale
         assert source.voxel_size_known == known
+
+
+def test_coarse_levels_that_are_gone_do_not_matter(tmp_path: Path) -> None:
+    build(image((200, 150)), tmp_path / "p.zarr", tile=32, workers=1)
+    shutil.rmtree(tmp_path / "p.zarr/2")
+    with open_source(tmp_path / "p.zarr") as source:
+        same_everywhere(source, image((200, 150)))
+    shutil.rmtree(tmp_path / "p.zarr/0")
+    with pytest.raises(SourceError, match="level 0"):
+        open_source(tmp_path / "p.zarr")
 
 
 def test_an_axis_without_a_known_name_is_no_length(tmp_path: Path) -> None:
