@@ -7,14 +7,13 @@ shader serves all colours, and nothing is built any more. Main thread only.
 
 from __future__ import annotations
 
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from octree.pyramid.errors import UsageError
 from octree.render.gl import colors
-from octree.render.gl.library import Visual, gloo
+from octree.render.gl.library import Visual, gloo, shader_pair
 from octree.render.gl.marks import TRANSLUCENT
 from octree.render.gl.page import PageTexture
 
@@ -216,9 +215,7 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         lines = [f"#define {name}" for name in sorted(self._defines)]
         lines += [f"#define {name} {value}" for name, value in colors.shader_constants().items()]
         head = "\n".join(lines) + "\n"
-        here = files("octree.render.gl")
-        vertex, fragment = ((here / f"tiled_image.{kind}").read_text("utf-8") for kind in ("vert", "frag"))
-        return head + vertex, head + fragment
+        return shader_pair("tiled_image", head)
 
     def _rebuild(self) -> None:
         self.shared_program.vert, self.shared_program.frag = self._sources()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+from pathlib import Path
 from typing import Any
 
 from octree.pyramid.errors import GLError
@@ -48,7 +49,15 @@ from vispy import gloo  # noqa: E402 # the library comes first
 from vispy.gloo import gl  # noqa: E402 # the library comes first
 from vispy.visuals.visual import Visual  # noqa: E402 # the library comes first
 
-__all__ = ["Visual", "gl", "gloo", "osmesa_library", "use_library"]
+__all__ = ["Visual", "gl", "gloo", "osmesa_library", "shader_pair", "use_library"]
+
+
+def shader_pair(name: str, head: str) -> tuple[str, str]:
+    """The vertex and the fragment shader of this name beside this file, each with ``head`` put in front."""
+    # importlib.resources would do as well, after an import that takes longer than reading them
+    here = Path(__file__).parent
+    vertex, fragment = ((here / f"{name}.{kind}").read_text("utf-8") for kind in ("vert", "frag"))
+    return head + vertex, head + fragment
 
 
 def use_library(name: str | None) -> None:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
-from octree.render.gl.library import Visual, gloo
+from octree.render.gl.library import Visual, gloo, shader_pair
 from octree.render.gl.quads import CORNERS, corner_indices, pixel_edges
 
 if TYPE_CHECKING:
@@ -137,9 +136,7 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
 
     def _sources(self) -> tuple[str, str]:
         head = "#define EXACT\n" if self._exact else ""
-        here = files("octree.render.gl")
-        vertex, fragment = ((here / f"marks.{kind}").read_text("utf-8") for kind in ("vert", "frag"))
-        return head + vertex, head + fragment
+        return shader_pair("marks", head)
 
     def _place(self, transform: BaseTransform) -> None:
         """Give the shader ``transform``, begun at the origin. Where it is no matrix, float32 must do."""
