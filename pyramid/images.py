@@ -25,10 +25,14 @@ class Listed:
     @property
     def own_attributes(self) -> dict[str, Any]:
         """The attributes as if this were the group's only multiscale."""
+        return {**self.attributes, ngff.IMAGES_KEY: [self.entry]} if self.entry else self.attributes
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What the group says of this multiscale; {} when that makes no sense."""
         entries = self.attributes.get(ngff.IMAGES_KEY)
-        if not isinstance(entries, list) or not entries:
-            return self.attributes
-        return {**self.attributes, ngff.IMAGES_KEY: [entries[self.number]]}
+        found = entries[self.number] if isinstance(entries, list) and entries else None
+        return found if isinstance(found, dict) else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from octree.pyramid.images import Absent, Listed, images_of
 from octree.pyramid.model import Box
 from octree.pyramid.verify_files import Stored, leftovers, survey
 from octree.pyramid.verify_findings import Finding, Findings, VerifyResult
-from octree.pyramid.verify_schema import display_errors, schema_errors
+from octree.pyramid.verify_schema import display_errors, own_errors, schema_errors
 from octree.pyramid.verify_structure import check_structure
 
 if TYPE_CHECKING:
@@ -96,6 +96,9 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
     if listed.number == 0:  # attributes are the group's: checked once
         _check_schema(attributes, image.version, findings)
         for what in display_errors(attributes, _channel_count(image)):
+            findings.add("schema", "attributes", what)
+    if image.by_octree:
+        for what in own_errors(listed.entry, image.version):
             findings.add("schema", "attributes", what)
     return image
 

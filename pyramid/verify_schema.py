@@ -39,6 +39,27 @@ def schema_errors(attributes: Mapping[str, Any], version: str) -> list[str] | No
     return []
 
 
+def _window_errors(window: Any) -> list[str]:
+    given = window if isinstance(window, dict) else {}
+    numbers = [v for end in ("min", "max", "start", "end") if isinstance(v := given.get(end), (int, float))]
+    if len(numbers) < 4 or not all(map(math.isfinite, numbers)):
+        return [f"the window {window} is not four finite numbers: min, max, start, end"]
+    return [] if numbers[2] <= numbers[3] else [f"the window {window} starts above its end"]
+
+
+def own_errors(entry: Mapping[str, Any], version: str) -> list[str]:
+    """What the strict schema demands besides, and octree always writes: fields of one multiscale."""
+    kinds = {"name": str, "type": str, "metadata": dict} | (
+        {"version": str} if version.startswith("0.4") else {}
+    )
+    wrong = [
+        f"{key} is missing or no {kind.__name__}"
+        for key, kind in kinds.items()
+        if not isinstance(entry.get(key), kind)
+    ]
+    return wrong + ([] if version in ngff.VERSIONS else [f"version {version} is none that octree writes"])
+
+
 def display_errors(attributes: Mapping[str, Any], channel_count: int) -> list[str]:
     """What is wrong with the channels' display facts, which the schema of 0.5 does not look at."""
     if ngff.DISPLAY_KEY not in attributes:
@@ -54,8 +75,8 @@ def display_errors(attributes: Mapping[str, Any], channel_count: int) -> list[st
         where = f"omero.channels.{index}"
         if not re.fullmatch("[0-9A-Fa-f]{6}", str(channel.get("color", "FFFFFF"))):
             wrong.append(f"{where}: the color {channel.get('color')!r} is not six hexadecimal digits")
-        window = channel.get("window", {})
-        numbers = window.values() if isinstance(window, dict) else [None]
-        if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
-            wrong.append(f"{where}: the window {window} holds something that is no finite number")
+        if missing := [key for key in ("color", "window") if key not in channel]:
+            wrong.append(f"{where}: {' and '.join(missing)} missing")
+        if "window" in channel:
+            wrong += [f"{where}: {what}" for what in _window_errors(channel["window"])]
     return wrong

@@ -1,9 +1,11 @@
-"""Shapes, dtypes, scales and translations of levels against each other: everything that needs no pixel. Pure."""
+"""Shapes, dtypes, scales and translations of levels against each other: everything that needs no pixel."""
 
 from __future__ import annotations
 
 from octree.pyramid.axes import name_axes
+from octree.pyramid.model import AXIS_ORDER
 from octree.pyramid.ngff import Multiscale
+from octree.pyramid.units import SPACE_UNITS, TIME_UNITS
 from octree.pyramid.verify_findings import Findings
 
 BLOCK_METHODS = ("mean", "mode", "median", "min", "max")
@@ -12,6 +14,7 @@ _CLOSE = 1e-6
 
 def check_structure(image: Multiscale, findings: Findings) -> None:
     """Add what is wrong with the levels' own metadata, and with one level against the one before."""
+    _check_image(image, findings)
     for level in range(len(image.levels)):
         _check_array(image, level, findings)
         if level:
@@ -19,6 +22,28 @@ def check_structure(image: Multiscale, findings: Findings) -> None:
             _check_translation(image, level, findings)
     if image.labels and image.arrays[0].dtype.kind not in "iub":
         findings.add("dtype", "level 0", f"labels are integers, not {image.arrays[0].dtype}", 0)
+
+
+def _check_image(image: Multiscale, findings: Findings) -> None:
+    """What should be so, and is in all that octree writes: of others it is a note."""
+    wrong = []
+    letters = [axis.name for axis in image.axes]
+    if letters != sorted(letters, key=AXIS_ORDER.index):
+        wrong.append(f"the axes {list(image.axis_names)} are not in the order t, c, z, y, x")
+    for axis in image.axes:
+        known = {"time": TIME_UNITS, "space": SPACE_UNITS}.get(axis.type, frozenset())
+        if axis.unit and axis.unit not in known:
+            wrong.append(f"axis {axis.name}: {axis.unit!r} is no unit of {axis.type} that OME-Zarr lists")
+    for what in wrong:
+        if image.by_octree:
+            findings.add("metadata", "attributes", what)
+        else:
+            findings.note(what)
+    paths = [level.path for level in image.levels]
+    for path in sorted({path for path in paths if paths.count(path) > 1}):
+        findings.add("metadata", "attributes", f"level {path!r} is listed {paths.count(path)} times")
+    if image.arrays[0].zarr_format == 2 and not (image.group / ".zgroup").is_file():
+        findings.add("metadata", ".zgroup", "is missing: Zarr v2 takes the folder for no group")
 
 
 def _check_array(image: Multiscale, level: int, findings: Findings) -> None:

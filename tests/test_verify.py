@@ -331,6 +331,15 @@ def test_nearest_has_no_translation(tmp_path: Path) -> None:
         lambda ome: ome["omero"]["channels"][0].update(color="red"),
         lambda ome: ome["omero"]["channels"].append(ome["omero"]["channels"][0]),
         lambda ome: ome["omero"]["channels"][0]["window"].update(start="low"),
+        lambda ome: ome["omero"]["channels"][0]["window"].update(start=5, end=1),
+        lambda ome: ome["omero"]["channels"][0].pop("window"),
+        lambda ome: ome["multiscales"][0].update(name=5),
+        lambda ome: ome["multiscales"][0].pop("type"),
+        lambda ome: ome["multiscales"][0]["axes"].reverse(),
+        lambda ome: ome["multiscales"][0]["axes"][0].update(unit="furlong"),
+        lambda ome: ome["multiscales"][0]["axes"][0].update(unit="second"),
+        lambda ome: ome["multiscales"][0]["datasets"].append(ome["multiscales"][0]["datasets"][-1]),
+        lambda ome: (ome if "version" in ome else ome["multiscales"][0]).update(version="0.9"),
     ],
     ids=lambda _: "",
 )
@@ -339,6 +348,25 @@ def test_metadata_that_break_the_schema(good: Path, break_it: Callable[[dict[str
     result = verify(good)
     assert not result.ok
     assert {kind for kind, _ in kinds(result)} & {"schema", "metadata", "shape", "scale"}
+
+
+def test_a_group_of_zarr_v2_says_that_it_is_one(tmp_path: Path) -> None:
+    build(picture()[:100, :100], tmp_path / "p.zarr", tile=64, ome_version="0.4", workers=1)
+    (tmp_path / "p.zarr/.zgroup").unlink()
+    assert [finding.where for finding in verify(tmp_path / "p.zarr").findings] == [".zgroup"]
+
+
+def test_what_others_need_not_do_is_noted(tmp_path: Path) -> None:
+    base = picture()[300:400, 300:400]
+    folder = foreign(tmp_path, "mean", [base])
+
+    def odd(ome: dict[str, Any]) -> None:
+        ome["multiscales"][0]["axes"][1]["unit"] = "furlong"
+
+    edit_image(folder, odd)
+    result = verify(folder)
+    assert result.ok
+    assert any("furlong" in note for note in result.notes)
 
 
 def test_shape_that_is_not_the_ceil(tmp_path: Path) -> None:
