@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,9 +49,9 @@ def images_of(path: Path) -> list[Listed | Absent]:
     if group == path:
         return list(_images_of_group(path, path, attributes, version))
     found: list[Listed | Absent] = []
-    for place in _series(path, group):
-        name = place.relative_to(path).as_posix()
-        if (inner := _attributes(place)) and ngff.IMAGES_KEY in inner[0]:
+    for name in _series(path, group):
+        place = path / name
+        if _is_below(name) and (inner := _attributes(place)) and ngff.IMAGES_KEY in inner[0]:
             found += _images_of_group(path, place, *inner)
         else:
             found.append(Absent(name, "listed as an image, but there is none"))
@@ -65,35 +65,40 @@ def _attributes(place: Path) -> tuple[dict[str, Any], str] | None:
         return None
 
 
-def _series(path: Path, first: Path) -> list[Path]:
-    """Groups of a folder of several images: those that it lists, else those called by numbers."""
+def _is_below(name: str) -> bool:
+    """Does the name of a group lead down into its folder?"""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _series(path: Path, first: Path) -> list[str]:
+    """Names of groups of a folder of several images: those that it lists, else those called by numbers."""
     inner = _attributes(path / "OME")
     listed = inner[0].get("series") if inner else None
     if isinstance(listed, list) and listed:
-        return [path / str(name) for name in listed]
-    numbered = sorted((p for p in path.iterdir() if p.name.isdecimal()), key=lambda p: int(p.name))
-    return numbered or [first]
+        return [str(name) for name in listed]
+    numbered = sorted((p.name for p in path.iterdir() if p.name.isdecimal()), key=int)
+    return numbered or [first.relative_to(path).as_posix()]
 
 
 def _images_of_group(
     top: Path, group: Path, attributes: dict[str, Any], version: str
 ) -> Iterator[Listed | Absent]:
     below = "" if group == top else group.relative_to(top).as_posix()
-    entries = attributes[ngff.IMAGES_KEY]
-    for number in range(max(1, len(entries) if isinstance(entries, list) else 1)):
-        name = f"{below} image {number}".strip() if number else below
-        yield Listed(name, group, attributes, number, version)
-    yield from _labels(top, group)
-
-
-def _labels(top: Path, group: Path) -> Iterator[Listed | Absent]:
+    yield from _multiscales(below, group, attributes, version)
     inner = _attributes(group / "labels")
     names: Any = inner[0].get("labels") if inner else None
-    for label in names if isinstance(names, list) else ():
-        place = group / "labels" / str(label)
-        name = place.relative_to(top).as_posix()
-        found = _attributes(place)
-        if found is None or not isinstance(found[0], Mapping) or ngff.IMAGES_KEY not in found[0]:
+    for label in map(str, names if isinstance(names, list) else ()):
+        place = group / "labels" / label
+        name = f"{below}/labels/{label}".removeprefix("/")
+        found = _attributes(place) if _is_below(label) else None
+        if found is None or ngff.IMAGES_KEY not in found[0]:
             yield Absent(name, "listed as a label image, but there is none")
         else:
-            yield from _images_of_group(top, place, *found)
+            yield from _multiscales(name, place, *found)
+
+
+def _multiscales(name: str, group: Path, attributes: dict[str, Any], version: str) -> Iterator[Listed]:
+    entries = attributes[ngff.IMAGES_KEY]
+    for number in range(max(1, len(entries) if isinstance(entries, list) else 1)):
+        own = f"{name} image {number}".strip() if number else name
+        yield Listed(own, group, attributes, number, version)

@@ -92,6 +92,10 @@ def test_what_is_listed_must_be_there(tmp_path: Path, capsys: pytest.CaptureFixt
     out = capsys.readouterr().out
     assert "labels/gone: attributes: listed as a label image, but there is none" in out
     assert "NOT whole: 3 images" in out
+    write_group(folder / "labels", {"labels": ["../..", "/", "cells/../.."]})
+    assert [finding.what for finding in verify(folder).findings] == [
+        "listed as a label image, but there is none"
+    ] * 3
     write_group(tmp_path / "b.zarr", {"bioformats2raw.layout": 3})
     write_group(tmp_path / "b.zarr/OME", {"series": ["0", "1"]})
     build(PIXELS, tmp_path / "b.zarr/0", tile=64, workers=1)
