@@ -16,7 +16,7 @@ describe.py    what ``octree info`` says
 
 options.py     options of a build, checked once
 codecs.py      the words of ``--codec`` (pure)
-plan.py layout.py           shape and options → levels, write units, tasks, files, bytes, memory (pure)
+plan.py layout.py budget.py shape and options → levels, write units, tasks, files, bytes, memory (pure)
 downsample.py  block reductions and their contract (pure)
 store.py       the only file that opens or creates arrays
 zarr_meta.py json_files.py  what arrays' metadata say, from plain JSON; JSON on disk in one atomic step

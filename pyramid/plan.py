@@ -20,17 +20,12 @@ from typing import Any
 
 import numpy as np
 
+from octree.pyramid.budget import RUNTIME_BYTES, clipped, group_bytes, group_for
 from octree.pyramid.codecs import Codec
 from octree.pyramid.downsample import Method, Scalar
 from octree.pyramid.errors import UsageError
 from octree.pyramid.layout import Layout, PlanRequest, Round, first_layout, lay_out, smaller_and_smaller
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
-
-TASK_COPIES = (
-    4  # of what a task reads: itself, its sums and levels, chunks being encoded, files being written
-)
-WORTH_GROUPING = 1.5  # bytes decoded per byte read above which tasks read together
-RUNTIME_BYTES = 40 * 2**20  # TensorStore's cache for reading, threads, allocator slack
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +74,7 @@ class BuildPlan:
     def block(self, round_index: int, task: int, level: int) -> Box:
         """The voxels of ``level`` that a task owns, clipped to the level."""
         r = self.rounds[round_index]
-        return _clipped(
+        return clipped(
             np.unravel_index(task, r.grid), r.blocks[level - r.first], self.spec.levels[level].shape
         )
 
@@ -88,7 +83,7 @@ class BuildPlan:
         r = self.rounds[round_index]
         reach = tuple(b * f for b, f in zip(r.blocks[0], r.factors, strict=True))
         shape = self.spec.levels[max(0, r.first - 1)].shape
-        return _clipped(np.unravel_index(task, r.grid), reach, shape)
+        return clipped(np.unravel_index(task, r.grid), reach, shape)
 
     def groups(self, round_index: int) -> Iterator[list[int]]:
         """Every task of a round once, by its place in the round's grid, in groups that read together."""
@@ -135,11 +130,6 @@ class BuildPlan:
         }
 
 
-def _clipped(index: tuple[Any, ...], block: tuple[int, ...], shape: tuple[int, ...]) -> Box:
-    start = tuple(int(i) * b for i, b in zip(index, block, strict=True))
-    return Box(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
-
-
 def level_factors(
     names: str, shape: tuple[int, ...], voxel_size: tuple[float, ...], *, tile: int, z_joins: bool
 ) -> Iterator[tuple[int, ...]]:
@@ -182,7 +172,7 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
     needs = {}
     for layout in [layouts[-1], *layouts]:
         levels, rounds = lay_out(request, names, factors, layout)
-        needs[layout] = fixed + _group_bytes(request, levels, rounds, (1,) * len(names), transient)
+        needs[layout] = fixed + group_bytes(request, levels, rounds, (1,) * len(names), transient)
         if layout is not layouts[-1] and needs[layout] <= request.memory_bytes:
             break
     minimum = needs[layouts[-1]]
@@ -192,8 +182,8 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
             hint=f"give --memory {-(-minimum // 2**20)}MiB or more",
             needed_bytes=minimum,
         )
-    group = _group(request, levels, rounds, transient, request.memory_bytes - fixed)
-    each = _group_bytes(request, levels, rounds, group, transient)
+    group = group_for(request, levels, rounds, transient, request.memory_bytes - fixed)
+    each = group_bytes(request, levels, rounds, group, transient)
     busiest = max(math.prod(-(-n // g) for n, g in zip(r.grid, group, strict=True)) for r in rounds[:1])
     fitting = max(1, min((request.memory_bytes - fixed) // each, busiest))
     workers = min(request.workers, fitting)
@@ -223,63 +213,6 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         files=_files(levels, request.ome_version),
         notes=_notes(request, wanted, layout, workers, busiest),
     )
-
-
-def _group(
-    request: PlanRequest,
-    levels: tuple[LevelInfo, ...],
-    rounds: tuple[Round, ...],
-    transient: Callable[[Box], int],
-    room_bytes: int,
-) -> tuple[int, ...]:
-    """Tasks that read together: more and more while that saves decoding, as far as memory allows."""
-    first, shape = rounds[0], levels[0].shape
-    most = [
-        min(-(-read // block), n)
-        for read, block, n in zip(request.read_shape, first.blocks[0], first.grid, strict=True)
-    ]
-
-    def decoded_per_voxel(group: tuple[int, ...]) -> float:
-        box = tuple(min(b * g, n) for b, g, n in zip(first.blocks[0], group, shape, strict=True))
-        return transient(Box((0,) * len(box), box)) / math.prod(box)
-
-    group = (1,) * len(most)
-    cost = decoded_per_voxel(group)
-    while cost > WORTH_GROUPING * request.dtype.itemsize:
-        larger = [
-            (*group[:axis], min(most[axis], group[axis] * 2), *group[axis + 1 :])
-            for axis in range(len(most))
-            if group[axis] < most[axis]
-        ]
-        fitting = [g for g in larger if _group_bytes(request, levels, rounds, g, transient) <= room_bytes]
-        best = min(fitting, key=decoded_per_voxel, default=group)
-        if decoded_per_voxel(best) >= cost:
-            break
-        group, cost = best, decoded_per_voxel(best)
-    return group
-
-
-def _group_bytes(
-    request: PlanRequest,
-    levels: tuple[LevelInfo, ...],
-    rounds: tuple[Round, ...],
-    group: tuple[int, ...],
-    transient: Callable[[Box], int],
-) -> int:
-    """Most bytes that one group of tasks holds: what it reads, its levels, the widened sums, encoded chunks."""
-    most = 0
-    for r in rounds:
-        base = levels[max(0, r.first - 1)].shape
-        box = tuple(min(b * f, n) for b, f, n in zip(r.blocks[0], r.factors, base, strict=True))
-        size = math.prod(box) * request.dtype.itemsize
-        need = size * TASK_COPIES
-        if r.first == 0:
-            whole = tuple(min(b * g, n) for b, g, n in zip(box, group, base, strict=True))
-            # what is decoded was read encoded first
-            need += transient(Box((0,) * len(whole), whole)) * 3 // 2
-            need += math.prod(whole) * request.dtype.itemsize - size
-        most = max(most, need)
-    return most
 
 
 def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:

@@ -11,11 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octree.pyramid.budget import RUNTIME_BYTES
 from octree.pyramid.codecs import Codec
 from octree.pyramid.errors import UsageError
 from octree.pyramid.layout import PlanRequest
 from octree.pyramid.model import Axis, Box
-from octree.pyramid.plan import RUNTIME_BYTES, BuildPlan, level_factors, make_plan
+from octree.pyramid.plan import BuildPlan, level_factors, make_plan
 
 
 def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) -> PlanRequest:
@@ -247,6 +248,19 @@ def test_what_reading_needs_counts() -> None:
         make_plan(request((5000, 5000)), lambda box: 2**31)
     with pytest.raises(UsageError):
         make_plan(request((5000, 5000), held_bytes=2**31))
+
+
+def test_reading_is_planned_for_the_task_that_cuts_most_of_the_source_s_blocks() -> None:
+    """Bricks of 200: 2 x 2 of them meet a block of 256 at the corner, 3 x 3 one in the middle."""
+    wanted = request((2, 3000, 3000), read_shape=(2, 200, 200), workers=1)
+    least = least_memory(wanted, bricks(200))
+    assert least >= RUNTIME_BYTES + 3 * (9 * 200**3)
+
+
+def least_memory(wanted: PlanRequest, transient: Any) -> int:
+    with pytest.raises(UsageError) as caught:
+        make_plan(replace(wanted, memory_bytes=1), transient)
+    return int(caught.value.details["needed_bytes"])
 
 
 def test_a_petabyte_is_planned_without_listing_its_tasks() -> None:

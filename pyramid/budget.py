@@ -1,0 +1,103 @@
+"""How much memory a group of tasks holds, and how many tasks should read together. Pure; words as in plan.py."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from octree.pyramid.layout import PlanRequest, Round
+from octree.pyramid.model import Box, LevelInfo
+
+TASK_COPIES = (
+    4  # of what a task reads: itself, its sums and levels, chunks being encoded, files being written
+)
+PLACES_TRIED = 16  # blocks along an axis among which the one that cuts most of SOURCE's blocks is looked for
+WORTH_GROUPING = 1.5  # bytes decoded per byte read above which tasks read together
+RUNTIME_BYTES = 40 * 2**20  # TensorStore's cache for reading, threads, allocator slack
+
+
+def clipped(index: tuple[Any, ...], block: tuple[int, ...], shape: tuple[int, ...]) -> Box:
+    """The block at ``index`` of a grid of blocks, as far as it lies in an image of ``shape``."""
+    start = tuple(int(i) * b for i, b in zip(index, block, strict=True))
+    return Box(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
+
+
+def group_for(
+    request: PlanRequest,
+    levels: tuple[LevelInfo, ...],
+    rounds: tuple[Round, ...],
+    transient: Callable[[Box], int],
+    room_bytes: int,
+) -> tuple[int, ...]:
+    """Tasks that read together: more and more while that saves decoding, as far as memory allows."""
+    first, shape = rounds[0], levels[0].shape
+    most = [
+        min(-(-read // block), n)
+        for read, block, n in zip(request.read_shape, first.blocks[0], first.grid, strict=True)
+    ]
+
+    def decoded_per_voxel(group: tuple[int, ...]) -> float:
+        box = tuple(min(b * g, n) for b, g, n in zip(first.blocks[0], group, shape, strict=True))
+        return transient(Box((0,) * len(box), box)) / math.prod(box)
+
+    group = (1,) * len(most)
+    cost = decoded_per_voxel(group)
+    while cost > WORTH_GROUPING * request.dtype.itemsize:
+        larger = [
+            (*group[:axis], min(most[axis], group[axis] * 2), *group[axis + 1 :])
+            for axis in range(len(most))
+            if group[axis] < most[axis]
+        ]
+        fitting = [g for g in larger if group_bytes(request, levels, rounds, g, transient) <= room_bytes]
+        best = min(fitting, key=decoded_per_voxel, default=group)
+        if decoded_per_voxel(best) >= cost:
+            break
+        group, cost = best, decoded_per_voxel(best)
+    return group
+
+
+def group_bytes(
+    request: PlanRequest,
+    levels: tuple[LevelInfo, ...],
+    rounds: tuple[Round, ...],
+    group: tuple[int, ...],
+    transient: Callable[[Box], int],
+) -> int:
+    """Most bytes that one group of tasks holds: what it reads, its levels, the widened sums, encoded chunks."""
+    most = 0
+    for r in rounds:
+        base = levels[max(0, r.first - 1)].shape
+        box = tuple(min(b * f, n) for b, f, n in zip(r.blocks[0], r.factors, base, strict=True))
+        size = math.prod(box) * request.dtype.itemsize
+        need = size * TASK_COPIES
+        if r.first == 0:
+            whole = tuple(min(b * g, n) for b, g, n in zip(box, group, base, strict=True))
+            need += _reading_bytes(request, _most_transient(whole, base, transient))
+            need += math.prod(whole) * request.dtype.itemsize - size
+        most = max(most, need)
+    return most
+
+
+def _reading_bytes(request: PlanRequest, decoded: int) -> int:
+    """What reading holds besides its result when ``decoded`` is what it decodes: that was read encoded first, and
+    may not compress. Of many blocks some are still encoded while others are decoded, of few all are both."""
+    block = math.prod(request.read_shape) * request.dtype.itemsize
+    return decoded + decoded // 2 + min(decoded // 2, 2 * block)
+
+
+def _most_transient(edges: tuple[int, ...], shape: tuple[int, ...], transient: Callable[[Box], int]) -> int:
+    """Most that reading one box of a grid needs. Boxes that begin where a block of SOURCE begins need least: along
+    each axis the worst of the first boxes is taken, as the number of blocks met is a product over the axes."""
+
+    def box(places: tuple[int, ...]) -> Box:
+        return clipped(places, edges, shape)
+
+    worst = (0,) * len(edges)
+    for axis, (edge, length) in enumerate(zip(edges, shape, strict=True)):
+        along = [
+            (*worst[:axis], place, *worst[axis + 1 :])
+            for place in range(min(PLACES_TRIED, -(-length // edge)))
+        ]
+        worst = max(along, key=lambda places: transient(box(places)))
+    return transient(box(worst))
