@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Many = list[str] | None
 One = str | None
 
+GIF_MAX_PX = 65535
 VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 
 
@@ -195,7 +196,7 @@ class _Job:
     as_json: bool
     progress: str
 
-    def check(self) -> None:
+    def check(self, size_px: tuple[int, int]) -> None:
         """Refuse what cannot be meant, before anything is opened."""
         from octree.pyramid.errors import UsageError
         from octree.render.files import check_destination
@@ -213,6 +214,11 @@ class _Job:
         ]
         if len(to_stdout) > 1:
             raise UsageError(f"{' and '.join(to_stdout)} would both write to stdout")
+        if str(self.output).lower().endswith(".gif") and max(size_px) > GIF_MAX_PX:
+            raise UsageError(
+                f"a GIF is at most {GIF_MAX_PX} pixels on a side, not {size_px[0]}x{size_px[1]}",
+                hint="write numbered .png files, or a smaller --size",
+            )
         if self.progress not in PROGRESS:
             raise UsageError(f"--progress: {self.progress!r} is not one of {', '.join(PROGRESS)}")
         for path in (self.report, self.html, self.trace):
@@ -225,7 +231,7 @@ class _Job:
         from octree.render.frames import Renderer
         from octree.render.trace import NULL_TRACE, Trace
 
-        self.check()
+        self.check(request.size_px)
         trace = Trace() if self.trace else NULL_TRACE
         with ExitStack() as stack:
             watch = stack.enter_context(_watch(self.progress))
@@ -303,11 +309,12 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         key = failure["key"]
         place = ", ".join(map(str, [*key["index"], *key["grid"]]))
         say(f"  failed: level {key['level']}, tile ({place}): {failure['error']}", markup=False)
-    hint = (
-        "the tiles above could not be read; octree verify --deep finds what is damaged"
-        if report.failures
-        else "give more --timeout, or accept less with --min-coverage"
-    )
+    if report.failures:
+        hint = "the tiles above could not be read; octree verify --deep finds what is damaged"
+    elif frame.degraded:
+        hint = "the view needs more tiles than the atlas holds: give more --atlas, or fewer layers"
+    else:
+        hint = "give more --timeout, or accept less with --min-coverage"
     say(f"hint:  {hint}", markup=False)
     return 1
 
