@@ -10,7 +10,7 @@ units.py axes.py measures.py            what people write: sizes, units, names o
 source.py      any SOURCE as one array in canonical axis order
 raw.py raw_views.py         what a reader gives, and other views of it
 read_array.py read_flat.py read_hdf5.py read_raw.py read_tiff.py read_zarr.py       a small reader for each format
-tiff_facts.py tiff_values.py segment_cache.py               what TIFFs say, stored samples to values, shared tiles
+tiff_checks.py tiff_facts.py tiff_values.py segment_cache.py   TIFFs: cut short? what they say, samples to values, shared tiles
 sample.py      sample images for the demo and the benchmarks
 describe.py    what ``octree info`` says
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import logging
 import math
-import struct
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts, RawArray
 from octree.pyramid.read_raw import PositionedFile, RawFileArray
 from octree.pyramid.segment_cache import SegmentCache
+from octree.pyramid.tiff_checks import DAMAGED, check_chain, check_imagej
 from octree.pyramid.tiff_facts import companion_xml, missing_files, ome_image, series_facts
 from octree.pyramid.tiff_values import rgb_of_ycbcr, shown_values, stores_ycbcr
 
@@ -31,7 +31,6 @@ _TILE_CACHE_BYTES = 32 << 20
 _STRIP_CACHE_BYTES = (16 << 20, 128 << 20)
 _BAND_ROWS = 2048
 _SILENT = logging.NullHandler()
-_DAMAGED = "the file is damaged or was not written to its end; copy it again"
 
 
 def open_tiff(path: Path) -> RawArray:
@@ -46,7 +45,7 @@ def open_tiff(path: Path) -> RawArray:
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=companion)
     except Exception as error:  # tifffile raises many kinds for a damaged file
-        raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=_DAMAGED, path=str(path)) from error
+        raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=DAMAGED, path=str(path)) from error
     try:
         return _open_series(path, tiff)
     except OctreeError:
@@ -56,17 +55,18 @@ def open_tiff(path: Path) -> RawArray:
         tiff.close()
         raise SourceError(
             f"{path} has a structure that cannot be read: {type(error).__name__}: {error}",
-            hint=_DAMAGED,
+            hint=DAMAGED,
             path=str(path),
         ) from error
 
 
 def _open_series(path: Path, tiff: Any) -> RawArray:
     if not len(tiff.pages) or not tiff.series:
-        raise SourceError(f"{path} holds no image", hint=_DAMAGED, path=str(path))
+        raise SourceError(f"{path} holds no image", hint=DAMAGED, path=str(path))
     number = _own_series(tiff)
     series = tiff.series[number]
-    _check_chain(path, tiff)
+    check_chain(path, tiff)
+    check_imagej(path, tiff)
     if series.dtype is None or series.keyframe.dtype is None:
         page = series.keyframe
         raise SourceError(
@@ -103,24 +103,6 @@ def _own_series(tiff: Any) -> int:
         if any(page is not None and page.parent.filename == tiff.filename for page in series):
             return number
     return 0
-
-
-def _check_chain(path: Path, tiff: Any) -> None:
-    """tifffile takes a list of pages that ends in nowhere for its end: the pages that were cut off would be missed."""
-    layout, last = tiff.tiff, tiff.pages[len(tiff.pages) - 1]
-    handle = tiff.filehandle
-    handle.seek(last.offset)
-    count = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))[0]
-    handle.seek(last.offset + layout.tagnosize + count * layout.tagsize)
-    word = handle.read(layout.offsetsize)
-    following = struct.unpack(layout.offsetformat, word)[0] if len(word) == layout.offsetsize else handle.size
-    if following >= handle.size:
-        raise SourceError(
-            f"{path} is truncated: page {len(tiff.pages)} is said to be at offset {following}, the file has {handle.size} bytes",
-            hint=_DAMAGED,
-            path=str(path),
-            page=len(tiff.pages),
-        )
 
 
 def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
@@ -295,7 +277,7 @@ class TiffArray:
         what = "tile" if self._page.is_tiled else "strip"
         return SourceError(
             f"{file.path}: {what} {index} of page {number} cannot be read: {why}",
-            hint=_DAMAGED,
+            hint=DAMAGED,
             path=str(file.path),
             page=number,
             segment=index,

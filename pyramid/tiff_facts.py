@@ -85,7 +85,8 @@ def ome_image(xml: str, number: int, count: int) -> OmeImage | None:
 def companion_xml(xml: str, folder: Path) -> str | None:
     """The description that a file leaves to another one (``BinaryOnly``), when that is in ``folder``."""
     try:
-        nodes = [node for node in ElementTree.fromstring(xml) if _tag(node) == "BinaryOnly"] if xml else []
+        there = "BinaryOnly" in xml  # large documents are not parsed once more for nothing
+        nodes = [node for node in ElementTree.fromstring(xml) if _tag(node) == "BinaryOnly"] if there else []
         file = folder / Path(nodes[0].get("MetadataFile", "")).name
         text = file.read_text(encoding="utf-8")
         ElementTree.fromstring(text)

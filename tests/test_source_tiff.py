@@ -385,6 +385,23 @@ def test_imagej_hyperstack(tmp_path: Path, axes: str) -> None:
         same_everywhere(source, pixels.transpose(order))
 
 
+@pytest.mark.parametrize("kept", [0.2, 0.5, 0.999])
+def test_stack_of_imagej_with_one_page_cut_short(tmp_path: Path, kept: float) -> None:
+    file, pixels = tmp_path / "a.tif", image((6, 20, 30), "uint16")
+    tifffile.imwrite(file, pixels, imagej=True, metadata={"axes": "ZYX"})
+    content = bytearray(file.read_bytes())
+    with tifffile.TiffFile(file) as tiff:
+        following = tiff.pages[0].offset + 2 + 12 * len(tiff.pages[0].tags)
+        end = tiff.pages[0].dataoffsets[0] + pixels.nbytes
+    content[following : following + 4] = bytes(4)  # as ImageJ writes them from 4 GiB on
+    file.write_bytes(content[:end])
+    with open_source(file) as source:
+        same_everywhere(source, pixels)
+    file.write_bytes(content[: int(end * kept)])
+    with pytest.raises(SourceError, match="truncated"):
+        open_source(file)
+
+
 def test_imagej_colours_and_ranges(tmp_path: Path) -> None:
     red, green = np.zeros((2, 3, 256), np.uint8)
     red[0], green[1] = np.arange(256), np.arange(256)
