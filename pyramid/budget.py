@@ -37,24 +37,38 @@ def group_for(
         for read, block, n in zip(request.read_shape, first.blocks[0], first.grid, strict=True)
     ]
 
-    def decoded_per_voxel(group: tuple[int, ...]) -> float:
-        box = tuple(min(b * g, n) for b, g, n in zip(first.blocks[0], group, shape, strict=True))
-        return transient(Box((0,) * len(box), box)) / math.prod(box)
+    def cost_of(group: tuple[int, ...]) -> float:
+        return decoded_per_voxel(first, shape, group, transient)
+
+    def larger(group: tuple[int, ...], times: int) -> tuple[int, ...]:
+        """The best of the groups that are ``times`` as long along one axis, or as long as there is a use for it."""
+        candidates = [
+            (*group[:axis], min(most[axis], group[axis] * times), *group[axis + 1 :])
+            for axis in range(len(most))
+        ]
+        fitting = [g for g in candidates if group_bytes(request, levels, rounds, g, transient) <= room_bytes]
+        return min(fitting, key=cost_of, default=group)
 
     group = (1,) * len(most)
-    cost = decoded_per_voxel(group)
-    while cost > WORTH_GROUPING * request.dtype.itemsize:
-        larger = [
-            (*group[:axis], min(most[axis], group[axis] * 2), *group[axis + 1 :])
-            for axis in range(len(most))
-            if group[axis] < most[axis]
-        ]
-        fitting = [g for g in larger if group_bytes(request, levels, rounds, g, transient) <= room_bytes]
-        best = min(fitting, key=decoded_per_voxel, default=group)
-        if decoded_per_voxel(best) >= cost:
+    while cost_of(group) > WORTH_GROUPING * request.dtype.itemsize:
+        # at once to a whole block of SOURCE where less would end inside one, and so meet more of them
+        following = min(
+            larger(group, 2),
+            larger(group, max(most)),
+            key=lambda g: (cost_of(g) >= cost_of(group), math.prod(g)),
+        )
+        if cost_of(following) >= cost_of(group):
             break
-        group, cost = best, decoded_per_voxel(best)
+        group = following
     return group
+
+
+def decoded_per_voxel(
+    first: Round, shape: tuple[int, ...], group: tuple[int, ...], transient: Callable[[Box], int]
+) -> float:
+    """Bytes of SOURCE that are decoded for each voxel, when tasks of the first round read in such groups."""
+    box = tuple(min(b * g, n) for b, g, n in zip(first.blocks[0], group, shape, strict=True))
+    return transient(Box((0,) * len(box), box)) / math.prod(box)
 
 
 def group_bytes(

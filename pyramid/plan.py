@@ -20,7 +20,14 @@ from typing import Any
 
 import numpy as np
 
-from octree.pyramid.budget import RUNTIME_BYTES, clipped, group_bytes, group_for
+from octree.pyramid.budget import (
+    RUNTIME_BYTES,
+    WORTH_GROUPING,
+    clipped,
+    decoded_per_voxel,
+    group_bytes,
+    group_for,
+)
 from octree.pyramid.codecs import Codec
 from octree.pyramid.downsample import Method, Scalar
 from octree.pyramid.errors import UsageError
@@ -166,23 +173,16 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.voxel_size_known
     )
     factors = ((1,) * len(names), *steps)
-    wanted = first_layout(request, names)
     fixed = RUNTIME_BYTES + request.held_bytes
-    layouts = list(smaller_and_smaller(wanted))
-    needs = {}
-    for layout in [layouts[-1], *layouts]:
-        levels, rounds = lay_out(request, names, factors, layout)
-        needs[layout] = fixed + group_bytes(request, levels, rounds, (1,) * len(names), transient)
-        if layout is not layouts[-1] and needs[layout] <= request.memory_bytes:
-            break
-    minimum = needs[layouts[-1]]
-    if needs[layout] > request.memory_bytes:
+    way, least = _choose(request, names, factors, transient, request.memory_bytes - fixed)
+    minimum = fixed + least
+    if way is None:
         raise UsageError(
             f"a memory limit of {request.memory_bytes} bytes is too small: this build needs at least {minimum}",
             hint=f"give --memory {-(-minimum // 2**20)}MiB or more",
             needed_bytes=minimum,
         )
-    group = group_for(request, levels, rounds, transient, request.memory_bytes - fixed)
+    levels, rounds, group = way.levels, way.rounds, way.group
     each = group_bytes(request, levels, rounds, group, transient)
     busiest = max(math.prod(-(-n // g) for n, g in zip(r.grid, group, strict=True)) for r in rounds[:1])
     fitting = max(1, min((request.memory_bytes - fixed) // each, busiest))
@@ -211,8 +211,43 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         peak_bytes=fixed + in_flight * each,
         minimum_bytes=minimum,
         files=_files(levels, request.ome_version),
-        notes=_notes(request, wanted, layout, workers, busiest),
+        notes=_notes(request, first_layout(request, names), way.layout, workers, busiest),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One layout that fits the memory. ``cost``: bytes decoded per voxel of level 0."""
+
+    layout: Layout
+    levels: tuple[LevelInfo, ...]
+    rounds: tuple[Round, ...]
+    group: tuple[int, ...]
+    cost: float
+
+
+def _choose(
+    request: PlanRequest,
+    names: str,
+    factors: tuple[tuple[int, ...], ...],
+    transient: Callable[[Box], int],
+    room_bytes: int,
+) -> tuple[_Way | None, int]:
+    """The largest layout that fits ``room_bytes``, and the least bytes that any needs. Where it must be smaller than
+    wanted anyway, one still smaller whose tasks can read together beats one that decodes SOURCE again and again."""
+    best, least, alone = None, 0, (1,) * len(names)
+    for layout in smaller_and_smaller(first_layout(request, names)):
+        levels, rounds = lay_out(request, names, factors, layout)
+        least = group_bytes(request, levels, rounds, alone, transient)
+        if least > room_bytes or (best and best.layout == first_layout(request, names)):
+            continue
+        group = group_for(request, levels, rounds, transient, room_bytes)
+        way = _Way(
+            layout, levels, rounds, group, decoded_per_voxel(rounds[0], levels[0].shape, group, transient)
+        )
+        if best is None or way.cost * WORTH_GROUPING < best.cost:
+            best = way
+    return best, least
 
 
 def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:

@@ -216,6 +216,19 @@ def test_tasks_read_together_what_the_source_keeps_in_one_block() -> None:
     assert tight.rounds == plan.rounds
 
 
+@pytest.mark.parametrize("edge", [64, 100])
+def test_blocks_that_must_be_smaller_anyway_are_such_that_the_source_is_decoded_once(edge: int) -> None:
+    """Wider blocks with no memory left to read together were chosen over narrower ones that could; and groups that
+    end inside a brick over those that end with it."""
+    wanted = request((256, 1024, 768), read_shape=(edge,) * 3, workers=1)
+    largest = make_plan(wanted, bricks(edge)).rounds[0].blocks[0]
+    for mib in range(128, 300, 10):
+        plan = make_plan(replace(wanted, memory_bytes=mib * 2**20), bricks(edge))
+        box = tuple(b * g for b, g in zip(plan.rounds[0].blocks[0], plan.group, strict=True))
+        if plan.rounds[0].blocks[0] != largest:
+            assert bricks(edge)(Box((0, 0, 0), box)) / math.prod(box) <= 3 * plan.spec.dtype.itemsize
+
+
 def test_tasks_read_alone_where_parts_of_the_source_s_blocks_cost_nothing_more() -> None:
     wanted = request((5000, 5000), read_shape=(64, 5000))
     assert make_plan(wanted).group == (1, 1)
