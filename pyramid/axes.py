@@ -20,11 +20,13 @@ _WORDS = {
 }  # fmt: skip
 
 
-def parse_axes(text: str, shape: tuple[int, ...]) -> str:
-    """A declaration such as ``"tczyx"`` or ``"y,x,s"`` for an array of ``shape``, as letters.
+def parse_axes(text: str | Iterable[str], shape: tuple[int, ...]) -> str:
+    """A declaration such as ``"tczyx"``, ``"y,x,s"`` or ``("y", "x")`` for an array of ``shape``, as letters.
 
     Raises UsageError for a letter that is no axis, one given twice, a wrong number, or no y and x.
     """
+    if not isinstance(text, str):
+        text = ",".join(map(str, text if isinstance(text, Iterable) else [text]))
     letters = "".join(text.lower().replace(",", " ").split())
     hint = "name each axis of the array once, in its order, out of t c z y x and s (samples), for example --axes zyx"
     if unknown := sorted(set(letters) - set(LETTERS)):

@@ -35,8 +35,12 @@ def measure(facts: Facts, letters: str, voxel_size: Mapping[str, float] | None, 
         a: u for a, u in facts.units.items() if a in known and u in (TIME_UNITS if a == "t" else SPACE_UNITS)
     }
     _into_one_unit(sizes, shifts, units)
+    if not isinstance(voxel_size, Mapping | None):
+        raise UsageError(
+            f"voxel size {voxel_size!r}: sizes are given by axis", hint='in Python as {"y": 0.5, "x": 0.5}'
+        )
     for name, size in (voxel_size or {}).items():
-        letter = name.lower()
+        letter = str(name).lower()
         if letter not in known:
             raise UsageError(
                 f"voxel size of {name!r}: the image has no such spatial or time axis (axes {letters})",

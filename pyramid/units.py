@@ -76,7 +76,7 @@ def known_unit(word: str | None) -> str | None:
 
 def space_unit(word: str) -> str:
     """The unit of length that ``word`` means. Raises UsageError, with near matches, for anything else."""
-    unit = known_unit(word)
+    unit = known_unit(word) if isinstance(word, str) else None
     if unit in SPACE_UNITS:
         return unit
     if unit is not None:

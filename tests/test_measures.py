@@ -13,7 +13,7 @@ from octree.pyramid.builder import plan_build
 from octree.pyramid.errors import UsageError
 from octree.pyramid.measures import measure
 from octree.pyramid.raw import Facts
-from octree.pyramid.units import SPACE_UNITS, converted, metres
+from octree.pyramid.units import SPACE_UNITS, converted, metres, space_unit
 
 
 def test_axes_of_one_file_in_several_units_are_compared_as_lengths(tmp_path: Path) -> None:
@@ -86,6 +86,17 @@ def test_sizes_that_no_voxel_has(size: Any) -> None:
     assert "1e+100" in str(caught.value.hint)
     if isinstance(size, float):
         assert measure(Facts(voxel_size={"x": size}), "yx", None, None).sizes == {}
+
+
+@pytest.mark.parametrize("given", [(0.5, 0.5), 2.0, "x=1"])
+def test_sizes_are_given_by_axis(given: Any) -> None:
+    with pytest.raises(UsageError, match="by axis"):
+        measure(Facts(), "yx", given, None)
+
+
+def test_a_unit_that_is_no_word() -> None:
+    with pytest.raises(UsageError, match="not a unit"):
+        space_unit(3)  # type: ignore[arg-type]  # what a caller may give
 
 
 def test_letters_of_either_case() -> None:

@@ -259,8 +259,8 @@ def test_names_of_axes(names: list[str], expected: str | None) -> None:
     assert name_axes(names) == expected
 
 
-@pytest.mark.parametrize("text", ["zyx", "ZYX", "z,y,x", "z y x", " z, y, x "])
-def test_ways_to_write_axes(text: str) -> None:
+@pytest.mark.parametrize("text", ["zyx", "ZYX", "z,y,x", "z y x", " z, y, x ", ("z", "Y", "x"), list("zyx")])
+def test_ways_to_write_axes(text: Any) -> None:
     assert parse_axes(text, (1, 2, 3)) == "zyx"
 
 
