@@ -60,7 +60,7 @@ def group_attributes(path: Path) -> tuple[dict[str, Any], str] | None:
         node = read_json(path / "zarr.json")
         if node.get("node_type") != "group":
             return None
-        attributes = node.get("attributes") or {}
+        attributes = _object(node.get("attributes"))
         ome = attributes.get("ome", attributes)
         return (ome if isinstance(ome, dict) else {}), "0.5"
     if (path / ".zattrs").is_file() and not (path / ".zarray").is_file():
@@ -68,6 +68,16 @@ def group_attributes(path: Path) -> tuple[dict[str, Any], str] | None:
     if (path / ".zgroup").is_file():
         return {}, "0.4"
     return None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    """A JSON object, {} for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def _first(value: Any) -> Any:
+    """The first of a JSON array; None for anything else."""
+    return value[0] if isinstance(value, list) and value else None
 
 
 def is_pyramid(path: str | Path) -> bool:
@@ -157,14 +167,20 @@ def find_image(path: Path) -> tuple[Path, dict[str, Any], str]:
         return path, attributes, version
     if "bioformats2raw.layout" in attributes:
         inner = group_attributes(path / "OME") if (path / "OME").is_dir() else None
-        series = (inner[0].get("series") if inner else None) or ["0"]
-        return find_image(path / str(series[0]))
+        first = _first(inner[0].get("series")) if inner else None
+        place = path / str("0" if first is None else first)
+        image = group_attributes(place) if place.is_dir() else None
+        if image and IMAGES_KEY in image[0]:
+            return place, *image
+        raise SourceError(
+            f"{path} is a folder of images, of which the first, {place}, is none",
+            hint="the folder is incomplete; copy it again",
+            path=str(path),
+        )
     hint = _BUILD_HINT
     if "plate" in attributes:
-        wells = attributes["plate"].get("wells") or [{}]
-        hint = (
-            f"it is a plate; name one of its images, for example {path / str(wells[0].get('path', 'A/1'))}/0"
-        )
+        well = _object(_first(_object(attributes["plate"]).get("wells"))).get("path", "A/1")
+        hint = f"it is a plate; name one of its images, for example {path / str(well)}/0"
     elif "well" in attributes:
         hint = f"it is a well; name one of its images, for example {path}/0"
     elif isinstance(attributes.get("labels"), list) and attributes["labels"]:

@@ -396,6 +396,25 @@ def test_what_is_no_json_object_is_a_source_error(tmp_path: Path, text: str) -> 
     assert not ngff.is_pyramid(tmp_path)
 
 
+@pytest.mark.parametrize("attributes", ["x", 1.5, [], {"ome": 3}, {"ome": {"plate": []}}])
+def test_attributes_of_another_kind_are_none(tmp_path: Path, attributes: Any) -> None:
+    node = {"zarr_format": 3, "node_type": "group", "attributes": attributes}
+    (tmp_path / "zarr.json").write_text(json.dumps(node))
+    with pytest.raises(SourceError, match="without a multiscale image"):
+        ngff.read_spec(tmp_path)
+    assert not ngff.is_pyramid(tmp_path)
+
+
+@pytest.mark.parametrize("series", [["."], [".."], ["gone"], 5, {}])
+def test_a_folder_of_images_that_are_none(tmp_path: Path, series: Any) -> None:
+    for place, ome in ((tmp_path, {"bioformats2raw.layout": 3}), (tmp_path / "OME", {"series": series})):
+        place.mkdir(exist_ok=True)
+        node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+        (place / "zarr.json").write_text(json.dumps(node))
+    with pytest.raises(SourceError, match="folder of images"):
+        ngff.read_spec(tmp_path)
+
+
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(SourceNotFound):
         ngff.read_spec(tmp_path / "gone")
