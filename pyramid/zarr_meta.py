@@ -50,6 +50,8 @@ class UnknownDtype(ValueError):
 
 def _checked(meta: ArrayMeta) -> ArrayMeta:
     """``meta``, when its lengths can be of one array. Raises ValueError."""
+    if math.prod(meta.shape) >= 2**63:
+        raise ValueError(f"an array of shape {meta.shape} has more voxels than can be counted")
     units = [meta.chunks, *([meta.shards] if meta.shards else [])]
     if any(len(unit) != len(meta.shape) or 0 in unit for unit in units):
         raise ValueError(f"chunks of shape {units[-1]} do not fit an array of shape {meta.shape}")

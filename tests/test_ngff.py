@@ -447,7 +447,15 @@ def test_fill_values_that_json_cannot_write(tmp_path: Path, zarr_format: int, va
 
 @pytest.mark.parametrize(
     "change",
-    [{"chunks": [0, 4]}, {"chunks": [4]}, {"chunks": [-1, 4]}, {"shape": [5]}, {"dtype": "|O"}, {"dtype": 5}],
+    [
+        {"chunks": [0, 4]},
+        {"chunks": [4]},
+        {"chunks": [-1, 4]},
+        {"shape": [5]},
+        {"shape": [3, 10**30]},
+        {"dtype": "|O"},
+        {"dtype": 5},
+    ],
 )
 def test_lengths_that_fit_no_array(tmp_path: Path, change: dict[str, Any]) -> None:
     zarr.create_array(tmp_path / "a", shape=(3, 4), dtype="f4", chunks=(3, 4), zarr_format=2)
