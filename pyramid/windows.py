@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,7 +13,7 @@ from octree.pyramid.downsample import Scalar
 from octree.pyramid.model import Box, Channel, PyramidSpec
 from octree.pyramid.store import Pyramid
 
-READ_BYTES = 8 * 2**20  # of one channel: more is one plane of it
+PLACES = {"t": 4, "z": 16}  # planes at most that are looked at along these axes
 SAMPLE_VOXELS = 2**19  # percentiles work on copies of 64 bits
 LOW, HIGH = 0.1, 99.9  # percentiles: a few hot pixels do not darken the picture
 # colours that stay apart when they are added
@@ -38,24 +40,16 @@ def with_windows(pyramid: Pyramid, nodata: Scalar | None = None) -> PyramidSpec:
 
 
 def _window(pyramid: Pyramid, c: int | None, index: int, nodata: Scalar | None) -> tuple[float, float] | None:
-    """Percentiles of one channel of the coarsest level: of its middle t and z, and of every so many voxels, when
-    all would be too many. A build of little memory has no more to spare at its end than in between."""
+    """Percentiles of one channel of the coarsest level: of planes all over it, and of every so many voxels of
+    them when all would be too many. A build of little memory has no more to spare at its end than in between."""
     spec = pyramid.spec
     if spec.dtype.kind == "b":
         return 0.0, 1.0
-    level = len(spec.levels) - 1
-    shape = spec.levels[level].shape
-    start, stop = [0] * len(shape), list(shape)
-    if c is not None:
-        start[c], stop[c] = index, index + 1
-    for axis, name in enumerate(spec.axis_names):
-        voxels = math.prod(b - a for a, b in zip(start, stop, strict=True))
-        if name in "tz" and voxels * spec.dtype.itemsize > READ_BYTES:
-            middle = shape[axis] // 2
-            start[axis], stop[axis] = middle, middle + 1
-    values = pyramid.read(level, Box(tuple(start), tuple(stop))).reshape(-1)
+    level, boxes = len(spec.levels) - 1, list(_planes(spec, c, index))
     # an odd step meets every column of rows that are a power of two long
-    values = values[:: -(-values.size // SAMPLE_VOXELS) | 1]
+    step = -(-len(boxes) * math.prod(boxes[0].shape) // SAMPLE_VOXELS) | 1
+    # copies: a view would keep the plane
+    values = np.concatenate([pyramid.read(level, box).reshape(-1)[::step].copy() for box in boxes])
     if nodata is not None:
         values = values[values != nodata]
     if spec.dtype.kind == "c":
@@ -71,6 +65,22 @@ def _window(pyramid: Pyramid, c: int | None, index: int, nodata: Scalar | None) 
         return low, high
     # where numbers lie further apart than 1, the neighbour that is not infinite
     return (low, low + 1.0) if low < low + 1.0 else _ordered(low, math.nextafter(low, 0.0))
+
+
+def _planes(spec: PyramidSpec, c: int | None, index: int) -> Iterator[Box]:
+    """Planes of one channel of the coarsest level, evenly spread over t and z."""
+    spans = []
+    for axis, (name, length) in enumerate(zip(spec.axis_names, spec.levels[-1].shape, strict=True)):
+        if axis == c:
+            spans.append([(index, index + 1)])
+        elif name in PLACES:
+            count = min(length, PLACES[name])
+            spans.append([(k, k + 1) for k in ((2 * i + 1) * length // (2 * count) for i in range(count))])
+        else:
+            spans.append([(0, length)])
+    for combination in itertools.product(*spans):
+        start, stop = zip(*combination, strict=True)
+        yield Box(start, stop)
 
 
 def _ordered(a: float, b: float) -> tuple[float, float]:
