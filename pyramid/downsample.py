@@ -177,7 +177,7 @@ def _careful_mean(samples: Array, valid: NDArray[np.bool_], count: NDArray[np.in
     if wide == dtype and not np.isfinite(mean).all():
         # only the sum overflows: halve before adding
         scaled = sum(sample / divisor for sample in used)
-        mean = np.where(np.isfinite(mean) | np.isnan(mean), mean, scaled)
+        mean = np.where(np.isfinite(mean), mean, scaled)
     result: Array = mean.astype(dtype)
     return result
 
@@ -220,7 +220,7 @@ def _mean(array: Array, factors: tuple[int, ...]) -> Array:
     mean = total / n
     if wide == dtype and not np.isfinite(mean).all():
         scaled = _sum(array / n, factors, wide)
-        mean = np.where(np.isfinite(mean) | np.isnan(mean), mean, scaled)
+        mean = np.where(np.isfinite(mean), mean, scaled)
     result: Array = mean.astype(dtype, copy=False)
     return result
 

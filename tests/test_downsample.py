@@ -108,6 +108,8 @@ def test_a_large_float64_mean_does_not_overflow() -> None:
     assert reduce_block(big, (2, 2), "mean")[0, 0] == 1.7e308
     assert reduce_block(np.array([[np.inf, 1.0]]), (1, 2), "mean")[0, 0] == np.inf
     assert np.isnan(reduce_block(np.array([[np.inf, -np.inf]]), (1, 2), "mean")[0, 0])
+    both_ends = np.array([[1.7e308, 1.7e308], [-1.7e308, -1.7e308]])
+    assert reduce_block(both_ends, (2, 2), "mean")[0, 0] == 0
     partly = np.array([[1.7e308, 1.7e308], [1.7e308, np.nan]])
     assert reduce_block(partly, (2, 2), "mean")[0, 0] == pytest.approx(1.7e308)
 
