@@ -233,6 +233,27 @@ def _stem(path: Path) -> str:
     return path.resolve().stem or name
 
 
+def _check_archive(path: Path) -> None:
+    """Of archives, only a ``.npz`` of one array is an image."""
+    if path.suffix.lower() != ".npz":
+        raise SourceError(
+            f"{path} is a ZIP archive", hint="unpack it, and name what it holds", path=str(path)
+        )
+    import zipfile
+
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+    except (OSError, zipfile.BadZipFile) as error:
+        raise SourceError(f"{path} is damaged: {error}", hint="copy it again", path=str(path)) from error
+    if len(names) != 1:
+        raise SourceError(
+            f"{path} holds {len(names)} arrays: {', '.join(names[:8])}",
+            hint="save the one that is the image as .npy",
+            path=str(path),
+        )
+
+
 def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
     if path.is_dir():
         from octree.pyramid.read_zarr import open_zarr
@@ -257,10 +278,8 @@ def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
         from octree.pyramid.read_hdf5 import open_hdf5
 
         return open_hdf5(path, "")
-    if head[:4] == b"PK\3\4" and path.suffix.lower() != ".npz":
-        raise SourceError(
-            f"{path} is a ZIP archive", hint="unpack it, and name what it holds", path=str(path)
-        )
+    if head[:4] == b"PK\3\4":
+        _check_archive(path)
     from octree.pyramid.read_flat import open_flat
 
     return open_flat(path)

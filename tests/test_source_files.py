@@ -644,6 +644,12 @@ def test_archives_are_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", image((20, 30)))
     with open_source(tmp_path / "a.npz") as source:
         same_everywhere(source, image((20, 30)))
+    np.savez(tmp_path / "b.npz", first=image((20, 30)), second=image((5, 5)))
+    with pytest.raises(SourceError, match="holds 2 arrays: first, second"):
+        open_source(tmp_path / "b.npz")
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "b.npz").read_bytes()[:200])
+    with pytest.raises(SourceError, match="is damaged"):
+        open_source(tmp_path / "cut.npz")
 
 
 def test_fingerprint_changes_with_the_file(tmp_path: Path) -> None:
