@@ -19,7 +19,7 @@ from octree.pyramid.grid import Rect
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.layer import Layer, Part, limits_of, make_atlas
+from octree.render.layer import Layer, LayerLimits, Part, limits_of, make_atlas
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
@@ -33,6 +33,7 @@ from octree.render.trace import NullTrace
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
+    from octree.render.octree import ViewPlan
     from octree.render.overview import Overview
 
 
@@ -101,6 +102,7 @@ class Scene:
         self._sources = tuple(sources)
         self._stack = stack
         self._failures: dict[Any, FailedTile] = {}
+        self._packed: list[ViewPlan] = []
         self._canvas: Canvas | None = None
         self._atlas: Atlas | None = None
 
@@ -124,13 +126,9 @@ class Scene:
             for source, options in zip(self._sources, request.layers, strict=True)
         ]
         insets = looks[:1] if request.overview else []
-        parts = sum(len(look) for look in [*looks, *insets])
-        stack = [
-            self._layer(source, own, parts)
-            for source, own in zip(
-                [*self._sources, *self._sources[: len(insets)]], [*looks, *insets], strict=True
-            )
-        ]
+        drawn = list(zip([*self._sources, *self._sources[: len(insets)]], [*looks, *insets], strict=True))
+        limits = limits_of(render, atlas, [(source, len(own)) for source, own in drawn])
+        stack = [self._layer(*pair, own) for pair, own in zip(drawn, limits, strict=True)]
         self.layers = tuple(stack[: len(looks)])
         if insets:
             from octree.render.overview import Overview
@@ -142,17 +140,15 @@ class Scene:
         """The layers and the overview's: all that loads."""
         return (*self.layers, *([self.overview.layer] if self.overview else []))
 
-    def _layer(self, source: OpenTileSource, looks: Sequence[Look], parts: int) -> Layer:
-        """One layer, when the layers have so many parts in all to share the atlas."""
-        render, atlas = self._request.settings.render, self._gl_atlas
+    def _layer(self, source: OpenTileSource, looks: Sequence[Look], limits: LayerLimits) -> Layer:
         return Layer(
             source,
             [Part(look.index, self._visual(look)) for look in looks],
             loader=self.loader,
-            atlas=atlas,
+            atlas=self._gl_atlas,
             to_base=to_base(self._sources[0].spec, source.spec),
             linear=looks[0].interpolation == "linear",
-            limits=limits_of(render, atlas, source, parts),
+            limits=limits,
         )
 
     def _visual(self, look: Look) -> TiledImageVisual:
@@ -181,6 +177,8 @@ class Scene:
 
     def upload(self, layer: Layer, tile: LoadedTile) -> int:
         """Upload one tile; returns its bytes, 0 when there is no room even without the stand-ins."""
+        if tile.key in self._gl_atlas:
+            return 0
         size = layer.upload(tile)
         if not size and layer.is_wanted(tile.key):
             # stand-ins may go for what they stand in for
@@ -188,7 +186,26 @@ class Scene:
             for other in self.all_layers:
                 other.pin(stand_ins=False)
             size = layer.upload(tile)
+            if not size:
+                return self._repack()
+        # or the next upload of this frame would take its place
+        self._gl_atlas.pin([tile.key])
         return size
+
+    def _repack(self) -> int:
+        """The room there is may lie in pages of other tiles, none of them free of pins. Once nothing is under way
+        that could change the view, and once for each view: empty the atlas and fill it with what is wanted,
+        as far as it is in memory; the rest is asked for again. Returns the bytes uploaded."""
+        plans = [layer.plan_in_force for layer in self.all_layers]
+        if plans == self._packed or not self.loader.settled():
+            return 0
+        self._packed = plans
+        self._gl_atlas.clear()
+        for layer in self.all_layers:
+            layer.ask_again()
+        wanted = [(layer, tile) for layer, tile in self.waiting() if layer.is_wanted(tile.key)]
+        self._gl_atlas.pin(tile.key for _, tile in wanted)
+        return sum(layer.upload(tile) for layer, tile in wanted)
 
     def draw(self) -> None:
         visuals = [part.visual for layer in self.layers for part in layer.parts]

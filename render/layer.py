@@ -73,18 +73,31 @@ def make_atlas(
     )
 
 
-def limits_of(settings: RenderSettings, atlas: Atlas, source: OpenTileSource, parts: int) -> LayerLimits:
-    """The limits of a layer over ``source``, when ``parts`` in all share the atlas. Raises UsageError when it
-    holds not one tile."""
-    tile = max((level.tile for level in source.plane.levels), key=math.prod)
-    capacity = atlas.capacity_tiles((*tile, *source.samples_shape), source.texture_dtype)
-    if not capacity:
+def limits_of(
+    settings: RenderSettings, atlas: Atlas, layers: Sequence[tuple[OpenTileSource, int]]
+) -> list[LayerLimits]:
+    """The limits of layers that share the atlas: (source, number of parts) each. Every part has room for a tile,
+    and what is left is divided evenly. Raises UsageError when there is no room for a tile of each."""
+    tiles = [
+        max((tuple(map(min, level.tile, level.shape)) for level in source.plane.levels), key=math.prod)
+        for source, _ in layers
+    ]
+    slots = [
+        atlas.slot_bytes((*tile, *source.samples_shape), source.texture_dtype)
+        for tile, (source, _) in zip(tiles, layers, strict=True)
+    ]
+    parts = sum(count for _, count in layers)
+    spare = atlas.budget_bytes - sum(size * count for size, (_, count) in zip(slots, layers, strict=True))
+    if spare < 0:
         raise UsageError(
-            f"an atlas of {atlas.budget_bytes} bytes holds not one tile of {source.path}: "
-            f"{tile[1]} x {tile[0]} texels of {source.texture_dtype}",
-            hint="give more --atlas, or a smaller tile_size in the settings file",
+            f"an atlas of {atlas.budget_bytes} bytes cannot hold one tile of everything that is drawn: "
+            f"at least {atlas.budget_bytes - spare} bytes",
+            hint="give more --atlas, fewer layers, or a smaller tile_size in the settings file",
         )
-    return LayerLimits(settings.hysteresis, settings.prefetch_margin, max(1, capacity // parts))
+    return [
+        LayerLimits(settings.hysteresis, settings.prefetch_margin, 1 + spare // parts // size)
+        for size in slots
+    ]
 
 
 class Layer:
@@ -171,6 +184,10 @@ class Layer:
             self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
         self._plan, self._view, self._sent = plan, view, True
         return plan
+
+    def ask_again(self) -> None:
+        """The atlas has been emptied: ask for everything that the view wants."""
+        self._loader.plan(self, self._requests(self._planned(), ()), moved=False)
 
     def keys(self, tile: TileKey) -> Iterator[LoadKey]:
         """The key of each part of one tile."""

@@ -138,7 +138,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
                 atlas=atlas,
                 to_base=ToBase(),
                 linear=request.layers[0].interpolation == "linear",
-                limits=limits_of(render, atlas, opened, len(parts)),
+                limits=limits_of(render, atlas, [(opened, len(parts))])[0],
             )
             self._stack = stack.pop_all()
         for part, look in zip(parts, looks, strict=True):
@@ -205,6 +205,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             if count and (left_bytes <= 0 or time.perf_counter() >= until_s):
                 break
             size = self._layer.upload(tile)
+            self._atlas.pin([tile.key], self)  # or the next one would take its place
             left_bytes -= size
             count += size > 0
         return count

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from pathlib import Path
 from typing import Any
@@ -133,7 +134,7 @@ def test_two_nodes_of_one_atlas_leave_each_other_their_tiles(image: Path, gl_inf
     from octree.render import TiledImage
     from octree.render.gl.texture_atlas import Atlas
 
-    atlas = Atlas(9 * 258 * 258 * 2)
+    atlas = Atlas(18 * 258 * 258 * 2)
     with scene.SceneCanvas(size=(300, 200), show=False) as canvas:
         grid = canvas.central_widget.add_grid()
         views = [grid.add_view(0, column, camera="panzoom") for column in (0, 1)]
@@ -144,8 +145,8 @@ def test_two_nodes_of_one_atlas_leave_each_other_their_tiles(image: Path, gl_inf
         settle(canvas, nodes[0])
         settle(canvas, nodes[1])
         before = canvas.render()
-        for x in (0, 300, 600, 900):  # the other one goes through all of its tiles
-            views[1].camera.rect = (x, 0, 150, 200)
+        for x, y in itertools.product((0, 300, 600, 900), (0, 350, 700)):  # the other one sees everything
+            views[1].camera.rect = (x, y, 150, 200)
             settle(canvas, nodes[1])
         assert atlas.evicted > 0
         assert (canvas.render()[:, :140] == before[:, :140]).all()

@@ -31,6 +31,11 @@ class SlotClass:
     texel_bytes: int
     slot: tuple[int, int]
 
+    @property
+    def bytes(self) -> int:
+        """Of one slot."""
+        return self.slot[0] * self.slot[1] * self.texel_bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
@@ -137,7 +142,7 @@ class Slots:
         while (grid := self._grid(kind, left)) is not None:
             count = grid[0] * grid[1]
             total += count
-            left -= count * _slot_bytes(kind)
+            left -= count * kind.bytes
         return total
 
     def _grid(self, kind: SlotClass, left_bytes: int) -> tuple[int, int] | None:
@@ -145,12 +150,12 @@ class Slots:
         height, width = kind.slot
         if max(height, width) > self.max_px:
             return None
-        if left_bytes < _slot_bytes(kind):
+        if left_bytes < kind.bytes:
             return None
         budget = self.budget_bytes
         most = max(min(budget // PAGE_SHARE, budget - left_bytes), budget // FIRST_SHARE)
         share = max(min(left_bytes // LEFT_SHARE, most), budget // LEAST_SHARE, LEAST_PAGE_BYTES)
-        fit = max(min(left_bytes, share) // _slot_bytes(kind), 1)
+        fit = max(min(left_bytes, share) // kind.bytes, 1)
         cols = min(max(min(self.page_px, self.max_px) // width, 1), fit)
         rows = min(max(min(self.page_px, self.max_px) // height, 1), fit // cols)
         return rows, cols
@@ -265,7 +270,3 @@ class Slots:
         for number in empty:
             self.bytes -= self.pages.pop(number).bytes
         return empty
-
-
-def _slot_bytes(kind: SlotClass) -> int:
-    return kind.slot[0] * kind.slot[1] * kind.texel_bytes

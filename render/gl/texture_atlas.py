@@ -149,6 +149,19 @@ class Atlas:
             samples = tile_shape[2]
         return self._slots.capacity(self._class_of(tile_shape[:2], np.dtype(dtype), samples))
 
+    def slot_bytes(self, tile_shape: tuple[int, ...], dtype: Any) -> int:
+        """What one tile of ``tile_shape`` (h, w[, samples]) takes of the budget. Raises UsageError when no texture
+        is so large."""
+        samples = tile_shape[2] if len(tile_shape) > 2 else 1
+        kind = self._class_of(tile_shape[:2], np.dtype(dtype), samples)
+        if max(kind.slot) > self._slots.max_px:
+            raise UsageError(
+                f"a tile of {tile_shape[1]} x {tile_shape[0]} texels is larger than this OpenGL's textures, "
+                f"{self._slots.max_px}",
+                hint="give a smaller tile_size in the settings file",
+            )
+        return kind.bytes
+
     def begin_frame(self, owner: Hashable = None) -> None:
         """Forget the pins of this owner, and keep the budget again where pins stood against it. Whoever draws
         frames of its own from a shared atlas is an owner."""
