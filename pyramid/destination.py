@@ -15,6 +15,7 @@ import ctypes
 import errno
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -121,8 +122,8 @@ def _is_free(dest: Path) -> bool:
 def marker_of(folder: Path) -> str | None:
     """The word of the build that is writing ``folder``, None when none is."""
     try:
-        return (folder / MARKER).read_text(encoding="utf-8").strip()
-    except (FileNotFoundError, NotADirectoryError):
+        return (folder / MARKER).read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
         return None
 
 
@@ -146,7 +147,8 @@ def forget_strange_journal(places: Places) -> None:
     try:
         read_header(places.journal)
     except DestinationError:
-        places.journal.unlink()
+        with suppress(IsADirectoryError, PermissionError):  # no journal at all: what reads it next says so
+            places.journal.unlink()
 
 
 def tidy_swap(places: Places) -> None:

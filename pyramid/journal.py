@@ -150,6 +150,12 @@ def read_header(path: Path) -> Header | None:
             return _header(stream.readline(), path)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise DestinationError(
+            f"{path} cannot be read: {error.strerror}",
+            hint="remove it, or choose another DEST",
+            path=str(path),
+        ) from error
 
 
 def _header(line: bytes, path: Path) -> Header:

@@ -342,6 +342,15 @@ def test_overwrite_spares_folders_that_are_in_use(tmp_path: Path, monkeypatch: p
     assert (tmp_path / "work/mine.txt").read_text() == "mine"
 
 
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"overwrite": True}])
+def test_a_folder_where_the_journal_should_be_is_said_plainly(
+    tmp_path: Path, options: dict[str, bool]
+) -> None:
+    places_of(tmp_path / "p").journal.mkdir()
+    with pytest.raises(DestinationError, match="octree-journal cannot be read"):
+        build(image((9, 9)), tmp_path / "p", **options)
+
+
 def test_source_and_dest_may_not_contain_one_another(tmp_path: Path) -> None:
     folder = tmp_path / "a"
     build(image((40, 40)), folder / "s.zarr")
