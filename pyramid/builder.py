@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from octree.pyramid.errors import DestinationError
 from octree.pyramid.execute import make_executor, never
 from octree.pyramid.job import Job, Progress
 from octree.pyramid.lock import DestLock
+from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import PyramidSpec
 from octree.pyramid.options import BuildOptions
 from octree.pyramid.plan import BuildPlan, make_plan
@@ -210,18 +210,3 @@ def _lock_path(places: Places) -> Path:
             path=str(places.dest),
         ) from error
     return places.lock
-
-
-def peak_rss_bytes() -> int:
-    """Most memory this process ever held."""
-    try:
-        # getrusage would count the process that started this one, if it was larger
-        with open("/proc/self/status", encoding="ascii") as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) * 1024
-    except OSError:
-        pass
-    import resource
-
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,8 +1,9 @@
-"""What the process's memory allocator needs to be told so that a build keeps its memory promise."""
+"""Memory of the process: how much it held, and what its allocator needs to be told to keep a build's promise."""
 
 from __future__ import annotations
 
 import ctypes
+import sys
 
 # glibc's mallopt
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
@@ -24,3 +25,18 @@ def use_one_heap() -> None:
     mallopt(_M_ARENA_MAX, 1)
     mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)
     mallopt(_M_TRIM_THRESHOLD, 64 * 2**20)
+
+
+def peak_rss_bytes() -> int:
+    """Most memory this process ever held."""
+    try:
+        # getrusage would count the process that started this one, if it was larger
+        with open("/proc/self/status", encoding="ascii") as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

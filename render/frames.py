@@ -7,8 +7,6 @@ passes only in ``TileLoader.wait``.
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -19,6 +17,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
 from octree.render.camera import Camera, CameraPath, unique_names
 from octree.render.camera_text import parse_camera
@@ -365,12 +364,6 @@ def _shots(request: RenderRequest, scene: Scene) -> Iterator[Shot]:
                 fps=view.fps if isinstance(view, CameraPath) else None,
             )
             index += 1
-
-
-def peak_rss_bytes() -> int:
-    """The most memory this process has had resident."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def render(
