@@ -29,6 +29,9 @@ from octree.pyramid.grid import Plane, Rect
 from octree.pyramid.model import TileKey
 from octree.render.report import Coverage
 
+TOLERANCE = 1e-7
+"""Pixels and texels: a centre this close before an edge counts as on it. Cameras are decimal numbers."""
+
 _TOLERANCE_TILES = 1e-6
 """Overlaps smaller than this fraction of a tile are rounding: 0.1 * 256 * 2 is not 0.2 * 256 everywhere."""
 
@@ -210,12 +213,19 @@ def _areas(rects: NDArray[np.float64]) -> NDArray[np.float64]:
     return area
 
 
+def pixel_edges(dest: NDArray[np.float64], view: Rect, size_px: tuple[int, int]) -> NDArray[np.float64]:
+    """(n, 4) whole pixels (y0, x0, y1, x1) whose centres lie in ``dest``, cut to the frame of ``size_px``
+    (w, h) that shows ``view``. Rectangles that share an edge share it here too: watertight."""
+    size = np.array([size_px[1], size_px[0]] * 2, np.float64)
+    corner = np.array([view.y0, view.x0] * 2)
+    px_per_base = size / np.array([view.y1 - view.y0, view.x1 - view.x0] * 2)
+    edges: NDArray[np.float64] = np.ceil((dest - corner) * px_per_base - (0.5 + TOLERANCE))
+    return np.minimum(np.maximum(edges, 0.0), size)
+
+
 def _pixels(view: Rect, size_px: tuple[int, int], rects: NDArray[np.float64]) -> NDArray[np.float64]:
     """How many pixel centres each rectangle covers, (n, 4) → (n,): whole numbers."""
-    corner = np.array([view.y0, view.x0, view.y0, view.x0])
-    count = np.array([size_px[1], size_px[0]] * 2, np.float64)
-    step = np.array([view.y1 - view.y0, view.x1 - view.x0] * 2) / count
-    return _areas(np.clip(np.ceil((rects - corner) / step - 0.5), 0, count))
+    return _areas(pixel_edges(rects, view, size_px))
 
 
 def _coverage(

@@ -21,8 +21,7 @@ from octree.pyramid.grid import Rect
 from octree.pyramid.model import TileKey
 from octree.render.camera import Camera
 from octree.render.config import RenderSettings
-from octree.render.cover import Cover, cover_view
-from octree.render.gl.quads import pixel_edges
+from octree.render.cover import Cover, cover_view, pixel_edges
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier

@@ -53,6 +53,15 @@ def test_ideal_tiles_when_they_are_there() -> None:
     assert cover.missing == cover.failed == ()
 
 
+def test_coverage_counts_the_pixels_that_are_drawn() -> None:
+    """Edges on pixel centres, but for the last digit: 3 * 0.05 is more than 0.15."""
+    fine, coarse = (PlaneLevel((n, n), (3, 3), (px, px), (0.0, 0.0)) for n, px in ((6, 0.05), (3, 0.1)))
+    plane = Plane((fine, coarse))
+    left = only((0, 0, 0), (0, 1, 0), (1, 0, 0))
+    cover = cover_view(plane, Rect(0, 0, 0.3, 0.3), 0, (), left, size_px=(3, 3))
+    assert cover.coverage.by_level == {0: pytest.approx(1 / 3), 1: pytest.approx(2 / 3)}
+
+
 def test_all_finer_tiles_stand_in_for_a_missing_one() -> None:
     four = only((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1))
     cover = cover_view(PLANE, Rect(0, 0, 16, 16), 1, (), four)

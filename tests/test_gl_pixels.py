@@ -69,6 +69,16 @@ def test_nearest_is_the_texel_under_each_centre(
     assert (frame[..., 3] == 255).all()
 
 
+@pytest.mark.parametrize("zoom", [5000.0, 10_000.0, 123_456.7])
+@pytest.mark.parametrize("x", [100.0, 110.003, 116.9991])
+def test_nearest_at_the_highest_zooms(canvas: Canvas, x: float, zoom: float) -> None:
+    """A texel's edge in the frame, far from the corner of a large tile."""
+    stage, size = full_stage(canvas, tile=128), (200, 3)
+    for offset_px in np.linspace(-90, 90, 13):
+        view = view_at(80.7, x + offset_px / zoom, zoom, size)
+        assert difference(stage.frame(view, size), expected(stage, view, size)) == 0
+
+
 @pytest.mark.parametrize(("y", "x", "zoom", "size"), CAMERAS)
 def test_linear_is_bilinear_of_the_whole_level(
     canvas: Canvas, y: float, x: float, zoom: float, size: tuple[int, int]

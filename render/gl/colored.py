@@ -16,6 +16,7 @@ from octree.render.gl import colors
 from octree.render.gl.library import Visual, gloo, shader_pair
 from octree.render.gl.marks import TRANSLUCENT
 from octree.render.gl.page import PageTexture
+from octree.render.gl.placing import Placing
 
 if TYPE_CHECKING:
     from vispy.color import BaseColormap
@@ -55,6 +56,7 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         self._table_stale = True
         self._state = ""
         self.shader_builds = 0
+        self._placing = Placing()
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
         self._gamma, self._strength = 1.0, 1.0
@@ -225,7 +227,8 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         self.shader_builds += 1
 
     def _prepare_transforms(self, view: Any) -> None:
-        view.view_program.vert["transform"] = view.transforms.get_transform()
+        """What it is, is asked when drawing."""
+        view.view_program.vert["transform"] = self._placing.current
 
     def _bind(self) -> None:
         """Give the new program its vertices."""

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
+from octree.render.cover import pixel_edges
 from octree.render.gl.library import Visual, gloo, shader_pair
-from octree.render.gl.quads import CORNERS, corner_indices, pixel_edges
-
-if TYPE_CHECKING:
-    from vispy.visuals.transforms.base_transform import BaseTransform
+from octree.render.gl.placing import Placing
+from octree.render.gl.quads import CORNERS, corner_indices
 
 PLAIN, HATCH, CROSSES = 1.0, 2.0, 3.0
 """Styles of an area: one colour, diagonals with gaps, crosses on a dark ground."""
@@ -60,13 +59,9 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
     """Patterns in rectangles, and borders of rectangles, all (y0, x0, y1, x1) in base coordinates."""
 
     def __init__(self) -> None:
-        from vispy.visuals.transforms import MatrixTransform, STTransform
-
         self._exact = False
         self._origin = (0.0, 0.0)
-        self._matrix, self._shift = MatrixTransform(), STTransform()
-        self._begun: BaseTransform = self._matrix
-        self._curved: BaseTransform | None = None
+        self._placing = Placing()
         super().__init__(*self._sources())
         self._draw_mode = "triangles"
         self._buffer = gloo.VertexBuffer(np.zeros(4, _MARK))
@@ -122,7 +117,8 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         """Draw now, into the current framebuffer."""
         self._configure_gl_state()
         if not self._exact:
-            self._place(self.transforms.get_transform())
+            placed = self._placing.begin(self.transforms.get_transform(), self._origin)
+            self.view_program.vert["transform"] = placed
         for marks, mode in self._layers:
             if not len(marks):
                 continue
@@ -138,23 +134,9 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         head = "#define EXACT\n" if self._exact else ""
         return shader_pair("marks", head)
 
-    def _place(self, transform: BaseTransform) -> None:
-        """Give the shader ``transform``, begun at the origin. Where it is no matrix, float32 must do."""
-        from vispy.visuals.transforms import ChainTransform
-
-        y, x = self._origin
-        if transform.Linear:
-            rows = np.asarray(transform.map(np.eye(4)), np.float64)
-            rows[3] += x * rows[0] + y * rows[1]
-            self._matrix.matrix, self._begun, self._curved = rows, self._matrix, None
-        elif transform is not self._curved:  # a new chain is a new shader
-            self._curved, self._begun = transform, ChainTransform([transform, self._shift])
-        self._shift.translate = (x, y)
-        self.view_program.vert["transform"] = self._begun
-
     def _prepare_transforms(self, view: Any) -> None:
-        """What it is, is asked when drawing, see ``_place``."""
-        view.view_program.vert["transform"] = self._begun
+        """What it is, is asked when drawing, see ``draw``."""
+        view.view_program.vert["transform"] = self._placing.current
 
 
 def _sides(rects: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -4,7 +4,7 @@ Each corner of a quad has (x, y) order:
 
     position  pixel of the frame; for vispy's cameras a base coordinate
     local     texels from the tile's corner, at this corner
-    tile      the tile's first texel in its page (x, y) and its size (w, h)
+    tile      the tile's first texel in its page (x, y) and its size (w, h); or the same of the tile's lower right part
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
-from octree.render.cover import Cover
+from octree.render.cover import TOLERANCE, Cover, pixel_edges
 
 VERTEX = np.dtype([("a_position", np.float32, 2), ("a_local", np.float32, 2), ("a_tile", np.float32, 4)])
-
-_TOLERANCE = 1e-7
-"""Pixels and texels: a centre this close before an edge counts as on it. Cameras are decimal numbers."""
 
 CORNERS = ((0, 1), (0, 3), (2, 1), (2, 3))
 """Columns of (y0, x0, y1, x1) for the corners: top left, top right, bottom left, bottom right."""
@@ -57,16 +54,6 @@ def place_quads(cover: Cover, spot: NDArray[np.int64]) -> Quads:
     return Quads(page, tile, source, dest, level)
 
 
-def pixel_edges(dest: NDArray[np.float64], view: Rect, size_px: tuple[int, int]) -> NDArray[np.float64]:
-    """(n, 4) whole pixels (y0, x0, y1, x1) whose centres lie in ``dest``, cut to the frame of ``size_px``
-    (w, h) that shows ``view``. Rectangles that share an edge share it here too: watertight."""
-    size = np.array([size_px[1], size_px[0]] * 2, np.float64)
-    corner = np.array([view.y0, view.x0] * 2)
-    px_per_base = size / np.array([view.y1 - view.y0, view.x1 - view.x0] * 2)
-    edges: NDArray[np.float64] = np.ceil((dest - corner) * px_per_base - (0.5 + _TOLERANCE))
-    return np.minimum(np.maximum(edges, 0.0), size)
-
-
 def exact_vertices(
     quads: Quads, view: Rect, size_px: tuple[int, int], *, nearest: bool
 ) -> tuple[NDArray[np.void], NDArray[np.int64]]:
@@ -91,8 +78,15 @@ def exact_vertices(
     first = source[:, :2] + ((corner - dest[:, :2]) + edges[:, :2] * base_per_px) * texels_per_base
     if nearest:
         first += _bias(first, step, count, edges[:, :2], quads.level)
+        # texels from the first that shows, not from the tile's corner: float32 has digits for a zoom of 10,000
+        tile, whole = quads.tile.copy(), np.minimum(np.maximum(np.floor(first), 0.0), quads.tile[:, 2:] - 1.0)
+        tile[:, :2] += whole
+        tile[:, 2:] -= whole
+        first -= whole
+    else:
+        tile = quads.tile
     local = np.concatenate([first, first + count * step], axis=1)
-    return _vertices(edges, local, quads.tile), quads.page
+    return _vertices(edges, local, tile), quads.page
 
 
 def _bias(
@@ -112,9 +106,9 @@ def _bias(
     _, one, back = np.unique(same, return_index=True, return_inverse=True)
     longest = count.take(one)[:, None]
     number = np.minimum(np.arange(longest.max()), longest - 1.0)  # where there are fewer, the last again
-    at = (first.take(one) + _TOLERANCE)[:, None] + (number + 0.5) * step.take(one)[:, None]
+    at = (first.take(one) + TOLERANCE)[:, None] + (number + 0.5) * step.take(one)[:, None]
     part = at - np.floor(at)
-    bias: NDArray[np.float64] = (1.0 + 2 * _TOLERANCE - part.max(axis=1) - part.min(axis=1)) / 2
+    bias: NDArray[np.float64] = (1.0 + 2 * TOLERANCE - part.max(axis=1) - part.min(axis=1)) / 2
     return bias[back].reshape(first.shape)
 
 

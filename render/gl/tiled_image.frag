@@ -37,6 +37,13 @@ vec4 texel(vec2 at) {
 }
 
 #ifdef LINEAR
+vec4 weighed(float weight, vec2 at) {
+#ifdef FLOAT
+    if (weight < 0.0002) return vec4(0.0);  // next to nothing, as positions are rounded, times NaN is NaN
+#endif
+    return weight * texel(at);
+}
+
 // Mean over a box around the centre, one pixel wide but at least one texel. At one texel this is bilinear
 // interpolation; when a level is minified every texel still counts, so nothing sparkles. The page repeats one
 // texel of each neighbour around the tile, which is enough for two texels per pixel.
@@ -51,14 +58,14 @@ vec4 sampled() {
     vec2 weight1 = clamp(high - first - 1.0, 0.0, 1.0);
     vec2 at0 = v_tile.xy + clamp(first, vec2(-1.0), v_tile.zw);
     vec2 at1 = v_tile.xy + clamp(first + 1.0, vec2(-1.0), v_tile.zw);
-    vec4 sum = weight0.y * (weight0.x * texel(at0) + weight1.x * texel(vec2(at1.x, at0.y)))
-        + weight1.y * (weight0.x * texel(vec2(at0.x, at1.y)) + weight1.x * texel(at1));
+    vec4 sum = weighed(weight0.y * weight0.x, at0) + weighed(weight0.y * weight1.x, vec2(at1.x, at0.y))
+        + weighed(weight1.y * weight0.x, vec2(at0.x, at1.y)) + weighed(weight1.y * weight1.x, at1);
     for (float y = count.x > 2.0 ? 0.0 : 2.0; y < count.y; y += 1.0) {
         float weight_y = y < 1.0 ? weight0.y : clamp(high.y - first.y - y, 0.0, 1.0);
         float row = v_tile.y + clamp(first.y + y, -1.0, v_tile.w);
         for (float x = y < 2.0 ? 2.0 : 0.0; x < count.x; x += 1.0) {
             float weight = weight_y * (x < 1.0 ? weight0.x : clamp(high.x - first.x - x, 0.0, 1.0));
-            sum += weight * texel(vec2(v_tile.x + clamp(first.x + x, -1.0, v_tile.z), row));
+            sum += weighed(weight, vec2(v_tile.x + clamp(first.x + x, -1.0, v_tile.z), row));
         }
     }
     return sum / (size.x * size.y);

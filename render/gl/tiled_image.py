@@ -110,7 +110,6 @@ class TiledImageVisual(ColoredVisual):
     def set_view(self, view: Rect, size_px: tuple[int, int]) -> None:
         """The frame of ``size_px`` (w, h) shows ``view`` (base coordinates of this layer), for ``Canvas.draw``."""
         self._defines.add("EXACT")
-        self._defines.discard("AFFINE")
         if self._view != (view, size_px):
             self._view = (view, size_px)
             self._stale = True
@@ -166,7 +165,8 @@ class TiledImageVisual(ColoredVisual):
         if self._quads is None or self._cover is None:
             return False
         if self._view is None:
-            self._place(self._quads)
+            placed = self._placing.begin(self.transforms.get_transform(), self._origin)
+            self.view_program.vert["transform"] = placed
         if self._stale:
             self._stale = False
             self._pages = list(self._split(self._quads))
@@ -178,31 +178,11 @@ class TiledImageVisual(ColoredVisual):
         if self._view is not None:
             vertices, pages = exact_vertices(quads, *self._view, nearest="LINEAR" not in self._defines)
         else:
-            vertices, pages = plain_vertices(quads, self._origin if "AFFINE" in self._defines else (0.0, 0.0))
+            vertices, pages = plain_vertices(quads, self._origin)
         edges = [0, *(np.flatnonzero(np.diff(pages)) + 1), len(pages)]
         for first, last in itertools.pairwise(edges):
             if last > first:
                 yield int(pages[first]), vertices[4 * first : 4 * last]
-
-    def _place(self, quads: Quads) -> None:
-        """For vispy's cameras: as long as they are affine, map the origin in float64 and add small numbers to it
-        on the GPU. Otherwise (perspective, polar) their own float32 arithmetic must do."""
-        y, x = self._origin
-        span = max(float(np.abs(quads.dest - np.tile(self._origin, 2)).max(initial=0.0)), 1.0)
-        corners = np.array(
-            [[x, y, 0, 1], [x + span, y, 0, 1], [x, y + span, 0, 1], [x + span, y + span, 0, 1]]
-        )
-        mapped = np.asarray(self.transforms.get_transform().map(corners), np.float64)
-        zero, right, down = mapped[0], mapped[1] - mapped[0], mapped[2] - mapped[0]
-        off = np.abs(zero + right + down - mapped[3]).max()
-        affine = bool(
-            np.allclose(mapped[:, 3], 1.0) and off <= 1e-4 * (1 + np.abs(right).max() + np.abs(down).max())
-        )
-        if affine != ("AFFINE" in self._defines):
-            self._define("AFFINE", affine)
-            self._stale = True
-        for name, value in (("u_zero", zero), ("u_right", right / span), ("u_down", down / span)):
-            self._set(name, tuple(value.tolist()))
 
     def _mark(self, quads: Quads, cover: Cover) -> None:
         """What lies over the image: failures always, the rest when asked for."""

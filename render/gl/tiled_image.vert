@@ -1,6 +1,6 @@
 // One corner of a quad: a rectangle of the frame and the tile that fills it (attributes: quads.py).
-// EXACT: positions are pixels of the frame. AFFINE: relative to an origin, placed by a map worked out in float64.
-// Otherwise vispy's transform places them.
+// EXACT: positions are pixels of the frame. Otherwise they are relative to an origin, and vispy's transform, begun
+// there, places them.
 #extension GL_EXT_gpu_shader4 : enable
 #ifdef GL_EXT_gpu_shader4
 #define CONSTANT flat varying
@@ -15,9 +15,6 @@
 #endif
 
 uniform vec4 u_part;           // EXACT: first pixel (x, y) and size (w, h) of this part of the frame
-uniform vec4 u_zero;           // AFFINE: where the origin lies, and what one base pixel right and down adds
-uniform vec4 u_right;
-uniform vec4 u_down;
 uniform vec2 u_texel;          // (w, h) of one texel of the page, where the whole page is 1
 uniform vec2 u_window;         // low contrast limit, 1 / (high - low), in what the texture reads
 attribute vec2 a_position;
@@ -33,8 +30,6 @@ void main() {
     v_uniforms = vec4(u_texel, u_window);
 #ifdef EXACT
     gl_Position = vec4((a_position - u_part.xy) / u_part.zw * 2.0 - 1.0, 0.0, 1.0);
-#elif defined(AFFINE)
-    gl_Position = u_zero + a_position.x * u_right + a_position.y * u_down;
 #else
     gl_Position = $transform(vec4(a_position, 0.0, 1.0));
 #endif
