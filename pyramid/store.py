@@ -114,7 +114,9 @@ def read_context(threads: int | None = None) -> Any:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:400] if str(error) else type(error).__name__
+    """What an error says, without TensorStore's notes in brackets, which repeat a whole specification."""
+    lines = re.split(r" \[(?:tensorstore_spec|source locations)=", str(error))[0].splitlines()
+    return lines[0][:400] if lines else type(error).__name__
 
 
 def _chunk_error(array: StoredArray, box: Box, error: BaseException) -> SourceError:

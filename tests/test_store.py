@@ -12,7 +12,8 @@ import zarr
 from build_tools import image
 
 from octree.pyramid import build, open_pyramid, store
-from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.codecs import parse_codec
+from octree.pyramid.errors import SourceError, SourceNotFound, WriteError
 from octree.pyramid.model import Box, LevelInfo
 from octree.pyramid.store import open_array, read_context, unit_keys
 
@@ -119,6 +120,15 @@ def test_a_torn_chunk_is_named_by_zarr_too(tmp_path: Path) -> None:
     with pytest.raises(SourceError) as caught:
         open_array(tmp_path / "a", engine="zarr").read(Box((4, 0), (8, 4)))
     assert caught.value.details["chunk"] == "1/0"
+
+
+def test_errors_of_tensorstore_come_without_its_whole_spec(tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a", shape=(8, 8), chunks=(4, 4), dtype="u2")
+    level = LevelInfo("a", (9, 9), (4, 4), None, (1.0, 1.0), (0.0, 0.0))
+    with pytest.raises(WriteError) as caught:
+        store.create_level(tmp_path, level, array.dtype, ("y", "x"), parse_codec("none"), 3)
+    assert "9" in caught.value.message
+    assert "tensorstore_spec" not in caught.value.message
 
 
 def test_what_is_no_pyramid_is_an_error(tmp_path: Path) -> None:
