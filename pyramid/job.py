@@ -247,7 +247,11 @@ class Job:
     def _publish(self, header: Header, done: Done) -> PyramidSpec:
         """Metadata last, then the folder takes its place."""
         folder = self.places.folder(header.aside)
-        spec = replace(self.plan.spec, channels=self.source.channels)
+        spec = replace(
+            self.plan.spec,
+            channels=self.source.channels,
+            extra={"label_facts": dict(self.source.label_facts)},
+        )
         metadata: dict[str, Any] = {
             "method": self.plan.method,
             "factors": [list(step) for step in self.plan.factors],

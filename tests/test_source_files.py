@@ -541,6 +541,21 @@ def test_labels_of_ome_zarr_are_labels_again(tmp_path: Path, version: str) -> No
     assert spec.method == "mode"
 
 
+@pytest.mark.parametrize("version", ["0.4", "0.5"])
+def test_a_build_keeps_what_ome_zarr_says_of_single_labels(tmp_path: Path, version: str) -> None:
+    from octree.pyramid import build
+
+    pixels = image((70, 90))
+    level = LevelInfo("0", pixels.shape, (32, 32), None, (1.0, 1.0), (0.0, 0.0))
+    facts = {"colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}], "properties": [{"label-value": 1}]}
+    extra = {"label_facts": facts}
+    spec = PyramidSpec((Axis("y"), Axis("x")), pixels.dtype, (level,), labels=True, extra=extra)
+    write_image(tmp_path / "i.zarr", pixels, spec)
+    build(tmp_path / "i.zarr", tmp_path / "o.zarr", tile=32, workers=1, ome_version=version)
+    assert ngff.read_spec(tmp_path / "o.zarr").extra["label_facts"] == facts
+    assert verify(tmp_path / "o.zarr").ok
+
+
 @pytest.mark.parametrize("samples", [3, 4])
 def test_ome_zarr_of_colour_is_colour_again(tmp_path: Path, samples: int) -> None:
     pixels = image((samples, 33, 17))
