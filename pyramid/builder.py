@@ -197,6 +197,7 @@ def _open(source: Any, options: BuildOptions) -> ArraySource:
         voxel_size=options.voxel_size,
         unit=options.unit,
         threads=options.threads,
+        labels=options.labels,
     )
 
 

@@ -98,8 +98,8 @@ def _no_pixel_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
-def open_flat(path: Path) -> DecodedArray:
-    """A flat image; moving ones (GIF, PNG, WebP) have an axis t.
+def open_flat(path: Path, *, as_stored: bool = False) -> DecodedArray:
+    """A flat image; moving ones (GIF, PNG, WebP) have an axis t. ``as_stored``: of a palette, the indices.
 
     EXIF orientation is applied, so that a photograph stands as every viewer shows it.
     Raises SourceError when nothing can decode the file.
@@ -109,7 +109,7 @@ def open_flat(path: Path) -> DecodedArray:
     try:
         with _no_pixel_limit(), Image.open(path) as image:
             deep = _deep_color(path, image)
-            return deep or _by_pillow(path, image)
+            return deep or _by_pillow(path, image, as_stored)
     except UnidentifiedImageError:
         return _by_imageio(path)
     except MemoryError:
@@ -118,7 +118,7 @@ def open_flat(path: Path) -> DecodedArray:
         raise _damaged(path, error) from error
 
 
-def _by_pillow(path: Path, image: Any) -> DecodedArray:
+def _by_pillow(path: Path, image: Any, as_stored: bool) -> DecodedArray:
     mode, (width, height) = image.mode, image.size
     if mode == "P" and "transparency" in image.info:
         mode = "PA"
@@ -128,7 +128,8 @@ def _by_pillow(path: Path, image: Any) -> DecodedArray:
     orientation = _orientation(image)
     if orientation in _SIDEWAYS:
         width, height = height, width
-    taken, dtype, samples = _MODES.get(mode, ("RGB", "u1", 3))
+    indices = as_stored and image.mode == "P" and frames == 1
+    taken, dtype, samples = ("P", "u1", 0) if indices else _MODES.get(mode, ("RGB", "u1", 3))
     shape = (height, width, samples) if samples else (height, width)
     if frames > 1:
         shape = (frames, *shape)

@@ -33,8 +33,11 @@ _BAND_ROWS = 2048
 _SILENT = logging.NullHandler()
 
 
-def open_tiff(path: Path) -> RawArray:
-    """Level 0 of the first image of a TIFF. Raises SourceError for a file that is none, or is damaged."""
+def open_tiff(path: Path, *, as_stored: bool = False) -> RawArray:
+    """Level 0 of the first image of a TIFF; ``as_stored``: samples as they are, whatever colours they stand for.
+
+    Raises SourceError for a file that is none, or is damaged.
+    """
     import tifffile
 
     # what it has to say about a damaged file, it says by raising; a second voice on stderr helps nobody
@@ -47,7 +50,7 @@ def open_tiff(path: Path) -> RawArray:
     except Exception as error:  # tifffile raises many kinds for a damaged file
         raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=DAMAGED, path=str(path)) from error
     try:
-        return _open_series(path, tiff)
+        return _open_series(path, tiff, as_stored)
     except OctreeError:
         tiff.close()
         raise
@@ -60,7 +63,7 @@ def open_tiff(path: Path) -> RawArray:
         ) from error
 
 
-def _open_series(path: Path, tiff: Any) -> RawArray:
+def _open_series(path: Path, tiff: Any, as_stored: bool) -> RawArray:
     if not len(tiff.pages) or not tiff.series:
         raise SourceError(f"{path} holds no image", hint=DAMAGED, path=str(path))
     number = _own_series(tiff)
@@ -85,7 +88,8 @@ def _open_series(path: Path, tiff: Any) -> RawArray:
         )
     facts = series_facts(tiff, series, image)
     block = _contiguous(path, tiff, series, facts)
-    raw = shown_values(block or TiffArray(path, tiff, series, facts), tiff, series)
+    stored = block or TiffArray(path, tiff, series, facts)
+    raw = stored if as_stored else shown_values(stored, tiff, series)
     if block:
         tiff.close()
     return raw

@@ -148,6 +148,7 @@ def open_source(
     unit: str | None = None,
     engine: str = "auto",
     threads: int | None = None,
+    labels: bool = False,
 ) -> ArraySource:
     """Open ``source``: a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
 
@@ -156,13 +157,14 @@ def open_source(
     ``unit``        unit of length of the spatial axes (``micrometer``, ``µm``).
     ``engine``      "auto", or for Zarr "tensorstore" or "zarr".
     ``threads``     how many decode Zarr chunks at a time, all cores by default.
+    ``labels``      the values are ids: those of a palette image are its indices, not its colours.
 
     Raises SourceNotFound, SourceError (corrupt, unsupported) or UsageError (axes, voxel size, unit).
     """
     if engine not in ENGINES:
         raise UsageError(f"there is no engine {engine!r}", hint=f"use {', '.join(ENGINES)}")
     word = space_unit(unit) if unit else None
-    raw, path, name = _open_raw(source, engine, threads)
+    raw, path, name = _open_raw(source, engine, threads, labels)
     try:
         _check_array(raw, path)
         letters = (
@@ -196,7 +198,7 @@ def _check_array(raw: RawArray, path: str) -> None:
         guess_axes(raw.shape, raw.dtype, path)  # raises
 
 
-def _open_raw(source: Any, engine: str, threads: int | None) -> tuple[RawArray, str, str]:
+def _open_raw(source: Any, engine: str, threads: int | None, labels: bool) -> tuple[RawArray, str, str]:
     """The format's reader, what to call the source in messages, and the image's name."""
     if not isinstance(source, (str, os.PathLike)):
         from octree.pyramid.read_array import wrap_array
@@ -207,7 +209,7 @@ def _open_raw(source: Any, engine: str, threads: int | None) -> tuple[RawArray, 
     if "::" in text and not os.path.exists(text):
         file, _, inner = text.partition("::")
         if Path(file).is_dir():
-            return _open_raw(Path(file) / inner.strip("/"), engine, threads)
+            return _open_raw(Path(file) / inner.strip("/"), engine, threads, labels)
         from octree.pyramid.read_hdf5 import open_hdf5
 
         return open_hdf5(Path(file), inner), text, inner.strip("/").rpartition("/")[2] or Path(file).stem
@@ -222,7 +224,7 @@ def _open_raw(source: Any, engine: str, threads: int | None) -> tuple[RawArray, 
         raise SourceNotFound(
             f"there is no file or folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    return _open_file(path, engine, threads), str(path), _stem(path)
+    return _open_file(path, engine, threads, labels), str(path), _stem(path)
 
 
 def _stem(path: Path) -> str:
@@ -254,7 +256,7 @@ def _check_archive(path: Path) -> None:
         )
 
 
-def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
+def _open_file(path: Path, engine: str, threads: int | None, labels: bool) -> RawArray:
     if path.is_dir():
         from octree.pyramid.read_zarr import open_zarr
 
@@ -273,7 +275,7 @@ def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         from octree.pyramid.read_tiff import open_tiff
 
-        return open_tiff(path)
+        return open_tiff(path, as_stored=labels)
     if any(head[place : place + 8] == _HDF5 for place in (0, 512, 1024, 2048)):
         from octree.pyramid.read_hdf5 import open_hdf5
 
@@ -282,4 +284,4 @@ def _open_file(path: Path, engine: str, threads: int | None) -> RawArray:
         _check_archive(path)
     from octree.pyramid.read_flat import open_flat
 
-    return open_flat(path)
+    return open_flat(path, as_stored=labels)

@@ -250,6 +250,17 @@ class TestFlat:
         with open_source(saved(tmp_path, "a.png", picture)) as source:
             same_everywhere(source, np.moveaxis(np.asarray(picture.convert("RGB")), -1, 0))
 
+    @pytest.mark.parametrize(("ending", "bits"), [("png", 8), ("png", 4), ("png", 1), ("bmp", 8), ("gif", 8)])
+    def test_palette_of_labels_keeps_its_indices(self, tmp_path: Path, ending: str, bits: int) -> None:
+        ids = image((31, 47)) & ((1 << bits) - 1)
+        picture = Image.fromarray(ids, "P")
+        picture.putpalette([i * 7 % 256 for i in range(768)])
+        options = {"bits": bits} if ending == "png" else {"optimize": False} if ending == "gif" else {}
+        file = saved(tmp_path, f"a.{ending}", picture, **options)
+        with open_source(file, labels=True) as source:
+            assert (letters(source), source.dtype, source.rgb) == ("yx", "u1", False)
+            same_everywhere(source, ids)
+
     def test_palette_with_transparency_becomes_rgba(self, tmp_path: Path) -> None:
         picture = Image.fromarray(image((31, 47, 3))).quantize(17)
         file = saved(tmp_path, "a.png", picture, transparency=3)

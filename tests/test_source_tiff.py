@@ -13,6 +13,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
 from octree.pyramid.source import ArraySource, open_source
@@ -491,6 +492,18 @@ def test_white_is_zero_of_measured_values_is_kept(tmp_path: Path, ome: bool) -> 
     tifffile.imwrite(file, pixels, photometric="miniswhite", ome=ome, imagej=not ome)
     with open_source(file) as source:
         same_everywhere(source, pixels)
+
+
+@pytest.mark.parametrize("photometric", ["palette", "miniswhite"])
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_ids_of_labels_are_as_stored(tmp_path: Path, photometric: str, dtype: str) -> None:
+    ids = image((31, 47), dtype)
+    table = {"colormap": image((3, 1 << 8 * ids.itemsize), "u2")} if photometric == "palette" else {}
+    tifffile.imwrite(tmp_path / "a.tif", ids, photometric=photometric, metadata=None, **table)
+    build(tmp_path / "a.tif", tmp_path / "a.zarr", labels=True, tile=16, workers=1)
+    pyramid = open_pyramid(tmp_path / "a.zarr")
+    assert pyramid.spec.labels
+    np.testing.assert_array_equal(pyramid.read(0, Box((0, 0), (31, 47))), ids)
 
 
 def test_palette_becomes_rgb(tmp_path: Path) -> None:
