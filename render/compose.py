@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import asdict, fields
+from dataclasses import asdict, dataclass, fields
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -207,6 +207,10 @@ class Scene:
         self._gl_atlas.pin(tile.key for _, tile in wanted)
         return sum(layer.upload(tile) for layer, tile in wanted)
 
+    def rehearse(self) -> None:
+        """Once the first view is planned: what its tiles will need of OpenGL, while they are on their way."""
+        self._gl_canvas.draw([_Rehearsal(layer, self._request.size_px) for layer in self.all_layers])
+
     def draw(self) -> None:
         visuals = [part.visual for layer in self.layers for part in layer.parts]
         if self.overview is not None:
@@ -317,3 +321,14 @@ class Scene:
 def _area(rect: tuple[int, int, int, int]) -> int:
     row0, row1, col0, col1 = rect
     return (row1 - row0) * (col1 - col0)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rehearsal:
+    """A layer that draws nothing yet, for ``Canvas.draw``."""
+
+    layer: Layer
+    frame_px: tuple[int, int]
+
+    def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
+        self.layer.rehearse(self.frame_px, offset_px, size_px)

@@ -145,6 +145,10 @@ class Renderer:
         self._scene.start()
         self._zero_ms = self._path_zero_ms = self._clock.now_ms()
         self._seen = self._counters()
+        if self.shots:
+            self._plan(self.shots[0])
+            with _Meter().part("rehearse", self._trace):
+                self._scene.rehearse()
         for shot in self.shots:
             yield self._settle(shot) if shot.settle else self._stream(shot)
 

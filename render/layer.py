@@ -269,6 +269,21 @@ class Layer:
         if stand_ins:
             atlas.pin((key for tile in self.drawn for key in self.keys(tile) if key in atlas), owner)
 
+    def rehearse(
+        self, frame_px: tuple[int, int], offset_px: tuple[int, int], size_px: tuple[int, int]
+    ) -> None:
+        """While the first tiles are on their way: have their texture made, and the shaders built. Called as
+        ``Drawable.draw_part``, for a frame of ``frame_px``."""
+        plan = self._planned()
+        if not plan.wanted:
+            return
+        level, grid = self.source.plane.levels[plan.level], plan.wanted[0].grid[-2:]
+        tile = [min(t, n - g * t) for t, n, g in zip(level.tile, level.shape, grid, strict=True)]
+        page = self._atlas.reserve((*tile, *self.source.samples_shape), self.source.texture_dtype)
+        for part in self.parts if page is not None else ():
+            part.visual.set_view(self._view, frame_px)
+            part.visual.rehearse(page, offset_px, size_px)
+
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
         for part in self.parts:  # noqa: SIM110 - a generator for each tile takes twice as long

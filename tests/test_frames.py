@@ -486,3 +486,24 @@ def test_a_tile_appears_with_all_its_channels_or_not_yet(tmp_path: Path) -> None
     assert partial, "the path must show tiles arriving, or this test shows nothing"
     for frame in result.frames:
         assert (frame[..., 0] == frame[..., 1]).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"interpolation": "linear", "colormap": "viridis", "opacity": 0.5}])
+def test_shaders_are_built_before_a_frame_needs_them(
+    pyramid: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    """Building them takes longer than three frames last: it is done while the first tiles are on their way."""
+    path = tmp_path / "path.json"
+    keys = [{"t_s": t, "x": 400 + 300 * t, "y": 400, "zoom": 1} for t in (0, 1)]
+    path.write_text(json.dumps({"fps": 20, "keyframes": keys}))
+    request = parse_request(
+        [pyramid], [str(path)], {"clock": "virtual", "latency": "90ms", "size": "200x150", **options}
+    )
+    with Renderer(request) as renderer:
+        frames = renderer.frames()
+        first = next(frames)
+        visual = renderer._scene.layers[0].parts[0].visual
+        assert first.report.tiles.drawn == 0
+        assert visual.shader_builds == 1
+        assert sum(frame.report.tiles.drawn for frame in frames) > 0
+        assert visual.shader_builds == 1

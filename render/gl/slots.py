@@ -179,6 +179,10 @@ class Slots:
         self._tiles[key] = slot
         return Change(tuple(gone), tuple(dropped), slot, fresh)
 
+    def reserve(self, kind: SlotClass) -> Page | None:
+        """The page that the next tile of this class will go to, added if it must be; None when a tile must go first."""
+        return self._page_with_room(kind) or self._grow(kind)
+
     def remove(self, keys: Iterable[Hashable]) -> Change:
         """Forget tiles, and give back pages that are empty then."""
         gone = tuple(key for key in keys if key in self._tiles)

@@ -186,6 +186,15 @@ class Atlas:
         """The gloo texture of a page."""
         return self._textures[page]
 
+    def reserve(self, tile_shape: tuple[int, ...], dtype: Any) -> Any:
+        """The texture that the next tile of ``tile_shape`` (h, w[, samples]) will go to, so that it is made before
+        there is one; None when another tile must go first."""
+        samples = tile_shape[2] if len(tile_shape) > 2 else 1
+        page = self._slots.reserve(self._class_of(tile_shape[:2], np.dtype(dtype), samples))
+        if page is not None and page.number not in self._textures:
+            self._textures[page.number] = _new_texture(page)
+        return None if page is None else self._textures[page.number]
+
     def upload(self, tile: LoadedTile, neighbours: Neighbours | None = None) -> int:
         """Bring a tile in; returns the bytes given to OpenGL, 0 when there is no room (all is pinned).
 

@@ -34,6 +34,7 @@ from octree.render.gl.marks import (
     MarksVisual,
     level_color,
 )
+from octree.render.gl.page import PageTexture
 from octree.render.gl.quads import VERTEX, Quads, corner_indices, exact_vertices, place_quads, plain_vertices
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.requests import LoadKey
@@ -140,26 +141,37 @@ class TiledImageVisual(ColoredVisual):
 
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """Draw one part of the frame given to ``set_view``; see ``Canvas.draw``."""
+        self._begin_part(offset_px, size_px)
+        self.draw()
+
+    def _begin_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         self._part = (offset_px, size_px)
         self._set("u_part", (*offset_px, *size_px))
-        self.draw()
 
     def draw(self) -> None:
         """Draw now, into the current framebuffer. (vispy's own draw knows one draw call only.)"""
         if not self.visible or self._prepare_draw(self) is False:
             return
-        pages = [self._atlas.texture(number) for number, _ in self._pages]
-        self._use_state(pages, may_skip=self._view is not None)
-        self._send_table()
-        for page, (_, vertices) in zip(pages, self._pages, strict=True):
-            self._use_colors(page)
-            self._buffer.set_data(vertices)
-            self._grow_indices(len(vertices) // 4)
-            self._program.draw("triangles", self._indices)
+        self._draw_pages([(self._atlas.texture(number), vertices) for number, vertices in self._pages])
         if self._marks is not None:
             self._marks.opacity = self._strength
             self._marks.set_part(*self._part)
             self._marks.draw()
+
+    def rehearse(self, page: PageTexture, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
+        """As ``draw_part``, but a quad of no size from a page: a driver builds its shaders now, a matter of 50 ms,
+        and not in the frame that first shows a tile."""
+        self._begin_part(offset_px, size_px)
+        self._draw_pages([(page, np.zeros(4, VERTEX))])
+
+    def _draw_pages(self, pages: list[tuple[PageTexture, NDArray[np.void]]]) -> None:
+        self._use_state([page for page, _ in pages], may_skip=self._view is not None)
+        self._send_table()
+        for page, vertices in pages:
+            self._use_colors(page)
+            self._buffer.set_data(vertices)
+            self._grow_indices(len(vertices) // 4)
+            self._program.draw("triangles", self._indices)
 
     def _prepare_draw(self, view: Any = None) -> bool:
         if self._quads is None or self._cover is None:
