@@ -1,6 +1,6 @@
 """PNG, JPEG and other flat images: decoded as a whole, once, at the first read.
 
-These formats have no tiles to pick from. ``held_bytes`` says what the decoded image costs. Pillow opens most of
+These formats have no tiles to pick from. ``held_bytes`` says what the decoded image costs, decoding included. Pillow opens most of
 them; imagecodecs those with 16-bit colour, which Pillow would cut to 8 bits; imageio what is left.
 """
 
@@ -34,6 +34,8 @@ _DEEP_PNG = {"RGB;16B": 3, "LA;16B": 4, "RGBA;16B": 4}
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 _MOVING = {"GIF", "PNG", "WEBP"}  # other formats' "frames" are previews or stereo pairs
 _ORIENTATION = 0x0112
+_BAND_PIXELS = 1 << 18
+_CODEC_BYTES = {"WEBP": 12, "JPEG2000": 16}  # for each pixel, while it decodes; others decode row by row
 
 
 class DecodedArray:
@@ -49,10 +51,12 @@ class DecodedArray:
         engine: str,
         axes: str | None,
         codec: str = "",
+        decoding_bytes: int = 0,
     ) -> None:
         self.shape, self.dtype, self.block = shape, np.dtype(dtype), shape
         self.engine, self.facts = engine, Facts(axes=axes, codec=codec)
-        self.held_bytes = math.prod(shape) * self.dtype.itemsize
+        # decoding happens once, while everyone else waits: it is no part of what each read needs
+        self.held_bytes = math.prod(shape) * self.dtype.itemsize + decoding_bytes
         self._path, self._decode = path, decode
         self._image: NDArray[Any] | None = None
         self._lock = threading.Lock()
@@ -74,8 +78,8 @@ class DecodedArray:
         return self._whole()[box.slices]
 
     def transient_bytes(self, box: Box) -> int:
-        """The decoder's own copy of the image, until the first read is done."""
-        return 0 if self._image is not None else self.held_bytes
+        """Nothing: a read is a view."""
+        return 0
 
     def identity(self) -> dict[str, Any]:
         facts = self._path.stat()
@@ -138,11 +142,22 @@ def _by_pillow(path: Path, image: Any, as_stored: bool) -> DecodedArray:
         path,
         shape,
         dtype,
-        lambda: _decode_pillow(path, taken, frames, turned=orientation != 1),
+        lambda: _decode_pillow(path, taken, frames, orientation),
         engine="pillow",
         axes=axes,
         codec=str(image.format or "").lower(),
+        decoding_bytes=width * height * _bytes_per_pixel(image, (samples or 1) * np.dtype(dtype).itemsize),
     )
+
+
+def _bytes_per_pixel(image: Any, result: int) -> int:
+    """What decoding holds besides ``result``, which is made when the codec is done: Pillow's image, where colour
+    takes 4 bytes, and what the codec needs more than that."""
+    pillow = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
+    codec = _CODEC_BYTES.get(str(image.format), 0)
+    if "progressive" in image.info:  # a JPEG whose coefficients are all kept until the last pass
+        codec = 2 * len(image.getbands())
+    return pillow + max(0, codec - result)
 
 
 def _orientation(image: Any) -> int:
@@ -151,22 +166,44 @@ def _orientation(image: Any) -> int:
     return int(image.getexif().get(_ORIENTATION) or 1)
 
 
-def _decode_pillow(path: Path, mode: str, frames: int, *, turned: bool) -> NDArray[Any]:
-    from PIL import Image, ImageOps
+def _pixels(image: Any, mode: str) -> NDArray[Any]:
+    """Pillow's image as an array, band by band: at once it would take two more copies of the whole, or three."""
+    width, height = image.size
+    rows = max(1, _BAND_PIXELS // max(1, width))
+    out: NDArray[Any] | None = None
+    for top in range(0, height, rows):
+        band = image.crop((0, top, width, min(top + rows, height)))
+        part = np.asarray(band if band.mode == mode else band.convert(mode))
+        if out is None:
+            out = np.empty((height, *part.shape[1:]), part.dtype)
+        out[top : top + rows] = part
+    assert out is not None  # Pillow opens no image without a row
+    return out
 
-    def taken(image: Any) -> NDArray[Any]:
-        upright = ImageOps.exif_transpose(image) if turned else image
-        return np.asarray(upright if upright.mode == mode else upright.convert(mode))
+
+def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """A view of rows and columns as EXIF says that they are to be seen."""
+    if orientation in _SIDEWAYS:
+        pixels = pixels.swapaxes(0, 1)
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[::-1]
+    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
+
+
+def _decode_pillow(path: Path, mode: str, frames: int, orientation: int) -> NDArray[Any]:
+    from PIL import Image
 
     try:
         with _no_pixel_limit(), Image.open(path) as image:
+            first = _upright(_pixels(image, mode), orientation)
             if frames == 1:
-                return taken(image)
-            planes = []
-            for number in range(frames):
+                return first
+            planes = np.empty((frames, *first.shape), first.dtype)
+            planes[0] = first
+            for number in range(1, frames):
                 image.seek(number)
-                planes.append(taken(image))
-            return np.stack(planes)
+                planes[number] = _upright(_pixels(image, mode), orientation)
+            return planes
     except MemoryError:
         raise
     except Exception as error:  # each of Pillow's readers fails in its own way
@@ -184,6 +221,7 @@ def _deep_color(path: Path, image: Any) -> DecodedArray | None:
             lambda: _decode_deep(path, "png"),
             engine="imagecodecs",
             axes="yxs",
+            decoding_bytes=path.stat().st_size,
         )
     if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA") and _jpeg2000_bits(path) > 8:
         samples = len(image.mode)
@@ -194,6 +232,7 @@ def _deep_color(path: Path, image: Any) -> DecodedArray | None:
             lambda: _decode_deep(path, "jpeg2k"),
             engine="imagecodecs",
             axes="yxs",
+            decoding_bytes=path.stat().st_size + width * height * _CODEC_BYTES["JPEG2000"],
         )
     return None
 
