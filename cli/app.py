@@ -14,6 +14,7 @@ from octree.cli.console import print_error
 from octree.cli.options import debug_wanted, json_wanted
 from octree.pyramid.errors import Interrupted, OctreeError, UsageError
 
+READER_GONE = 128 + 13  # what a shell sees of a program that SIGPIPE ended
 COMMANDS = ("build", "info", "verify", "render", "check", "doctor", "demo", "config")
 """Each is a function of that name in the file of that name."""
 
@@ -64,9 +65,10 @@ def run(argv: Sequence[str] | None = None) -> int:
 
 
 def _without_reader() -> int:
-    """The reader of our stdout went away, as `| head` does: nothing more can be said there."""
+    """The reader of our stdout went away, as `| head` does: nothing more can be said there. As other programs end
+    that SIGPIPE ends: a verdict that nobody heard must not be taken for a good one."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return 0
+    return READER_GONE
 
 
 def _application(args: Sequence[str]) -> Any:

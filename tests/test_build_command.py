@@ -158,7 +158,7 @@ def test_options_come_from_the_environment_too(tmp_path: Path, source: Path) -> 
     assert open_pyramid(tmp_path / "p").spec.levels[0].chunks == (128, 128)
 
 
-def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, source: Path) -> None:
+def test_a_reader_that_goes_away_ends_the_command_without_a_word(tmp_path: Path, source: Path) -> None:
     for unbuffered in ("", "1"):
         env = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
         reading, writing = os.pipe()
@@ -171,4 +171,4 @@ def test_a_reader_that_goes_away_is_no_failure(tmp_path: Path, source: Path) -> 
             )
         finally:
             os.close(writing)
-        assert (done.returncode, done.stderr) == (0, b"")
+        assert (done.returncode, done.stderr) == (141, b"")
