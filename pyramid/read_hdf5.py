@@ -16,6 +16,8 @@ from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts
 
 _LISTED = 12
+_CACHE_BYTES = 8 << 20  # decoded chunks that HDF5 keeps for each dataset
+_LIBRARY_BYTES = 12 << 20  # h5py and HDF5 themselves, which only this reader needs
 
 
 class Hdf5Array:
@@ -23,7 +25,8 @@ class Hdf5Array:
 
     def __init__(self, path: Path, file: Any, dataset: Any) -> None:
         self._path, self._file, self._dataset = path, file, dataset
-        self.shape, self.engine, self.held_bytes = tuple(dataset.shape), "hdf5", 0
+        self.shape, self.engine = tuple(dataset.shape), "hdf5"
+        self.held_bytes = _LIBRARY_BYTES + (_CACHE_BYTES if dataset.chunks else 0)
         self.dtype = np.dtype(dataset.dtype).newbyteorder("=")
         self._chunks = dataset.chunks
         self.block = tuple(
@@ -50,9 +53,15 @@ class Hdf5Array:
         return data.astype(self.dtype, copy=False)
 
     def transient_bytes(self, box: Box) -> int:
+        """The chunks that the box meets, decoded: one after the other, but all of them again with every read."""
         swapped = 0 if self._dataset.dtype.isnative else math.prod(box.shape) * self.dtype.itemsize
-        chunk_bytes: int = math.prod(self._chunks or ()) * self.dtype.itemsize
-        return swapped + 2 * chunk_bytes
+        if not self._chunks:
+            return swapped
+        met = (
+            (-(-b // edge) - a // edge) * edge
+            for a, b, edge in zip(box.start, box.stop, self._chunks, strict=True)
+        )
+        return swapped + math.prod(met) * self.dtype.itemsize
 
     def identity(self) -> dict[str, Any]:
         facts = self._path.stat()
@@ -83,7 +92,7 @@ def open_hdf5(path: Path, inner: str) -> Hdf5Array:
             f"there is no file {path}", hint="check the path and its spelling", path=str(path)
         )
     try:
-        file = h5py.File(path, "r")
+        file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
     except OSError as error:
         raise _damaged(path, error) from error
     try:

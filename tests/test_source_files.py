@@ -540,6 +540,21 @@ def test_an_axis_without_a_known_name_is_no_length(tmp_path: Path) -> None:
         assert not source.voxel_size_known  # so z never halves: angles are not averaged
 
 
+def test_hdf5_counts_every_chunk_that_a_box_meets(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("chunks", (16, 32, 32), "u2", chunks=(8, 8, 8))
+        file.create_dataset("plain", data=image((16, 32, 32), "u2"))
+    with open_source(f"{tmp_path / 'a.h5'}::chunks") as source:
+        plane = Box((3, 0, 0), (4, 32, 32))
+        assert source.transient_bytes(plane) == 2 * 8 * 32 * 32
+        # deeper boxes decode no more, so tasks read together
+        assert source.transient_bytes(Box((0, 0, 0), (8, 32, 32))) == source.transient_bytes(plane)
+        with_cache = source.held_bytes
+    with open_source(f"{tmp_path / 'a.h5'}::plain") as source:
+        assert source.transient_bytes(plane) == 0
+        assert 0 < source.held_bytes < with_cache  # the library itself, and its cache of chunks
+
+
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 def test_what_ome_zarr_says_of_single_labels_is_read_and_written(tmp_path: Path, version: str) -> None:
     pixels = image((33, 17))
