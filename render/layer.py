@@ -8,7 +8,7 @@ for each channel; a tile counts as resident when all its parts are, so channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -187,6 +187,13 @@ class Layer:
     def ask_again(self) -> None:
         """The atlas has been emptied: ask for everything that the view wants."""
         self._loader.plan(self, self._requests(self._planned(), ()), moved=False)
+
+    def go_to(self, positions: Mapping[str, int]) -> None:
+        """Show other places on the axes that are not displayed, from the next plan on. Raises UsageError."""
+        self.parts = tuple(
+            Part(self.source.index_of(positions, part.index), part.visual) for part in self.parts
+        )
+        self._plan, self._sent = None, False
 
     def keys(self, tile: TileKey) -> Iterator[LoadKey]:
         """The key of each part of one tile."""

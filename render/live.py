@@ -30,6 +30,7 @@ from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.layer import Layer, Part, limits_of, make_atlas
 from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
+from octree.render.loading.requests import FailedTile
 from octree.render.look import looks_of
 from octree.render.register import ToBase
 from octree.render.report import Coverage
@@ -168,6 +169,19 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         """Every tile that the view wants is drawn, or has failed."""
         return self._layer.cover is not None and self._layer.is_complete
 
+    def go_to(self, **positions: int) -> None:
+        """Show another place on axes that are not displayed, as in ``go_to(z=3)``, in positions of level 0. Its
+        tiles come coarse first. Raises UsageError for an axis or a place that there is not."""
+        if "c" in positions and len(self._layer.parts) > 1:
+            raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
+        self._layer.go_to(positions)
+        self._seen = None
+
+    def retry(self) -> None:
+        """Read again what could not be read."""
+        self._loader.retry_failed()
+        self._seen = None
+
     def close(self) -> None:
         """Stop loading and free the textures. Closing twice is harmless."""
         self._stack.close()
@@ -186,7 +200,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         if changed:
             self._layer.plan_rect(*seen, fresh=self._seen is None, prefetch=True)
             self._seen = seen
-        self._loader.poll()
+        # what is lost shows a pattern, and no stand-in
+        changed |= any(isinstance(arrival, FailedTile) for arrival in self._loader.poll())
         canvas.set_current()
         self._atlas.begin_frame(self)  # another node may draw from the same atlas: only this one's pins
         self._layer.pin(self)

@@ -111,10 +111,10 @@ class OpenTileSource:
         place = self.spec.axis_index(name)
         return 1 if place is None else self.spec.levels[0].shape[place]
 
-    def index_of(self, positions: Mapping[str, int]) -> tuple[int, ...]:
-        """``TileKey.index`` for level-0 positions per axis name, the source's own ``index`` for the others.
+    def index_of(self, positions: Mapping[str, int], others: tuple[int, ...]) -> tuple[int, ...]:
+        """``TileKey.index`` for level-0 positions per axis name, as in ``others`` on the other axes.
         Raises UsageError for an axis that there is not, or a position outside it."""
-        return _index_of(self.spec, positions, self.index)
+        return _index_of(self.spec, positions, others)
 
     # tiles
 

@@ -197,3 +197,47 @@ def test_an_option_that_would_be_ignored_is_refused(image: Path, option: str) ->
 
     with pytest.raises(UsageError, match=option):
         TiledImage(image, **{option: "1"})
+
+
+def test_another_plane_of_a_stack(gl_info: Any) -> None:
+    from vispy import scene
+
+    from octree.render import TiledImage
+
+    stack = np.zeros((3, 200, 300), np.uint8)
+    stack[1], stack[2] = 100, 200
+    with scene.SceneCanvas(size=(64, 48), show=False) as canvas:
+        view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
+        node = TiledImage(stack, parent=view.scene, clim="0,255")
+        view.camera.rect = (100, 100, 64, 48)
+        for z in (0, 2, 1):
+            node.go_to(z=z)
+            settle(canvas, node)
+            assert (canvas.render()[1:-1, 1:-1, 0] == stack[z, 0, 0]).all()
+        with pytest.raises(UsageError, match="outside the image"):
+            node.go_to(z=3)
+        with pytest.raises(UsageError, match="no axis 't'"):
+            node.go_to(t=0)
+        node.close()
+
+
+def test_what_could_not_be_read_is_read_again_when_told(image: Path, gl_info: Any) -> None:
+    from vispy import scene
+
+    from octree.render import TiledImage
+
+    shard = image / "0" / "c" / "0" / "0"
+    whole = shard.read_bytes()
+    shard.write_bytes(b"\xff" * len(whole))
+    with scene.SceneCanvas(size=(64, 48), show=False) as canvas:
+        view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
+        node = TiledImage(image, parent=view.scene, clim="0,60000")
+        view.camera.rect = (100, 100, 64, 48)
+        settle(canvas, node)
+        assert node.coverage is not None
+        assert node.coverage.failed == 1.0
+        shard.write_bytes(whole)
+        node.retry()
+        settle(canvas, node)
+        assert node.coverage.ideal == 1.0
+        node.close()

@@ -153,7 +153,7 @@ def test_a_shared_tile_survives_one_owner_leaving(clock: RealClock | VirtualCloc
         loader.add_source(source)
         for owner in ("a", "b"):
             loader.plan(owner, requests(source, [tile(i) for i in range(4)]), moved=False)
-        loader.drop_owner("a")
+        loader.plan("a", (), moved=False)
         drain(loader, "b")
         assert loader.settled()
         assert loader.stats().loaded == 4

@@ -361,14 +361,14 @@ def test_positions_are_level_0_positions_on_every_level(tmp_path: Path) -> None:
 def test_positions_and_channels_are_chosen_by_name() -> None:
     data = RNG.integers(0, 999, (3, 2, 20, 20)).astype(np.uint16)
     source = open_tile_source(open_source(data, axes="tcyx"), channel=1, index={"t": 2})
-    assert source.index == source.index_of({}) == (2, 1)
+    assert source.index == source.index_of({}, (2, 1)) == (2, 1)
     np.testing.assert_array_equal(whole_level(source, 0, source.index), data[2, 1])
-    assert source.index_of({"t": 1}) == (1, 1)
+    assert source.index_of({"t": 1}, (2, 1)) == (1, 1)
     with pytest.raises(UsageError, match="no axis 'q'"):
-        source.index_of({"q": 0})
+        source.index_of({"q": 0}, (2, 1))
     for wrong in (-1, 3):
         with pytest.raises(UsageError, match="outside the image"):
-            source.index_of({"t": wrong})
+            source.index_of({"t": wrong}, (2, 1))
     assert source.axis_size("y") == 20
     assert source.axis_size("nope") == 1
 

@@ -208,12 +208,6 @@ class TileLoader:
     def _rank_of(self, load: Load) -> Rank:
         return self._wishes.rank(load.key)
 
-    def drop_owner(self, owner: Owner) -> None:
-        """The owner wants nothing any more and is forgotten."""
-        self.plan(owner, (), moved=False)
-        self._wishes.forget_owner(owner)
-        self._last_motion_ms.pop(owner, None)
-
     def retry_failed(self) -> None:
         """Forget all failures; what is still wanted of them is loaded anew."""
         failed, self._failures = self._failures, {}

@@ -70,11 +70,6 @@ class Wishes:
     def _nobody_loads(self, key: LoadKey) -> bool:
         return not any(key in wishes and wishes[key].request.load for wishes in self._wishes.values())
 
-    def forget_owner(self, owner: Owner) -> None:
-        """After its wishes are gone."""
-        self._plans.pop(owner, None)
-        self._wishes.pop(owner, None)
-
     def forget_source(self, token: str) -> list[LoadKey]:
         """Drop the wishes for a source's tiles, whoever has them; the keys."""
         gone: dict[LoadKey, None] = {}
