@@ -61,7 +61,8 @@ class Hdf5Array:
             (-(-b // edge) - a // edge) * edge
             for a, b, edge in zip(box.start, box.stop, self._chunks, strict=True)
         )
-        return swapped + math.prod(met) * self.dtype.itemsize
+        decoded: int = math.prod(met) * self.dtype.itemsize
+        return swapped + decoded
 
     def identity(self) -> dict[str, Any]:
         facts = self._path.stat()
