@@ -20,6 +20,7 @@ from octree.pyramid.model import Box
 from octree.pyramid.raw import Facts
 
 _BAND_BYTES = 4 << 20
+_NEAR_BYTES = 4 << 10  # a page, which the system reads as a whole anyway
 
 
 class PositionedFile:
@@ -138,21 +139,48 @@ class RawFileArray:
         return out.T if self._reversed else out
 
     def _fill(self, out: NDArray[Any], start: tuple[int, ...]) -> None:
-        # the longest tail of axes that is taken whole is one run of bytes in the file
-        run = len(out.shape) - 1
-        while run > 0 and out.shape[run] == self._c_shape[run]:
-            run -= 1
+        lead, count, length, stride = self._pieces(out.shape)
         strides = [math.prod(self._c_shape[i + 1 :]) * self._stored.itemsize for i in range(len(out.shape))]
         offsets = np.full((), self._offset, np.int64)
-        for first, count, stride in zip(start, out.shape[:run], strides, strict=False):
-            offsets = offsets[..., np.newaxis] + (first + np.arange(count)) * stride
-        offsets = offsets + sum(a * s for a, s in zip(start[run:], strides[run:], strict=True))
-        view, length = out.reshape(-1).view(np.uint8).data, math.prod(out.shape[run:]) * self._stored.itemsize
-        for number, offset in enumerate(offsets.ravel().tolist()):
-            self._file.read_into(view[number * length : (number + 1) * length], offset)
+        for first, number, step in zip(start, out.shape[:lead], strides, strict=False):
+            offsets = offsets[..., np.newaxis] + (first + np.arange(number)) * step
+        offsets = offsets + sum(a * s for a, s in zip(start[lead:], strides[lead:], strict=True))
+        pieces = out.reshape(-1).view(np.uint8).reshape(-1, count, length)
+        for piece, offset in zip(pieces, offsets.ravel().tolist(), strict=True):
+            self._fill_rows(piece, offset, stride)
+
+    def _pieces(self, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+        """How a box of ``shape`` (C order) lies in the file: for each place on the first so many axes there is a piece
+        of so many rows, each of so many bytes, which begin every so many bytes."""
+        # the longest tail of axes that is taken whole is one run of bytes in the file
+        run = len(shape) - 1
+        while run > 0 and shape[run] == self._c_shape[run]:
+            run -= 1
+        length = math.prod(shape[run:]) * self._stored.itemsize
+        stride = math.prod(self._c_shape[run:]) * self._stored.itemsize
+        # rows that lie near each other are read together, with what lies between
+        if run > 0 and stride - length < _NEAR_BYTES:
+            return run - 1, shape[run - 1], length, stride
+        return run, 1, length, length
+
+    def _fill_rows(self, rows: NDArray[np.uint8], offset: int, stride: int) -> None:
+        """Bytes of rows that begin every ``stride`` bytes of the file, through a buffer where there is a gap."""
+        count, length = rows.shape
+        if stride == length:
+            self._file.read_into(rows.reshape(-1).data, offset)
+            return
+        at_once = max(1, (_BAND_BYTES - length) // stride + 1)
+        for first in range(0, count, at_once):
+            part = rows[first : first + at_once]
+            data = self._file.read_at(offset + first * stride, (len(part) - 1) * stride + length)
+            part[...] = np.ndarray(part.shape, np.uint8, data, strides=(stride, 1))
 
     def transient_bytes(self, box: Box) -> int:
-        return 0 if self._stored.isnative else math.prod(box.shape) * self.dtype.itemsize
+        """Another byte order is a copy; rows with gaps between come through a buffer."""
+        swapped = 0 if self._stored.isnative else math.prod(box.shape) * self.dtype.itemsize
+        _, count, length, stride = self._pieces(box.shape[::-1] if self._reversed else box.shape)
+        gaps = stride > length
+        return swapped + (min(_BAND_BYTES, (count - 1) * stride + length) if gaps else 0)
 
     def identity(self) -> dict[str, Any]:
         return self._file.identity()

@@ -17,7 +17,7 @@ import pytest
 import zarr
 from PIL import Image
 
-from octree.pyramid import build, ngff
+from octree.pyramid import build, ngff, read_raw
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import Axis, Box, Channel, LevelInfo, PyramidSpec
 from octree.pyramid.source import ArraySource, open_source
@@ -103,10 +103,8 @@ class TestNpy:
             assert all(1 <= b <= n for b, n in zip(source.read_shape, shape, strict=True))
 
     def test_only_the_box_is_read(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        from octree.pyramid import read_raw
-
         file = tmp_path / "big.npy"
-        np.save(file, image((400, 1000), "uint16"))
+        np.save(file, image((400, 5000), "uint16"))
         read: list[int] = []
         original = read_raw.PositionedFile.read_into
 
@@ -119,8 +117,8 @@ class TestNpy:
             source.read(Box((10, 20), (14, 70)))
             assert read == [100] * 4
             read.clear()
-            source.read(Box((10, 0), (14, 1000)))
-            assert read == [8000], "whole rows are one run of bytes"
+            source.read(Box((10, 0), (14, 5000)))
+            assert read == [40000], "whole rows are one run of bytes"
 
     def test_truncated(self, tmp_path: Path) -> None:
         file = tmp_path / "cut.npy"
@@ -538,6 +536,39 @@ def test_an_axis_without_a_known_name_is_no_length(tmp_path: Path) -> None:
     with open_source(tmp_path / "i.zarr") as source:
         assert letters(source) == "zyx"
         assert not source.voxel_size_known  # so z never halves: angles are not averaged
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<u2", ">u2", ">c16"])
+@pytest.mark.parametrize("near_bytes", [0, 20, 4096])
+@pytest.mark.parametrize("band_bytes", [1, 100, 4 << 20])
+def test_npy_with_gaps_between_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, dtype: str, near_bytes: int, band_bytes: int
+) -> None:
+    monkeypatch.setattr(read_raw, "_NEAR_BYTES", near_bytes)
+    monkeypatch.setattr(read_raw, "_BAND_BYTES", band_bytes)
+    pixels = np.arange(5 * 7 * 9 * 11, dtype=np.dtype(dtype)).reshape(5, 7, 9, 11)
+    np.save(tmp_path / "a.npy", np.asarray(pixels, order=order))
+    with open_source(tmp_path / "a.npy") as source:
+        same_everywhere(source, pixels)
+
+
+def test_a_plane_of_fortran_order_is_not_read_value_by_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = image((16, 64, 48), "u2")
+    np.save(tmp_path / "a.npy", np.asfortranarray(pixels))
+    reads = []
+    for name in ("read_into", "read_at"):
+        whole = getattr(read_raw.PositionedFile, name)
+        monkeypatch.setattr(
+            read_raw.PositionedFile, name, lambda *args, whole=whole: reads.append(1) or whole(*args)
+        )
+    with open_source(tmp_path / "a.npy") as source:
+        plane = Box((3, 0, 0), (4, 64, 48))
+        np.testing.assert_array_equal(source.read(plane), pixels[3:4])
+        assert len(reads) <= 48
+        assert 64 * 2 < source.transient_bytes(plane) <= pixels.nbytes // 48  # what lies between is held too
 
 
 def test_hdf5_counts_every_chunk_that_a_box_meets(tmp_path: Path) -> None:
