@@ -13,7 +13,7 @@ TASK_COPIES = (
     4  # of what a task reads: itself, its sums and levels, chunks being encoded, files being written
 )
 PLACES_TRIED = 16  # blocks along an axis among which the one that cuts most of SOURCE's blocks is looked for
-WORTH_GROUPING = 1.5  # bytes decoded per byte read above which tasks read together
+WORTH_GROUPING = 1.5  # times what whole blocks of SOURCE would take above which tasks read together
 RUNTIME_BYTES = 40 * 2**20  # TensorStore's cache for reading, threads, allocator slack
 
 
@@ -49,8 +49,8 @@ def group_for(
         fitting = [g for g in candidates if group_bytes(request, levels, rounds, g, transient) <= room_bytes]
         return min(fitting, key=cost_of, default=group)
 
-    group = (1,) * len(most)
-    while cost_of(group) > WORTH_GROUPING * request.dtype.itemsize:
+    group, enough = (1,) * len(most), WORTH_GROUPING * max(cost_of(tuple(most)), request.dtype.itemsize)
+    while cost_of(group) > enough:
         # at once to a whole block of SOURCE where less would end inside one, and so meet more of them
         following = min(
             larger(group, 2),
@@ -87,17 +87,10 @@ def group_bytes(
         need = size * TASK_COPIES
         if r.first == 0:
             whole = tuple(min(b * g, n) for b, g, n in zip(box, group, base, strict=True))
-            need += _reading_bytes(request, _most_transient(whole, base, transient))
+            need += _most_transient(whole, base, transient)
             need += math.prod(whole) * request.dtype.itemsize - size
         most = max(most, need)
     return most
-
-
-def _reading_bytes(request: PlanRequest, decoded: int) -> int:
-    """What reading holds besides its result when ``decoded`` is what it decodes: that was read encoded first, and
-    may not compress. Of many blocks some are still encoded while others are decoded, of few all are both."""
-    block = math.prod(request.read_shape) * request.dtype.itemsize
-    return decoded + decoded // 2 + min(decoded // 2, 2 * block)
 
 
 def _most_transient(edges: tuple[int, ...], shape: tuple[int, ...], transient: Callable[[Box], int]) -> int:

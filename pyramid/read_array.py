@@ -60,13 +60,14 @@ class ObjectArray:
         return data.astype(self.dtype, copy=False)
 
     def transient_bytes(self, box: Box) -> int:
+        """The chunks that the box meets, twice: a library holds them encoded, or as parts of a whole, too."""
         if not self._copies:
             return 0
         blocks = (
             (-(-stop // edge) - start // edge) * edge
             for start, stop, edge in zip(box.start, box.stop, self.block, strict=True)
         )
-        return math.prod(blocks) * self.dtype.itemsize
+        return 2 * math.prod(blocks) * self.dtype.itemsize
 
     def identity(self) -> dict[str, Any]:
         """Shape, dtype and a digest of a few blocks: an object has no date of change to go by."""

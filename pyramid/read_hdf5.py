@@ -53,7 +53,8 @@ class Hdf5Array:
         return data.astype(self.dtype, copy=False)
 
     def transient_bytes(self, box: Box) -> int:
-        """The chunks that the box meets, decoded: one after the other, but all of them again with every read."""
+        """The chunks that the box meets, decoded: one after the other, but all of them again with every read. And
+        one of them encoded, and between two of its filters."""
         swapped = 0 if self._dataset.dtype.isnative else math.prod(box.shape) * self.dtype.itemsize
         if not self._chunks:
             return swapped
@@ -61,7 +62,7 @@ class Hdf5Array:
             (-(-b // edge) - a // edge) * edge
             for a, b, edge in zip(box.start, box.stop, self._chunks, strict=True)
         )
-        decoded: int = math.prod(met) * self.dtype.itemsize
+        decoded: int = (math.prod(met) + 2 * math.prod(self._chunks)) * self.dtype.itemsize
         return swapped + decoded
 
     def identity(self) -> dict[str, Any]:

@@ -42,12 +42,14 @@ class ZarrArray:
         return data
 
     def transient_bytes(self, box: Box) -> int:
-        """The chunks that the box meets, decoded."""
+        """The chunks that the box meets, decoded, and what of them is still encoded, which may not compress: of many
+        some are decoded before others are read, of few all are held both ways."""
         chunks = (
             (-(-b // edge) - a // edge) * edge
             for a, b, edge in zip(box.start, box.stop, self._meta.chunks, strict=True)
         )
-        return math.prod(chunks) * self.dtype.itemsize
+        decoded = math.prod(chunks) * self.dtype.itemsize
+        return decoded + decoded // 2 + min(decoded // 2, 2 * math.prod(self.block) * self.dtype.itemsize)
 
     def identity(self) -> dict[str, Any]:
         """A digest of the metadata and of the sizes and dates of chunk files, as far as these are not too many."""

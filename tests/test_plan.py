@@ -267,7 +267,14 @@ def test_reading_is_planned_for_the_task_that_cuts_most_of_the_source_s_blocks()
     """Bricks of 200: 2 x 2 of them meet a block of 256 at the corner, 3 x 3 one in the middle."""
     wanted = request((2, 3000, 3000), read_shape=(2, 200, 200), workers=1)
     least = least_memory(wanted, bricks(200))
-    assert least >= RUNTIME_BYTES + 3 * (9 * 200**3)
+    assert least >= RUNTIME_BYTES + 2 * (9 * 200**3)
+
+
+def test_what_a_reader_says_it_holds_is_planned_once() -> None:
+    wanted = request((5000, 5000), read_shape=(4096, 4096), workers=1)
+    one = 4096 * 4096
+    more = least_memory(wanted, lambda box: 3 * one) - least_memory(wanted, lambda box: one)
+    assert more == 2 * one
 
 
 def least_memory(wanted: PlanRequest, transient: Any) -> int:
