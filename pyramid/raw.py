@@ -65,7 +65,7 @@ class RawArray(Protocol):
         ...
 
     def transient_bytes(self, box: Box) -> int:
-        """Most bytes that reading ``box`` holds besides the result."""
+        """Most bytes that reading ``box`` holds besides the result: decoded blocks that it meets, and encoded ones."""
         ...
 
     def identity(self) -> dict[str, Any]:
