@@ -14,7 +14,7 @@ TASK_COPIES = (
 )
 PLACES_TRIED = 16  # blocks along an axis among which the one that cuts most of SOURCE's blocks is looked for
 WORTH_GROUPING = 1.5  # times what whole blocks of SOURCE would take above which tasks read together
-RUNTIME_BYTES = 40 * 2**20  # TensorStore's cache for reading, threads, allocator slack
+RUNTIME_BYTES = 42 * 2**20  # TensorStore's cache for reading, threads, allocator slack
 
 
 def clipped(index: tuple[Any, ...], block: tuple[int, ...], shape: tuple[int, ...]) -> Box:

@@ -36,6 +36,7 @@ class ObjectArray:
     ) -> None:
         self.shape, self.dtype, self.engine = shape, dtype.newbyteorder("="), engine
         self.block = tuple(max(1, min(b, n)) for b, n in zip(block or shape, shape, strict=True))
+        self._chunked = block is not None
         self.facts = facts or Facts()
         self.held_bytes = 0
         self._fetch, self._copies = fetch, copies or not dtype.isnative
@@ -60,9 +61,12 @@ class ObjectArray:
         return data.astype(self.dtype, copy=False)
 
     def transient_bytes(self, box: Box) -> int:
-        """The chunks that the box meets, twice: a library holds them encoded, or as parts of a whole, too."""
+        """The chunks that the box meets, twice: a library holds them encoded, or as parts of a whole, too. Where
+        nothing is known of chunks, the box itself."""
         if not self._copies:
             return 0
+        if not self._chunked:
+            return 2 * math.prod(box.shape) * self.dtype.itemsize
         blocks = (
             (-(-stop // edge) - start // edge) * edge
             for start, stop, edge in zip(box.start, box.stop, self.block, strict=True)

@@ -185,7 +185,7 @@ class Recipe:
 
     def make_runner(self) -> TaskRunner:
         """Raises SourceError when this machine does not see SOURCE."""
-        source = open_source(self.source, axes=self.axes)
+        source = open_source(self.source, axes=self.axes, labels=self.plan.spec.labels)
         return TaskRunner(self.plan, source, Path(self.folder), fill_holes=self.fill_holes, again=self.again)
 
 

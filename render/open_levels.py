@@ -40,8 +40,9 @@ class Opened:
     """Every read gives new memory, shared with nobody."""
 
 
-def open_levels(source: Any) -> Opened:
-    """Open the path of a pyramid, or anything ``open_source`` takes. Raises SourceError, SourceNotFound."""
+def open_levels(source: Any, *, labels: bool = False) -> Opened:
+    """Open the path of a pyramid, or anything ``open_source`` takes; ``labels`` as there. Raises SourceError,
+    SourceNotFound."""
     if isinstance(source, str | os.PathLike) and ngff.is_pyramid(Path(source)):
         try:
             return _open_pyramid(str(source))
@@ -50,7 +51,7 @@ def open_levels(source: Any) -> Opened:
             names = [axis.name for axis in ngff.read_multiscale(Path(source)).axes]
             if names == sorted(names, key=AXIS_ORDER.index):
                 raise
-    return _open_array(source)
+    return _open_array(source, labels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +65,8 @@ class _ArrayLevel:
         return self.source.read(box)
 
 
-def _open_array(source: Any) -> Opened:
-    array = source if isinstance(source, ArraySource) else open_source(source)
+def _open_array(source: Any, labels: bool) -> Opened:
+    array = source if isinstance(source, ArraySource) else open_source(source, labels=labels)
     spec = PyramidSpec(
         axes=array.axes,
         dtype=array.dtype,

@@ -208,7 +208,7 @@ def open_tile_source(
 
     Raises SourceError, SourceNotFound, UsageError (an axis or position that there is not).
     """
-    opened = open_levels(source)
+    opened = open_levels(source, labels=labels)
     spec = opened.levels.spec
     try:
         if labels and spec.rgb:

@@ -14,11 +14,14 @@ import distributed
 import numpy as np
 import pytest
 from build_tools import image, leftovers, octree_json, start, tree
+from PIL import Image
 
 from octree.pyramid import build
+from octree.pyramid.builder import plan_build
 from octree.pyramid.errors import Interrupted, SourceError, UsageError, WriteError
 from octree.pyramid.execute import in_window, never
-from octree.pyramid.task import Task
+from octree.pyramid.model import Box
+from octree.pyramid.task import Recipe, Task
 
 
 def groups(count: int) -> Any:
@@ -182,3 +185,12 @@ def test_a_cluster_that_loses_its_work_is_no_internal_error(tmp_path: Path, sour
 def test_an_address_where_nobody_answers_is_a_usage_error(tmp_path: Path, source: Path) -> None:
     with pytest.raises(UsageError, match="no dask scheduler"):
         build(str(source), tmp_path / "p", scheduler="tcp://127.0.0.1:9")
+
+
+def test_workers_elsewhere_open_a_source_of_labels_as_ids(tmp_path: Path) -> None:
+    picture = Image.fromarray(image((60, 90)).astype(np.uint8) % 5, "P")
+    picture.putpalette([i * 7 % 256 for i in range(768)])
+    picture.save(tmp_path / "ids.png")
+    plan = plan_build(tmp_path / "ids.png", labels=True)
+    recipe = Recipe(plan, str(tmp_path), str(tmp_path / "ids.png"), None, False, False)
+    assert recipe.make_runner()._source.read(Box((0, 0), (60, 90))).tolist() == np.asarray(picture).tolist()

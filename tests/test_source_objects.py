@@ -352,3 +352,17 @@ def test_shapes_that_are_no_image_are_refused(shape: tuple[int, ...]) -> None:
 
 def test_six_declared_axes_with_samples_are_an_image() -> None:
     assert open_source(np.zeros((2, 3, 4, 5, 6, 3)), axes="tczyxs").shape == (2, 9, 4, 5, 6)
+
+
+def test_an_object_without_chunks_may_be_larger_than_memory() -> None:
+    class Endless:
+        shape, dtype = (300_000, 300_000), np.dtype("u2")
+
+        def __getitem__(self, slices: tuple[slice, ...]) -> Any:
+            return np.zeros([s.stop - s.start for s in slices], "u2")
+
+    with open_source(Endless()) as source:
+        assert source.transient_bytes(Box((0, 0), (2048, 2048))) <= 2 * 2048 * 2048 * 2
+    swapped = np.zeros((3000, 3000), ">u2")
+    with open_source(swapped) as source:
+        assert source.transient_bytes(Box((0, 0), (20, 20))) <= 2 * 20 * 20 * 2

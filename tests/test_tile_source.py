@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from loading_fakes import drain
+from PIL import Image
 
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
@@ -646,3 +647,11 @@ def test_tiles_put_together_are_the_image(height: int, width: int, tile: int) ->
     np.testing.assert_array_equal(whole_level(source, 0), data)
     last = source.plane.levels[-1]
     assert max(last.shape) <= tile
+
+
+def test_a_palette_of_labels_shows_ids(tmp_path: Path) -> None:
+    picture = Image.fromarray(RNG.integers(0, 9, (40, 50), np.uint8), "P")
+    picture.putpalette([i * 7 % 256 for i in range(768)])
+    picture.save(tmp_path / "ids.png")
+    source = open_tile_source(tmp_path / "ids.png", labels=True)
+    np.testing.assert_array_equal(whole_level(source, 0, ())[..., 0], np.asarray(picture))
