@@ -209,7 +209,7 @@ class Scene:
 
     def rehearse(self) -> None:
         """Once the first view is planned: what its tiles will need of OpenGL, while they are on their way."""
-        self._gl_canvas.draw([_Rehearsal(layer, self._request.size_px) for layer in self.all_layers])
+        self._gl_canvas.rehearse([_Rehearsal(layer, self._request.size_px) for layer in self.all_layers])
 
     def draw(self) -> None:
         visuals = [part.visual for layer in self.layers for part in layer.parts]
@@ -325,7 +325,7 @@ def _area(rect: tuple[int, int, int, int]) -> int:
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsal:
-    """A layer that draws nothing yet, for ``Canvas.draw``."""
+    """A layer that draws nothing yet, for ``Canvas.rehearse``."""
 
     layer: Layer
     frame_px: tuple[int, int]

@@ -220,7 +220,13 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             if count and (left_bytes <= 0 or time.perf_counter() >= until_s):
                 break
             size = self._layer.upload(tile)
-            self._atlas.pin([tile.key], self)  # or the next one would take its place
+            if not size and self._layer.is_wanted(tile.key):
+                # stand-ins may go for what they stand in for
+                self._atlas.begin_frame(self)
+                self._layer.pin(self, stand_ins=False)
+                size = self._layer.upload(tile)
+            if size:
+                self._atlas.pin([tile.key], self)  # or the next one would take its place
             left_bytes -= size
             count += size > 0
         return count

@@ -507,3 +507,14 @@ def test_shaders_are_built_before_a_frame_needs_them(
         assert visual.shader_builds == 1
         assert sum(frame.report.tiles.drawn for frame in frames) > 0
         assert visual.shader_builds == 1
+
+
+def test_formats_share_the_smallest_atlas(tmp_path: Path) -> None:
+    """One tile of each fits: the first page must not take what the other needs."""
+    paths = []
+    for number, dtype in enumerate((np.uint8, np.uint16)):
+        paths.append(tmp_path / f"{number}.ome.zarr")
+        build(noise((200, 200), dtype), paths[-1])
+    options = {"atlas": "256KiB", "timeout": "5s"}
+    result = render([*paths], ["fit"], size=(200, 200), options=options)
+    assert result.report.frames[0].coverage.ideal == 1

@@ -241,3 +241,23 @@ def test_what_could_not_be_read_is_read_again_when_told(image: Path, gl_info: An
         settle(canvas, node)
         assert node.coverage.ideal == 1.0
         node.close()
+
+
+def test_stand_ins_make_way_in_a_tight_atlas(gl_info: Any) -> None:
+    """Nine tiles wanted, room for nine: coarser ones that stood in must go."""
+    from vispy import scene
+
+    from octree.render import TiledImage
+    from octree.render.gl.texture_atlas import Atlas
+
+    pixels = np.arange(1000 * 1000, dtype=np.uint32).reshape(1000, 1000).astype(np.uint8)
+    with scene.SceneCanvas(size=(768, 768), show=False) as canvas:
+        view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
+        node = TiledImage(pixels, parent=view.scene, clim="0,255", atlas=Atlas(9 * 258 * 258))
+        view.camera.rect = (0, 0, 5000, 5000)
+        settle(canvas, node)
+        view.camera.rect = (0, 0, 766, 766)
+        settle(canvas, node)
+        assert node.coverage is not None
+        assert node.coverage.ideal == 1.0
+        node.close()

@@ -102,6 +102,16 @@ class Canvas:
                             self._frame[y : y + size[1], x : x + size[0]] = _read(size)
                 self._finish()
 
+    def rehearse(self, visuals: Sequence[Drawable]) -> None:
+        """Draw one part of a frame that nobody will see."""
+        self._check_open()
+        self._frame = None
+        with _surfacing("prepare a frame"):
+            platform.make_current()
+            with self._framebuffer:
+                self._draw_part(visuals, (0, 0), self._part)
+                self._finish()
+
     def _draw_part(self, visuals: Sequence[Drawable], offset: tuple[int, int], size: tuple[int, int]) -> None:
         gloo.set_viewport(0, 0, *size)
         gloo.set_state(blend=False, depth_test=False, cull_face=False, scissor_test=False)

@@ -20,7 +20,7 @@ FIRST_SHARE, PAGE_SHARE, LEFT_SHARE, LEAST_SHARE = 32, 16, 8, 64
 it: so the first page takes one part in 32, later ones no more than all before, and none more than one in 16. None
 takes more than one in 8 of what is left, so that no class of tiles takes the room of another that comes later; but
 never less than one in 64 of the budget, or ``LEAST_PAGE_BYTES``: a page is a draw call."""
-LEAST_PAGE_BYTES = 256 * 1024
+LEAST_PAGE_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
