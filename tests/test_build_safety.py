@@ -109,7 +109,9 @@ def test_until_the_end_no_reader_takes_the_folder_for_a_pyramid(tmp_path: Path, 
         seen.append(progress.tasks_done)
 
     build(str(source), dest, tile=32, shard=1, workers=1, progress=look)
-    assert seen == list(range(TASKS + 1))
+    assert len(seen) > 3
+    assert seen == sorted(set(seen))
+    assert (seen[0], seen[-1]) == (0, TASKS)
     assert len(open_pyramid(dest).spec.levels) == 6
 
 
@@ -164,9 +166,10 @@ def test_torn_shards_of_tasks_without_a_record_are_written_anew(tmp_path: Path, 
     dest, calls = tmp_path / "p", iter(range(99))
     build(str(source), tmp_path / "undisturbed", **options)
     with pytest.raises(Interrupted):
-        build(str(source), dest, stop=lambda: next(calls) >= 4, **options)
+        build(str(source), dest, stop=lambda: next(calls) >= 2, **options)
     # shards at the edge hold chunks that reach beyond the image: those are merged with what lies there
     for place in ("0/c/15/15", "0/c/15/3", "1/c/7/7"):
+        assert not (dest / place).exists()
         (dest / place).parent.mkdir(parents=True, exist_ok=True)
         (dest / place).write_bytes(b"torn")
         (dest / (place + ".__lock")).write_bytes(b"half")
@@ -372,7 +375,7 @@ def test_a_second_build_of_one_dest_is_refused(tmp_path: Path, source: Path) -> 
     dest, refused = tmp_path / "p", []
 
     def second(progress: Any) -> None:
-        if progress.tasks_done == 1:
+        if progress.tasks_done and not refused:
             refused.append(octree("build", source, dest, "--overwrite"))
 
     build(str(source), dest, tile=32, shard=1, workers=1, progress=second)
