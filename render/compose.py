@@ -19,7 +19,7 @@ from octree.pyramid.grid import Rect
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.layer import Layer, LayerLimits, Part, limits_of, make_atlas
+from octree.render.layer import Layer, LayerLimits, Part, limits_of, make_atlas, upload_with_room
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
@@ -179,18 +179,8 @@ class Scene:
         """Upload one tile; returns its bytes, 0 when there is no room even without the stand-ins."""
         if tile.key in self._gl_atlas:
             return 0
-        size = layer.upload(tile)
-        if not size and layer.is_wanted(tile.key):
-            # stand-ins may go for what they stand in for
-            self._gl_atlas.begin_frame()
-            for other in self.all_layers:
-                other.pin(stand_ins=False)
-            size = layer.upload(tile)
-            if not size:
-                return self._repack()
-        # or the next upload of this frame would take its place
-        self._gl_atlas.pin([tile.key])
-        return size
+        size = upload_with_room(layer, tile, self.all_layers, self._gl_atlas)
+        return size or (self._repack() if layer.is_wanted(tile.key) else 0)
 
     def _repack(self) -> int:
         """The room there is may lie in pages of other tiles, none of them free of pins. Once nothing is under way

@@ -8,7 +8,7 @@ for each channel; a tile counts as resident when all its parts are, so channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -97,6 +97,23 @@ def limits_of(
         LayerLimits(settings.hysteresis, settings.prefetch_margin, 1 + spare // parts // size)
         for size in slots
     ]
+
+
+def upload_with_room(
+    layer: Layer, tile: LoadedTile, layers: Iterable[Layer], atlas: Atlas, owner: Hashable = None
+) -> int:
+    """Bring one tile of ``layer`` into the atlas and keep it for this frame of ``owner``; returns its bytes, 0 when
+    there is no room even without the stand-ins of ``layers``, all that the owner draws."""
+    size = layer.upload(tile)
+    if not size and layer.is_wanted(tile.key):
+        # stand-ins may go for what they stand in for
+        atlas.begin_frame(owner)
+        for other in layers:
+            other.pin(owner, stand_ins=False)
+        size = layer.upload(tile)
+    if size:
+        atlas.pin([tile.key], owner)  # or the next upload of this frame would take its place
+    return size
 
 
 class Layer:

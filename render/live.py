@@ -27,7 +27,7 @@ from octree.render.compose import open_layer_source
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.layer import Layer, Part, limits_of, make_atlas
+from octree.render.layer import Layer, Part, limits_of, make_atlas, upload_with_room
 from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import FailedTile
@@ -219,14 +219,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         for tile in self._layer.waiting():
             if count and (left_bytes <= 0 or time.perf_counter() >= until_s):
                 break
-            size = self._layer.upload(tile)
-            if not size and self._layer.is_wanted(tile.key):
-                # stand-ins may go for what they stand in for
-                self._atlas.begin_frame(self)
-                self._layer.pin(self, stand_ins=False)
-                size = self._layer.upload(tile)
-            if size:
-                self._atlas.pin([tile.key], self)  # or the next one would take its place
+            size = upload_with_room(self._layer, tile, [self._layer], self._atlas, self)
             left_bytes -= size
             count += size > 0
         return count

@@ -109,6 +109,7 @@ def test_every_option_can_come_from_the_environment(pyramid: Path) -> None:
         (["{pyramid}", "-o", "f.png", "--config", "no.json"], 2, "no.json"),
         (["{pyramid}", "-o", "f.png", "--camera", "fit", "--camera", "fit"], 2, "pattern"),
         (["{pyramid}", "-o", "f.bmp"], 2, "f.bmp"),
+        (["{pyramid}", "-o", "f.gif", "--size", "65536x1"], 2, "65535"),
         (["{pyramid}"], 2, "nothing to write"),
         (["{pyramid}", "-o", "-", "--json"], 2, "stdout"),
         (["{pyramid}", "-o", "{file}/f.png"], 4, "f.png"),

@@ -143,17 +143,14 @@ class Atlas:
     def __len__(self) -> int:
         return len(self._tiles)
 
-    def capacity_tiles(self, tile_shape: tuple[int, ...], dtype: Any, samples: int = 1) -> int:
+    def capacity_tiles(self, tile_shape: tuple[int, ...], dtype: Any) -> int:
         """How many tiles of ``tile_shape`` (h, w[, samples]) fit the budget at once, all layers together."""
-        if len(tile_shape) > 2:
-            samples = tile_shape[2]
-        return self._slots.capacity(self._class_of(tile_shape[:2], np.dtype(dtype), samples))
+        return self._slots.capacity(self._kind_of(tile_shape, dtype))
 
     def slot_bytes(self, tile_shape: tuple[int, ...], dtype: Any) -> int:
         """What one tile of ``tile_shape`` (h, w[, samples]) takes of the budget. Raises UsageError when no texture
         is so large."""
-        samples = tile_shape[2] if len(tile_shape) > 2 else 1
-        kind = self._class_of(tile_shape[:2], np.dtype(dtype), samples)
+        kind = self._kind_of(tile_shape, dtype)
         if max(kind.slot) > self._slots.max_px:
             raise UsageError(
                 f"a tile of {tile_shape[1]} x {tile_shape[0]} texels is larger than this OpenGL's textures, "
@@ -189,8 +186,7 @@ class Atlas:
     def reserve(self, tile_shape: tuple[int, ...], dtype: Any) -> Any:
         """The texture that the next tile of ``tile_shape`` (h, w[, samples]) will go to, so that it is made before
         there is one; None when another tile must go first."""
-        samples = tile_shape[2] if len(tile_shape) > 2 else 1
-        page = self._slots.reserve(self._class_of(tile_shape[:2], np.dtype(dtype), samples))
+        page = self._slots.reserve(self._kind_of(tile_shape, dtype))
         if page is not None and page.number not in self._textures:
             self._textures[page.number] = _new_texture(page)
         return None if page is None else self._textures[page.number]
@@ -206,9 +202,7 @@ class Atlas:
             self._slots.touch(key)
             return 0
         data = tile.data
-        samples = data.shape[2] if data.ndim == 3 else 1
-        kind = self._class_of(data.shape[:2], data.dtype, samples)
-        change = self._slots.place(key, kind)
+        change = self._slots.place(key, self._kind_of(data.shape, data.dtype))
         self._follow(change)
         slot = change.slot
         if slot is None:
@@ -287,14 +281,16 @@ class Atlas:
         """Give all textures back. Closing twice is harmless."""
         self.clear()
 
-    def _class_of(self, shape: tuple[int, ...], dtype: np.dtype[Any], samples: int) -> SlotClass:
-        asked = (shape, dtype, samples, self.slot_px)
+    def _kind_of(self, tile_shape: tuple[int, ...], dtype: Any) -> SlotClass:
+        """The slot class of tiles of ``tile_shape`` (h, w[, samples])."""
+        asked = (tile_shape, dtype, self.slot_px)
         kind = self._classes.get(asked)
         if kind is None:
+            dtype, samples = np.dtype(dtype), tile_shape[2] if len(tile_shape) > 2 else 1
             if (dtype.name, samples) not in FORMATS:
                 raise GLError(f"no texture format for {samples} samples of {dtype.name}")
             kind = slot_class(
-                (shape[0], shape[1]), (dtype.name, samples), dtype.itemsize * samples, self.slot_px
+                (tile_shape[0], tile_shape[1]), (dtype.name, samples), dtype.itemsize * samples, self.slot_px
             )
             self._classes[asked] = kind
         return kind
