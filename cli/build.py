@@ -16,8 +16,8 @@ import typer
 from octree.cli.options import Debug, Json, Quiet, json_wanted, parsed
 
 if TYPE_CHECKING:
-    from octree.pyramid.builder import BuildResult
-    from octree.pyramid.plan import BuildPlan
+    from octree.pyramid.building.builder import BuildResult
+    from octree.pyramid.building.plan import BuildPlan
 
 WHAT, LEVELS, STORED, RUN = "What the source is", "How levels are made", "How they are stored", "How it runs"
 
@@ -120,8 +120,8 @@ def build(
     """Build the tile pyramid of SOURCE as the OME-Zarr folder DEST."""
     from octree.cli.console import print_json
     from octree.cli.progress import make_reporter
-    from octree.pyramid.builder import build as run_build
-    from octree.pyramid.builder import plan_build
+    from octree.pyramid.building.builder import build as run_build
+    from octree.pyramid.building.builder import plan_build
     from octree.pyramid.errors import Interrupted
     from octree.pyramid.memory import use_one_heap
 

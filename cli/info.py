@@ -18,7 +18,7 @@ def info(
 ) -> None:
     """Print levels, shapes, chunks, shards, codec, scales and sizes."""
     from octree.cli.console import print_json
-    from octree.pyramid.describe import describe
+    from octree.pyramid.sources.describe import describe
 
     facts = describe(path)
     if json_:

@@ -17,9 +17,9 @@ from octree.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
     from octree.render.frames import Renderer, Shot
-    from octree.render.report import RunReport
+    from octree.render.report.trace import NullTrace
+    from octree.render.report.values import RunReport
     from octree.render.request import RenderRequest
-    from octree.render.trace import NullTrace
 
 Many = list[str] | None
 One = str | None
@@ -199,7 +199,7 @@ class _Job:
     def check(self, size_px: tuple[int, int]) -> None:
         """Refuse what cannot be meant, before anything is opened."""
         from octree.pyramid.errors import UsageError
-        from octree.render.files import check_destination
+        from octree.render.output.files import check_destination
 
         if not (self.output or self.report or self.html or self.trace or self.monitor or self.as_json):
             raise UsageError("nothing to write", hint="give -o frame.png, --report report.json or --json")
@@ -229,7 +229,7 @@ class _Job:
         """Render, write everything, and return the exit code."""
         from octree.cli.console import print_json
         from octree.render.frames import Renderer
-        from octree.render.trace import NULL_TRACE, Trace
+        from octree.render.report.trace import NULL_TRACE, Trace
 
         self.check(request.size_px)
         trace = Trace() if self.trace else NULL_TRACE
@@ -250,8 +250,8 @@ class _Job:
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
         """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
-        from octree.render.encode import FrameWriter, PngKeeper
-        from octree.render.monitor import Monitor
+        from octree.render.output.encode import FrameWriter, PngKeeper
+        from octree.render.report.monitor import Monitor
 
         writer: FrameWriter | None = None
         if self.output is not None:
@@ -272,14 +272,14 @@ class _Job:
         return keeper.pngs() if keeper is not None else []
 
     def _write(self, document: dict[str, Any], kept: list[bytes], trace: NullTrace) -> None:
-        from octree.render.files import atomic_file
+        from octree.render.output.files import atomic_file
 
         if self.report is not None:
             text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
             with atomic_file(self.report) as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
         if self.html is not None:
-            from octree.render.html import write_html
+            from octree.render.report.html import write_html
 
             write_html(self.html, document, kept)
         if self.trace is not None:

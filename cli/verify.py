@@ -12,7 +12,7 @@ import typer
 from octree.cli.options import Debug, Json, Quiet
 
 if TYPE_CHECKING:
-    from octree.pyramid.verify import VerifyResult
+    from octree.pyramid.verify.run import VerifyResult
 
 
 def verify(
@@ -32,7 +32,7 @@ def verify(
     Exit code 1 when something is wrong, 3 when there is no pyramid.
     """
     from octree.cli.console import print_json
-    from octree.pyramid.verify import verify as run
+    from octree.pyramid.verify.run import verify as run
 
     with _progress(deep and not quiet) as show:
         result = run(pyramid, deep=deep, sample=sample, progress=show)

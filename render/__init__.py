@@ -1,26 +1,22 @@
 """From a camera to pixels and a report: tiles loaded asynchronously, kept in a texture atlas, drawn exactly once.
 
-The way of a frame:  camera → octree → loading → (cache) → gl.texture_atlas → cover → gl.tiled_image → report
+The way of a frame:  view → loading → (cache) → gl.texture_atlas → view.cover → gl.tiled_image → report
 
-request.py     option texts → a frozen request (pure)
-camera.py camera_text.py    cameras and paths, and how they are written (pure)
-octree.py      camera + levels → wanted tiles, in loading order (pure)
-cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass (pure)
-register.py    how layers of different voxel size lie on each other (pure)
-look.py contrast.py         colours and contrast limits of each part of a layer
+Rooms, each with a map of its own, in the order in which they may import each other:
+
 config.py      the settings file (pure)
-tile_source.py open_levels.py made_levels.py texels.py      any SOURCE as tiles; coarser levels made in memory
-layer.py       one layer of a view: its plan, its uploads, its cover
-overview.py    the inset: one more layer
-compose.py     the scene: layers, and the loader, atlas and canvas they share
-frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
-live.py seen.py             ``TiledImage`` for anybody's vispy SceneCanvas; what of it a camera shows (pure)
-report.py html.py pages.py trace.py monitor.py              what a run showed and what it cost
-encode.py video.py files.py                 frames to files that appear complete or not at all
-showcase.py    what ``octree demo`` makes
+view/          cameras, plans, covers, coverage (pure)
 loading/       asynchronous loading; no OpenGL
+request.py     option texts → a frozen request (pure)
+tiles/         any SOURCE as tiles; coarser levels made in memory
+output/        frames to files that appear complete or not at all
+report/        what a run showed and what it cost: JSON, HTML, trace
 gl/            everything that touches OpenGL; main thread only
+scene/         layers, and the loader, atlas and canvas they share
+frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
+live.py        ``TiledImage`` for anybody's vispy SceneCanvas
 check/         rendered-frame regression checks
+showcase.py    what ``octree demo`` makes
 """
 
 from __future__ import annotations
@@ -28,10 +24,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from octree.render.camera import Camera, CameraPath
     from octree.render.frames import Renderer, RunResult, render
     from octree.render.live import TiledImage
     from octree.render.request import RenderRequest, parse_request
+    from octree.render.view.camera import Camera, CameraPath
 
 __all__ = [
     "Camera",
@@ -45,8 +41,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "Camera": "camera",
-    "CameraPath": "camera",
+    "Camera": "view.camera",
+    "CameraPath": "view.camera",
     "RenderRequest": "request",
     "Renderer": "frames",
     "RunResult": "frames",

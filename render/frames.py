@@ -19,13 +19,11 @@ from numpy.typing import NDArray
 
 from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
-from octree.render.camera import Camera, CameraPath, unique_names
-from octree.render.camera_text import parse_camera
-from octree.render.compose import Scene, open_scene
 from octree.render.config import Settings
 from octree.render.loading.loader import LoaderStats
 from octree.render.loading.requests import FailedTile
-from octree.render.report import (
+from octree.render.report.trace import NULL_TRACE, NullTrace
+from octree.render.report.values import (
     ByteCounts,
     FrameReport,
     Gauges,
@@ -36,7 +34,9 @@ from octree.render.report import (
     utc_now,
 )
 from octree.render.request import RenderRequest, parse_request
-from octree.render.trace import NULL_TRACE, NullTrace
+from octree.render.scene.scene import Scene, open_scene
+from octree.render.view.camera import Camera, CameraPath, unique_names
+from octree.render.view.camera_text import parse_camera
 
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""

@@ -23,19 +23,19 @@ from vispy.scene.widgets import ViewBox
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
-from octree.render.compose import open_layer_source
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.layer import Layer, Part, limits_of, make_atlas, upload_with_room
 from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import FailedTile
-from octree.render.look import looks_of
-from octree.render.register import ToBase
-from octree.render.report import Coverage
 from octree.render.request import LAYER_OPTIONS, parse_request
-from octree.render.seen import seen_by_points, seen_part
+from octree.render.scene.layer import Layer, Part, limits_of, make_atlas, upload_with_room
+from octree.render.scene.look import looks_of
+from octree.render.scene.scene import open_layer_source
+from octree.render.view.coverage import Coverage
+from octree.render.view.register import ToBase
+from octree.render.view.seen import seen_by_points, seen_part
 
 TICK_S = 1 / 60
 OPTIONS = (*LAYER_OPTIONS, "index", "labels", "single_level", "show_grid", "mark_pending")

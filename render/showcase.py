@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from octree.pyramid import BuildResult, build
-from octree.pyramid.sample import GeneratedImage, picture
-from octree.render.encode import FrameWriter, PngKeeper
-from octree.render.files import atomic_file
+from octree.pyramid.sources.sample import GeneratedImage, picture
 from octree.render.frames import Frame, Renderer
-from octree.render.html import write_html
-from octree.render.report import RunReport
+from octree.render.output.encode import FrameWriter, PngKeeper
+from octree.render.output.files import atomic_file
+from octree.render.report.html import write_html
+from octree.render.report.values import RunReport
 from octree.render.request import parse_request
 
 Say = Callable[[str], None]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.model import Box
-from octree.pyramid.store import Pyramid, open_pyramid
+from octree.pyramid.store.arrays import Pyramid, open_pyramid
 
 COMMAND = [sys.executable, "-m", "octree.cli"]
 

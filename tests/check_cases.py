@@ -13,7 +13,8 @@ from report_cases import RENDERER, frame, run_report
 from octree.pyramid.errors import OctreeError
 from octree.render.check.spec import Case
 from octree.render.check.suite import SuiteResult, run
-from octree.render.report import Coverage, FrameReport, RunReport
+from octree.render.report.values import FrameReport, RunReport
+from octree.render.view.coverage import Coverage
 
 SIZE = (64, 48)
 

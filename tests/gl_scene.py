@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
-from octree.render.cover import Cover, cover_view
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.view.cover import Cover, cover_view
 
 
 def load_key(tile: TileKey) -> LoadKey:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from octree.render.camera import Camera, CameraPath
-from octree.render.camera_text import parse_camera
-from octree.render.report import (
+from octree.render.report.values import (
     ByteCounts,
-    Coverage,
     FrameReport,
     Gauges,
     RunReport,
@@ -16,6 +13,9 @@ from octree.render.report import (
     Timings,
     totals_of,
 )
+from octree.render.view.camera import Camera, CameraPath
+from octree.render.view.camera_text import parse_camera
+from octree.render.view.coverage import Coverage
 
 RENDERER: dict[str, Any] = {
     "platform": "null",

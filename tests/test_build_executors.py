@@ -17,11 +17,11 @@ from build_tools import image, leftovers, octree_json, start, tree
 from PIL import Image
 
 from octree.pyramid import build
-from octree.pyramid.builder import plan_build
+from octree.pyramid.building.builder import plan_build
+from octree.pyramid.building.executors import in_window, never
+from octree.pyramid.building.task import Recipe, Task
 from octree.pyramid.errors import Interrupted, SourceError, UsageError, WriteError
-from octree.pyramid.execute import in_window, never
 from octree.pyramid.model import Box
-from octree.pyramid.task import Recipe, Task
 
 
 def groups(count: int) -> Any:

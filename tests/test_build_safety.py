@@ -20,11 +20,11 @@ import pytest
 from build_tools import image, leftovers, levels_of, octree, octree_json, start, tree
 
 from octree.pyramid import build, open_pyramid
-from octree.pyramid import destination as destination_module
-from octree.pyramid.destination import places_of
+from octree.pyramid.building import destination as destination_module
+from octree.pyramid.building.destination import places_of
+from octree.pyramid.building.journal import Journal
 from octree.pyramid.errors import DestinationError, Interrupted, SourceError, WriteError
-from octree.pyramid.journal import Journal
-from octree.pyramid.store import LevelWriter
+from octree.pyramid.store.arrays import LevelWriter
 
 OPTIONS = ["--tile", "32", "--shard", "1", "--workers", "2", "--name", "n"]
 TASKS = 4 * 4 + 1  # of an image of 1000 x 1000 in blocks of 256, and the coarse rest

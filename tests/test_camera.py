@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Rect
-from octree.render.camera import (
+from octree.render.view.camera import (
     Camera,
     CameraPath,
     Keyframe,
     unique_names,
 )
-from octree.render.camera_text import BUILT_IN_PATHS, parse_camera, path_from_json
+from octree.render.view.camera_text import BUILT_IN_PATHS, parse_camera, path_from_json
 
 EXTENT = (2000.0, 1000.0)
 SIZE = (400, 300)

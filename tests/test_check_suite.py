@@ -19,7 +19,7 @@ from octree.pyramid.errors import (
 )
 from octree.render.check.baseline import BaselineStore
 from octree.render.check.suite import background_of, is_ci
-from octree.render.report import Coverage
+from octree.render.view.coverage import Coverage
 
 
 @pytest.fixture

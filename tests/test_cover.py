@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
-from octree.render.cover import Cover, cover_view
+from octree.render.view.cover import Cover, cover_view
 
 
 def plane_of_levels(shape: tuple[int, int], factors: list[int], tile: int = 8, shift: float = 0.0) -> Plane:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from octree.pyramid.sample import GeneratedImage
+from octree.pyramid.sources.sample import GeneratedImage
 
 
 def test_the_demo_makes_what_it_says(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from octree.pyramid.errors import DestinationError, OctreeError, SourceNotFound, UsageError, WriteError
-from octree.render import encode, files
-from octree.render.encode import FrameWriter, PngKeeper, encode_png, read_png, write_png
-from octree.render.video import gif_delays
+from octree.render.output import encode, files
+from octree.render.output.encode import FrameWriter, PngKeeper, encode_png, read_png, write_png
+from octree.render.output.video import gif_delays
 
 
 def picture(seed: int = 0, shape: tuple[int, int] = (24, 32), *, opaque: bool = True) -> Any:
@@ -399,7 +399,7 @@ def test_without_the_encoder_mp4_says_what_to_install(
 
 def test_a_png_needs_no_pillow() -> None:
     code = (
-        "import sys, io, numpy; from octree.render.encode import write_png; "
+        "import sys, io, numpy; from octree.render.output.encode import write_png; "
         "write_png(io.BytesIO(), numpy.zeros((2, 2, 4), 'u1')); assert 'PIL' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

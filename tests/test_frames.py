@@ -19,9 +19,9 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import PlaneLevel, Rect
 from octree.render.config import OctreeSettings, default_settings
 from octree.render.frames import Renderer, RunResult, render
-from octree.render.overview import inset_view
-from octree.render.report import RunReport
+from octree.render.report.values import RunReport
 from octree.render.request import parse_request
+from octree.render.scene.overview import inset_view
 
 pytestmark = pytest.mark.usefixtures("gl_info")
 

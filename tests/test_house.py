@@ -16,7 +16,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("cli", "render", "pyramid")
-MAY_IMPORT = {"cli": {"cli", "render", "pyramid"}, "render": {"render", "pyramid"}, "pyramid": {"pyramid"}}
 
 
 def sources(*rooms: str) -> list[Path]:
@@ -34,16 +33,113 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_rooms_import_one_way(room: str) -> None:
-    for path in sources(room):
-        for name in imported(path):
-            if name.startswith("octree."):
-                assert name.split(".")[1] in MAY_IMPORT[room], f"{path.relative_to(ROOT)} imports {name}"
+ORDER = {
+    "": [{"pyramid"}, {"render"}, {"cli"}],
+    "pyramid": [
+        {"errors", "model", "grid", "units", "axes", "downsample", "memory"},
+        {"store"},
+        {"sources", "verify"},
+        {"building"},
+    ],
+    "render": [
+        {"config"},
+        {"view"},
+        {"loading"},
+        {"request", "tiles", "output"},
+        {"report", "gl"},
+        {"scene"},
+        {"frames", "live"},
+        {"check", "showcase"},
+    ],
+}
+"""What each folder's rooms and files may import: those in groups before their own."""
 
 
-def test_loading_knows_no_opengl() -> None:
-    for path in [*sources("render/loading"), ROOT / "render/octree.py", ROOT / "render/cover.py"]:
+def modules() -> dict[str, Path]:
+    """Dotted names without ``octree.``, rooms by their ``__init__``."""
+    found = {}
+    for path in sources(*ROOMS):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts).removesuffix(".__init__")] = path
+    return found
+
+
+def imports_at(name: str, path: Path, known: dict[str, Path], *, types: bool) -> set[str]:
+    """The modules of ours that ``name`` imports; with ``types`` also those that only type checkers see."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    skip = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) and not types
+        for inner in ast.walk(node)
+    }
+    found = set()
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and id(node) not in skip
+            and (node.module or "").startswith("octree")
+        ):
+            module = (node.module or "").removeprefix("octree.")
+            for alias in node.names:
+                found.add(f"{module}.{alias.name}" if f"{module}.{alias.name}" in known else module)
+    return {one for one in found if one in known and one != name}
+
+
+@pytest.mark.parametrize("folder", ORDER)
+def test_rooms_import_one_way(folder: str) -> None:
+    """At every depth: a room imports rooms before it, never one beside or after it."""
+    groups, known = ORDER[folder], modules()
+    place = {room: number for number, group in enumerate(groups) for room in group}
+    depth = len(folder.split(".")) if folder else 0
+    here = {name.split(".")[depth] for name in known if name.startswith(f"{folder}." if folder else "")}
+    assert here - {"__main__"} == set(place), f"rooms of {folder or 'octree'} without a place in the order"
+    for name, path in known.items():
+        if folder and not name.startswith(f"{folder}."):
+            continue
+        room = name.split(".")[depth]
+        if path == ROOT / folder / "__init__.py":
+            continue  # a map, and lazy names
+        for other in imports_at(name, path, known, types=False):
+            if (folder and not other.startswith(f"{folder}.")) or other == folder:
+                continue
+            target = other.split(".")[depth]
+            may = place[target] < place[room] or target == room
+            # files of one group that are no rooms may use each other; test_files_import_in_no_circle looks at those
+            may |= place[target] == place[room] and not {target, room} & ROOMS_OF[folder]
+            assert may, f"{name} imports {other}"
+
+
+ROOMS_OF = {folder: {p.name for p in (ROOT / folder).iterdir() if p.is_dir()} for folder in ORDER}
+
+
+def test_files_import_in_no_circle() -> None:
+    known = modules()
+    graph = {
+        name: {o for o in imports_at(name, path, known, types=False) if known[o].name != "__init__.py"}
+        for name, path in known.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way, name))
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_no_room_is_a_crowd() -> None:
+    """A folder of more files than one reads at a glance wants rooms."""
+    for folder in {path.parent for path in sources(*ROOMS)}:
+        assert len(list(folder.glob("*.py"))) <= 20, folder.relative_to(ROOT)
+
+
+def test_opengl_is_kept_to_its_rooms() -> None:
+    for path in [*sources("render/loading"), *sources("render/view"), *sources("render/tiles")]:
         for name in imported(path):
             assert not name.startswith(("octree.render.gl", "vispy", "glfw")), f"{path} imports {name}"
 
@@ -54,10 +150,10 @@ def test_loading_knows_no_opengl() -> None:
         ("glfw", {"render/gl/platform.py"}),
         ("typer", {"cli/"}),
         ("rich", {"cli/"}),
-        ("tensorstore", {"pyramid/store.py"}),
-        ("zarr", {"pyramid/store.py"}),
-        ("vispy", {"render/"}),
-        ("matplotlib", {"render/html.py", "render/pages.py"}),
+        ("tensorstore", {"pyramid/store/arrays.py"}),
+        ("zarr", {"pyramid/store/arrays.py"}),
+        ("vispy", {"render/gl/", "render/live.py"}),
+        ("matplotlib", {"render/report/html.py", "render/report/pages.py"}),
     ],
 )
 def test_only_this_file_imports(package: str, only: set[str]) -> None:
@@ -88,20 +184,30 @@ NGFF_KEYS = {"multiscales", "coordinateTransformations", "omero", "image-label",
 
 def test_only_ngff_knows_ome_zarr_keys() -> None:
     for path in sources(*ROOMS):
-        if path == ROOT / "pyramid/ngff.py":
+        if path == ROOT / "pyramid/store/ngff.py":
             continue
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Constant) and isinstance(node.value, str):
                 assert node.value not in NGFF_KEYS, f"{path.relative_to(ROOT)} knows the key {node.value!r}"
 
 
-@pytest.mark.parametrize("room", ["cli", "pyramid", "render", "render/loading", "render/gl", "render/check"])
+ALL_ROOMS = sorted(
+    path.parent.relative_to(ROOT).as_posix() for path in sources(*ROOMS) if path.name == "__init__.py"
+)
+
+
+@pytest.mark.parametrize("room", ALL_ROOMS)
 def test_a_rooms_map_names_every_file(room: str) -> None:
     map_ = ast.get_docstring(ast.parse((ROOT / room / "__init__.py").read_text(encoding="utf-8"))) or ""
     missing = [
         path.name
         for path in sorted((ROOT / room).glob("*.py"))
         if not path.name.startswith("__") and path.name not in map_
+    ]
+    missing += [
+        f"{path.parent.name}/"
+        for path in sorted((ROOT / room).glob("*/__init__.py"))
+        if f"{path.parent.name}/" not in map_
     ]
     assert not missing, f"the map of {room} leaves out {missing}"
 

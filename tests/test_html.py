@@ -13,10 +13,10 @@ from browser import ask, screenshot
 from report_cases import refining_frames, run_report
 
 from octree.pyramid.errors import DestinationError
-from octree.render import html
-from octree.render.encode import encode_png
-from octree.render.html import make_page, write_html
-from octree.render.pages import human_bytes, human_ms
+from octree.render.output.encode import encode_png
+from octree.render.report import html
+from octree.render.report.html import make_page, write_html
+from octree.render.report.pages import human_bytes, human_ms
 
 
 def png(grey: int, size: tuple[int, int] = (64, 48)) -> bytes:

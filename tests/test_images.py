@@ -15,7 +15,7 @@ from ome_zarr.writer import write_image, write_labels
 
 from octree.cli.app import run
 from octree.pyramid import build
-from octree.pyramid.verify import verify
+from octree.pyramid.verify.run import verify
 
 PIXELS = np.random.default_rng(0).integers(1, 60000, (150, 130)).astype(np.uint16)
 

@@ -15,7 +15,7 @@ import zarr
 from octree.cli.app import run
 from octree.cli.info import human_bytes
 from octree.pyramid import build
-from octree.pyramid.describe import describe
+from octree.pyramid.sources.describe import describe
 
 
 def pixels(*shape: int) -> np.ndarray:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from octree.pyramid.building.journal import Header, Journal, TaskSet, changed_facts, read_header
+from octree.pyramid.building.task import Hole, Task, TaskResult
 from octree.pyramid.errors import DestinationError
-from octree.pyramid.journal import Header, Journal, TaskSet, changed_facts, read_header
-from octree.pyramid.task import Hole, Task, TaskResult
 
 HEADER = Header("word", True, {"method": "mean", "shape": [3, 4]})
 RESULTS = [

@@ -19,7 +19,8 @@ from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, Tier
-from octree.render.octree import load_requests, plan_view
+from octree.render.loading.wishes import load_requests
+from octree.render.view.plan import plan_view
 
 LATENCY = Network(latency_ms=50.0)
 

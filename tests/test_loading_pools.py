@@ -32,7 +32,7 @@ from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.processes import ProcessReader
 from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
-from octree.render.tile_source import open_tile_source
+from octree.render.tiles.tile_source import open_tile_source
 
 
 @pytest.fixture(autouse=True)
@@ -280,7 +280,7 @@ def test_processes_work_from_a_plain_script(tmp_path: Path) -> None:
         from octree.render.config import LoaderSettings, PoolSettings
         from octree.render.loading.loader import TileLoader
         from octree.render.loading.requests import LoadKey, LoadRequest, Tier
-        from octree.render.tile_source import open_tile_source
+        from octree.render.tiles.tile_source import open_tile_source
 
         print("begun")
         source = open_tile_source("a.npy", tile=256)

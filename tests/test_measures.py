@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from octree.pyramid.builder import plan_build
+from octree.pyramid.building.builder import plan_build
 from octree.pyramid.errors import UsageError
-from octree.pyramid.measures import measure
-from octree.pyramid.raw import Facts
+from octree.pyramid.sources.measures import measure
+from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.units import SPACE_UNITS, converted, metres, space_unit
 
 

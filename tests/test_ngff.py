@@ -15,12 +15,12 @@ import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid import ngff
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError, WriteError
-from octree.pyramid.json_files import finite
 from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LevelInfo, PyramidSpec
-from octree.pyramid.verify_schema import display_errors, schema_errors
-from octree.pyramid.zarr_meta import fill_of, read_array_meta
+from octree.pyramid.store import ngff
+from octree.pyramid.store.json_files import finite
+from octree.pyramid.store.zarr_meta import fill_of, read_array_meta
+from octree.pyramid.verify.schema import display_errors, schema_errors
 
 
 def a_spec(version: str = "0.5", names: str = "cyx", **options: Any) -> PyramidSpec:
@@ -314,7 +314,7 @@ def test_groups_that_are_no_image_say_what_they_are(tmp_path: Path, ome: dict[st
 
 @pytest.mark.parametrize("names", ["xyz", "yxc", "zxy"])
 def test_another_order_of_axes_is_read_as_a_source_only(tmp_path: Path, names: str) -> None:
-    from octree.pyramid.source import open_source
+    from octree.pyramid.sources.source import open_source
 
     datasets = arrays(tmp_path, [(8, 9, 10)])
     axes = [{"name": a, "type": "channel" if a == "c" else "space"} for a in names]
@@ -488,7 +488,7 @@ def test_reading_metadata_imports_no_zarr(tmp_path: Path) -> None:
     import sys
 
     folder = write(tmp_path / "p.zarr", a_spec())
-    script = "import sys; from octree.pyramid import ngff; ngff.read_spec(sys.argv[1]); print([m for m in ('zarr', 'tensorstore', 'pydantic', 'dask') if m in sys.modules])"
+    script = "import sys; from octree.pyramid.store import ngff; ngff.read_spec(sys.argv[1]); print([m for m in ('zarr', 'tensorstore', 'pydantic', 'dask') if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", script, str(folder)], capture_output=True, text=True, check=True
     )

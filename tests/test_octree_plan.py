@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
 from octree.render.loading.requests import Tier
-from octree.render.octree import MAX_WANTED, choose_level, load_requests, plan_view, plane_untiled
+from octree.render.loading.wishes import load_requests
+from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, plane_untiled
 
 
 def pyramid(

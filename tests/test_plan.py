@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid.budget import RUNTIME_BYTES
-from octree.pyramid.codecs import Codec
+from octree.pyramid.building.budget import RUNTIME_BYTES
+from octree.pyramid.building.layout import PlanRequest
+from octree.pyramid.building.plan import BuildPlan, level_factors, make_plan
 from octree.pyramid.errors import UsageError
-from octree.pyramid.layout import PlanRequest
 from octree.pyramid.model import Axis, Box
-from octree.pyramid.plan import BuildPlan, level_factors, make_plan
+from octree.pyramid.store.codecs import Codec
 
 
 def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) -> PlanRequest:

@@ -7,7 +7,7 @@ import pytest
 
 from octree.pyramid.grid import Rect
 from octree.pyramid.model import Axis, LevelInfo, PyramidSpec
-from octree.render.register import to_base
+from octree.render.view.register import to_base
 
 
 def spec(size: float = 1.0, translation: float = 0.0, unit: str | None = None) -> PyramidSpec:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
-from octree.render.seen import NOTHING, seen_by_points, seen_part
+from octree.render.view.seen import NOTHING, seen_by_points, seen_part
 
 EXTENT = Rect(0, 0, 600, 800)
 SCREEN = Rect(0, 0, 300, 400)

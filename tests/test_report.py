@@ -16,17 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from report_cases import frame, refining_frames, run_report
 
-from octree.render.report import (
-    Coverage,
+from octree.render.report.values import (
     RunReport,
     TileCounts,
     Timings,
     frame_times,
-    merge_coverage,
     plain_json,
     report_schema,
     totals_of,
 )
+from octree.render.view.coverage import Coverage, merge_coverage
 
 CONTRACT = {
     "": "schema command octree_version started_utc renderer sources settings frames totals failures",

@@ -15,7 +15,7 @@ import zarr
 
 from octree.pyramid import build
 from octree.render.frames import render
-from octree.render.report import report_schema
+from octree.render.report.values import report_schema
 
 SIZE = (320, 240)
 LEVEL_GREYS = (250, 210, 170, 130, 90, 50)
@@ -108,7 +108,7 @@ def test_the_same_virtual_run_gives_the_same_report(coloured: Path) -> None:
 
 
 def test_monitor_lines_are_the_frames_of_the_report(coloured: Path) -> None:
-    from octree.render.monitor import Monitor
+    from octree.render.report.monitor import Monitor
 
     report = render([str(coloured)], ["fit"], size=(160, 120), options={"clim": "0,255"}).report
     out = io.StringIO()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from octree.pyramid.segment_cache import SegmentCache
+from octree.pyramid.sources.tiff.segments import SegmentCache
 from octree.pyramid.units import known_unit
 
 Segment = np.ndarray[tuple[int], np.dtype[np.uint8]]

@@ -11,7 +11,7 @@ import pytest
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
-from octree.pyramid.source import open_source
+from octree.pyramid.sources.source import open_source
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 FILES = sorted(p.name for p in FIXTURES.iterdir() if p.is_file() and p.suffix not in (".py", ".md"))

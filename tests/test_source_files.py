@@ -17,11 +17,13 @@ import pytest
 import zarr
 from PIL import Image
 
-from octree.pyramid import build, ngff, read_raw
+from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import Axis, Box, Channel, LevelInfo, PyramidSpec
-from octree.pyramid.source import ArraySource, open_source
-from octree.pyramid.verify import verify
+from octree.pyramid.sources import plain
+from octree.pyramid.sources.source import ArraySource, open_source
+from octree.pyramid.store import ngff
+from octree.pyramid.verify.run import verify
 
 DTYPES = [
     "bool",
@@ -106,13 +108,13 @@ class TestNpy:
         file = tmp_path / "big.npy"
         np.save(file, image((400, 5000), "uint16"))
         read: list[int] = []
-        original = read_raw.PositionedFile.read_into
+        original = plain.PositionedFile.read_into
 
         def record(self: Any, view: memoryview, offset: int) -> None:
             read.append(len(view))
             original(self, view, offset)
 
-        monkeypatch.setattr(read_raw.PositionedFile, "read_into", record)
+        monkeypatch.setattr(plain.PositionedFile, "read_into", record)
         with open_source(file) as source:
             source.read(Box((10, 20), (14, 70)))
             assert read == [100] * 4
@@ -545,8 +547,8 @@ def test_an_axis_without_a_known_name_is_no_length(tmp_path: Path) -> None:
 def test_npy_with_gaps_between_rows(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: str, dtype: str, near_bytes: int, band_bytes: int
 ) -> None:
-    monkeypatch.setattr(read_raw, "_NEAR_BYTES", near_bytes)
-    monkeypatch.setattr(read_raw, "_BAND_BYTES", band_bytes)
+    monkeypatch.setattr(plain, "_NEAR_BYTES", near_bytes)
+    monkeypatch.setattr(plain, "_BAND_BYTES", band_bytes)
     pixels = np.arange(5 * 7 * 9 * 11, dtype=np.dtype(dtype)).reshape(5, 7, 9, 11)
     np.save(tmp_path / "a.npy", np.asarray(pixels, order=order))
     with open_source(tmp_path / "a.npy") as source:
@@ -560,9 +562,9 @@ def test_a_plane_of_fortran_order_is_not_read_value_by_value(
     np.save(tmp_path / "a.npy", np.asfortranarray(pixels))
     reads = []
     for name in ("read_into", "read_at"):
-        whole = getattr(read_raw.PositionedFile, name)
+        whole = getattr(plain.PositionedFile, name)
         monkeypatch.setattr(
-            read_raw.PositionedFile, name, lambda *args, whole=whole: reads.append(1) or whole(*args)
+            plain.PositionedFile, name, lambda *args, whole=whole: reads.append(1) or whole(*args)
         )
     with open_source(tmp_path / "a.npy") as source:
         plane = Box((3, 0, 0), (4, 64, 48))

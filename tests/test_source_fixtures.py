@@ -9,10 +9,10 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from octree.pyramid import ngff
 from octree.pyramid.model import Box
-from octree.pyramid.source import open_source
-from octree.pyramid.verify import verify
+from octree.pyramid.sources.source import open_source
+from octree.pyramid.store import ngff
+from octree.pyramid.verify.run import verify
 
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 

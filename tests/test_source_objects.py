@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from octree.pyramid.axes import guess_axes, name_axes, parse_axes
 from octree.pyramid.errors import SourceError, UsageError
 from octree.pyramid.model import AXIS_ORDER, Box
-from octree.pyramid.source import ArraySource, open_source
+from octree.pyramid.sources.source import ArraySource, open_source
 
 
 def letters(source: ArraySource) -> str:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
-from octree.pyramid.source import ArraySource, open_source
+from octree.pyramid.sources.source import ArraySource, open_source
 
 OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
 ANY_BOX = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
@@ -605,7 +605,7 @@ def test_threads_read_the_same(tmp_path: Path) -> None:
 
 
 def test_only_the_tiles_of_the_box_are_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from octree.pyramid import read_tiff
+    from octree.pyramid.sources.tiff import pages as read_tiff
 
     file = tmp_path / "tiles.tif"
     tifffile.imwrite(file, image((256, 256)), tile=(64, 64), compression="zlib")

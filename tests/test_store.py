@@ -11,11 +11,12 @@ import pytest
 import zarr
 from build_tools import image
 
-from octree.pyramid import build, open_pyramid, store
-from octree.pyramid.codecs import parse_codec
+from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import SourceError, SourceNotFound, WriteError
 from octree.pyramid.model import Box, LevelInfo
-from octree.pyramid.store import open_array, read_context, unit_keys
+from octree.pyramid.store import arrays
+from octree.pyramid.store.arrays import open_array, read_context, unit_keys
+from octree.pyramid.store.codecs import parse_codec
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_a_build_decodes_its_source_with_its_workers_only(
         opened.append(context := read_context(threads))
         return context
 
-    monkeypatch.setattr(store, "read_context", recorded)
+    monkeypatch.setattr(arrays, "read_context", recorded)
     build(pyramid, tmp_path / "again", workers=1)
     source = opened[0]  # later ones read windows of the finished levels
     assert source["data_copy_concurrency"].to_json() == {"limit": 1}
@@ -126,7 +127,7 @@ def test_errors_of_tensorstore_come_without_its_whole_spec(tmp_path: Path) -> No
     array = zarr.create_array(tmp_path / "a", shape=(8, 8), chunks=(4, 4), dtype="u2")
     level = LevelInfo("a", (9, 9), (4, 4), None, (1.0, 1.0), (0.0, 0.0))
     with pytest.raises(WriteError) as caught:
-        store.create_level(tmp_path, level, array.dtype, ("y", "x"), parse_codec("none"), 3)
+        arrays.create_level(tmp_path, level, array.dtype, ("y", "x"), parse_codec("none"), 3)
     assert "9" in caught.value.message
     assert "tensorstore_spec" not in caught.value.message
 

@@ -17,16 +17,17 @@ from PIL import Image
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import TileKey
-from octree.pyramid.source import open_source
+from octree.pyramid.sources.source import open_source
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
-from octree.render.made_levels import GivenUp
-from octree.render.octree import load_requests, plan_view
-from octree.render.texels import fold_ids, label_bytes, texture_dtype, to_texels
-from octree.render.tile_source import OpenTileSource, open_tile_source
+from octree.render.loading.wishes import load_requests
+from octree.render.tiles.made_levels import GivenUp
+from octree.render.tiles.texels import fold_ids, label_bytes, texture_dtype, to_texels
+from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
+from octree.render.view.plan import plan_view
 
 RNG = np.random.default_rng(7)
 
@@ -614,7 +615,7 @@ def test_a_pyramid_with_axes_in_another_order_is_read_from_level_0(tmp_path: Pat
      (64, 9999, 256), (100, 9999, 200), (1, 9999, 256), (5000, 5000, 256), (200, 100, 256)],
 )  # fmt: skip
 def test_tiles_suit_the_chunks(chunk: int, length: int, edge: int) -> None:
-    from octree.render.tile_source import _fitting_edge
+    from octree.render.tiles.tile_source import _fitting_edge
 
     assert _fitting_edge(chunk, length) == edge
 

@@ -11,8 +11,8 @@ import pytest
 from report_cases import frame
 
 from octree.pyramid.errors import DestinationError, WriteError
-from octree.render.monitor import Monitor
-from octree.render.trace import NULL_TRACE, Trace
+from octree.render.report.monitor import Monitor
+from octree.render.report.trace import NULL_TRACE, Trace
 
 
 class Clock:

@@ -15,11 +15,11 @@ import zarr
 from octree.cli.app import run
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound
-from octree.pyramid.verify import VerifyResult, verify
-from octree.pyramid.verify_files import Stored, crc32c
-from octree.pyramid.verify_frames import wrong_length
-from octree.pyramid.verify_structure import integer_factor
-from octree.pyramid.zarr_meta import read_array_meta
+from octree.pyramid.store.zarr_meta import read_array_meta
+from octree.pyramid.verify.chunk_lengths import wrong_length
+from octree.pyramid.verify.files import Stored, crc32c
+from octree.pyramid.verify.run import VerifyResult, verify
+from octree.pyramid.verify.structure import integer_factor
 
 
 def picture() -> np.ndarray:

@@ -22,8 +22,8 @@ from typing import Any, Literal
 
 from octree.pyramid.errors import SourceError, UsageError
 from octree.render.check.record import RECORD_FILE, CaseRecord, read_record
-from octree.render.files import atomic_file, write_error
-from octree.render.report import utc_now, version
+from octree.render.output.files import atomic_file, write_error
+from octree.render.report.values import utc_now, version
 
 SCHEMA = "octree-baselines/1"
 MANIFEST_FILE = "manifest.json"

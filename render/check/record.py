@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.render.check.spec import Case
-from octree.render.encode import read_png, write_png
-from octree.render.files import atomic_file
-from octree.render.report import RunReport, plain_json
+from octree.render.output.encode import read_png, write_png
+from octree.render.output.files import atomic_file
+from octree.render.report.values import RunReport, plain_json
 
 SCHEMA = "octree-record/1"
 RECORD_FILE = "record.json"

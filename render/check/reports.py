@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from octree.render.check.compare import Frame, amplified, highlighted
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
 from octree.render.check.record import frame_file
-from octree.render.encode import encode_png, write_png
-from octree.render.files import atomic_file, write_error
-from octree.render.pages import data_url, render_page
-from octree.render.report import plain_json, utc_now, version
+from octree.render.output.encode import encode_png, write_png
+from octree.render.output.files import atomic_file, write_error
+from octree.render.report.pages import data_url, render_page
+from octree.render.report.values import plain_json, utc_now, version
 
 if TYPE_CHECKING:
     from octree.render.check.suite import SuiteResult

@@ -159,9 +159,9 @@ def _plain_source(source: Any) -> Any:
 def check_values(case: Case) -> None:
     """Read every option and camera once, so that a misspelt value is an error of the suite, said before
     anything is rendered. Raises ``UsageError``."""
-    from octree.render.camera_text import parse_camera
     from octree.render.config import default_settings
     from octree.render.request import parse_request
+    from octree.render.view.camera_text import parse_camera
 
     try:
         options = {key: value for key, value in case.options.items() if key != "config"}

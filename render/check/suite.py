@@ -29,7 +29,7 @@ from octree.render.check.record import (
     write_record,
 )
 from octree.render.check.spec import Case, Suite, load_suite
-from octree.render.files import check_destination
+from octree.render.output.files import check_destination
 
 RenderCase = Callable[[Case], RunResult]
 Progress = Callable[[CaseResult], None]

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
-from octree.render.cover import pixel_edges
 from octree.render.gl.library import Visual, gloo, shader_pair
 from octree.render.gl.placing import Placing
 from octree.render.gl.quads import CORNERS, corner_indices
+from octree.render.view.cover import pixel_edges
 
 PLAIN, HATCH, CROSSES = 1.0, 2.0, 3.0
 """Styles of an area: one colour, diagonals with gaps, crosses on a dark ground."""

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
-from octree.render.cover import TOLERANCE, Cover, pixel_edges
+from octree.render.view.cover import TOLERANCE, Cover, pixel_edges
 
 VERTEX = np.dtype([("a_position", np.float32, 2), ("a_local", np.float32, 2), ("a_tile", np.float32, 4)])
 

@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Rect
 from octree.pyramid.model import TileKey
-from octree.render.cover import Cover
 from octree.render.gl.colored import Blending, ColoredVisual, Interpolation
 from octree.render.gl.library import gloo
 from octree.render.gl.marks import (
@@ -38,6 +37,7 @@ from octree.render.gl.page import PageTexture
 from octree.render.gl.quads import VERTEX, Quads, corner_indices, exact_vertices, place_quads, plain_vertices
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.requests import LoadKey
+from octree.render.view.cover import Cover
 
 
 class TiledImageVisual(ColoredVisual):

@@ -1,4 +1,4 @@
-"""Who wishes which tiles: pure book-keeping, one owner (the loader's thread)."""
+"""Who wishes which tiles: a plan as wishes, and pure book-keeping of them, one owner (the loader's thread)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from octree.render.loading.requests import LoadKey, LoadRequest, Owner, Tier
+from octree.pyramid.model import TileKey
+from octree.render.loading.requests import LoadKey, LoadRequest, Owner, Tier, TileSource
+from octree.render.view.plan import ViewPlan
 
 Rank = tuple[int, int]
 """(tier, place in the plan): lower is more urgent."""
@@ -27,6 +29,24 @@ class Change:
     begin: tuple[LoadRequest, ...] = ()
     drop: tuple[LoadKey, ...] = ()
     hold: tuple[LoadKey, ...] = ()
+
+
+def load_requests(plan: ViewPlan, source: TileSource) -> tuple[LoadRequest, ...]:
+    """A plan as requests for the loader, most urgent first. No load is begun for tiles that are leaving."""
+    token, version, level = source.token, source.version, plan.level
+    tiers: Iterable[tuple[Tier, tuple[TileKey, ...]]] = (
+        (Tier.COVERAGE, plan.coverage),
+        (Tier.IDEAL, plan.wanted),
+        (Tier.PREFETCH, plan.prefetch),
+    )
+    leaving = plan.leaving
+    return tuple(
+        [
+            LoadRequest(LoadKey(token, version, key), tier, key.level - level, key not in leaving)
+            for tier, keys in tiers
+            for key in keys
+        ]
+    )
 
 
 class Wishes:

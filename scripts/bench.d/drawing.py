@@ -14,13 +14,13 @@ from _bare import Bare
 
 from octree.pyramid.grid import Plane, PlaneLevel, Rect
 from octree.pyramid.model import TileKey
-from octree.render.cover import cover_view
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.library import gl
 from octree.render.gl.quads import exact_vertices, place_quads
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.view.cover import cover_view
 
 SIZE = (1024, 768)
 TILE = 256

@@ -17,9 +17,9 @@ from pathlib import Path
 from _bare import Bare
 
 from octree.pyramid import build
-from octree.pyramid.sample import GeneratedImage
+from octree.pyramid.sources.sample import GeneratedImage
 from octree.render.frames import Renderer
-from octree.render.report import FrameReport
+from octree.render.report.values import FrameReport
 from octree.render.request import parse_request
 
 EDGE_PX = 16384

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from octree.pyramid import build
-from octree.pyramid.sample import GeneratedImage
+from octree.pyramid.sources.sample import GeneratedImage
 
 ROUNDS = 11
 

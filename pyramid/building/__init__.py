@@ -1,0 +1,13 @@
+"""One build: from a source and options to a pyramid on disk.
+
+The way of a build:  options → plan → (read → downsample → write) for each task → metadata
+
+builder.py     ``build`` and ``plan_build``, the shell; job.py   one run from beginning to end
+options.py     options of a build, checked once
+plan.py layout.py budget.py shape and options → levels, write units, tasks, files, bytes, memory (pure)
+task.py        one task: read, reduce, write every level that fits
+windows.py     display windows for the metadata, from a coarse level
+schedulers.py  which executor is meant; executors.py   tasks in a bounded window: serial, threads
+cluster.py     the same on dask.distributed
+journal.py     what is done already; lock.py   who may write; destination.py   what lies at DEST
+"""

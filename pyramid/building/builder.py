@@ -1,0 +1,214 @@
+"""The shell of a build: plan → tasks → metadata last. Called ``builder`` because ``build`` is its function's name."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octree.pyramid.building.destination import (
+    Places,
+    check_apart,
+    places_of,
+)
+from octree.pyramid.building.executors import never
+from octree.pyramid.building.job import Job, Progress
+from octree.pyramid.building.lock import DestLock
+from octree.pyramid.building.options import BuildOptions
+from octree.pyramid.building.plan import BuildPlan, make_plan
+from octree.pyramid.building.schedulers import make_executor
+from octree.pyramid.building.task import Hole
+from octree.pyramid.downsample import Scalar
+from octree.pyramid.errors import DestinationError
+from octree.pyramid.memory import peak_rss_bytes
+from octree.pyramid.model import PyramidSpec
+from octree.pyramid.sources.source import ArraySource, open_source
+
+
+@dataclass(frozen=True, slots=True)
+class BuildResult:
+    """What a build did; ``to_json`` is the document of ``octree build --json``.
+
+    ``bytes_read``     of SOURCE, decoded, earlier runs included.   ``bytes_written``   on disk, likewise.
+    ``peak_rss_bytes`` most memory this process ever held.          ``holes``  what --on-error fill filled.
+    """
+
+    dest: str
+    spec: PyramidSpec
+    bytes_read: int
+    bytes_written: int
+    files: int
+    seconds: float
+    peak_rss_bytes: int
+    method: str
+    engine: str
+    resumed: bool
+    workers: int
+    scheduler: str
+    holes: tuple[Hole, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dest": self.dest,
+            "levels": [
+                {
+                    "path": level.path,
+                    "shape": list(level.shape),
+                    "scale": list(level.scale),
+                    "translation": list(level.translation),
+                }
+                for level in self.spec.levels
+            ],
+            "bytes_read": self.bytes_read,
+            "bytes_written": self.bytes_written,
+            "files": self.files,
+            "seconds": self.seconds,
+            "peak_rss_bytes": self.peak_rss_bytes,
+            "method": self.method,
+            "engine": self.engine,
+            "resumed": self.resumed,
+            "workers": self.workers,
+            "scheduler": self.scheduler,
+            "holes": [hole.to_json() for hole in self.holes],
+        }
+
+
+def plan_build(
+    source: Any,
+    dest: str | os.PathLike[str] | None = None,
+    *,
+    axes: str | None = None,
+    voxel_size: Mapping[str, float] | None = None,
+    unit: str | None = None,
+    tile: int = 256,
+    shard: int = 8,
+    method: str = "auto",
+    labels: bool = False,
+    nodata: Scalar | str | None = None,
+    codec: str = "zstd:1",
+    workers: int | None = None,
+    memory: str | int = "1GiB",
+    ome_version: str = "0.5",
+    name: str | None = None,
+) -> BuildPlan:
+    """What ``build`` would do with these options; writes nothing. Raises as ``build`` does.
+
+    With ``dest``, also refuses a SOURCE and DEST that contain one another.
+    """
+    options = BuildOptions(
+        axes, voxel_size, unit, tile, shard, method, labels, nodata, codec, workers, memory, ome_version, name
+    )
+    with _open(source, options) as opened:
+        if dest is not None:
+            check_apart(opened.path, places_of(dest))
+        return make_plan(options.request(opened), opened.transient_bytes)
+
+
+def build(
+    source: Any,
+    dest: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    voxel_size: Mapping[str, float] | None = None,
+    unit: str | None = None,
+    tile: int = 256,
+    shard: int = 8,
+    method: str = "auto",
+    labels: bool = False,
+    nodata: Scalar | str | None = None,
+    codec: str = "zstd:1",
+    workers: int | None = None,
+    memory: str | int = "1GiB",
+    overwrite: bool = False,
+    resume: bool = False,
+    ome_version: str = "0.5",
+    name: str | None = None,
+    on_error: str = "fail",
+    scheduler: Any = None,
+    progress: Callable[[Progress], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> BuildResult:
+    """Build the OME-Zarr pyramid of ``source`` in the folder ``dest``.
+
+    ``source``      a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
+    ``axes``        names in the source's order, out of "tczyxs".  ``voxel_size``  world units per axis letter.
+    ``tile``        chunk edge in y and x, pixels.  ``shard``  shard edge in tiles, 0 for none.
+    ``method``      "auto" (mode for labels and bool, else mean), "mean", "mode", "median", "min", "max", "nearest".
+    ``nodata``      a value that does not count.  ``labels``  the values are ids.
+    ``workers``     threads, all usable cores by default.  ``memory``  bytes the build may hold, or "512MiB".
+    ``overwrite``   build beside ``dest``, then change places.  ``resume``  go on with an interrupted build.
+    ``on_error``    "fail", or "fill": parts of the source that cannot be read become ``nodata`` or 0, and holes.
+    ``scheduler``   None or "threads", "serial", "local" (dask LocalCluster), "tcp://…", or a dask Client.
+    ``progress``    called in this thread after each step.  ``stop``  asked in between: True ends the build.
+
+    Raises UsageError, SourceError (source missing, corrupt), DestinationError (``dest`` exists, is locked or
+    holds another build), WriteError (no space), Interrupted (``stop``). What is done then stays for ``resume``.
+    """
+    began = time.perf_counter()
+    options = BuildOptions(
+        axes,
+        voxel_size,
+        unit,
+        tile,
+        shard,
+        method,
+        labels,
+        nodata,
+        codec,
+        workers,
+        memory,
+        ome_version,
+        name,
+        on_error,
+    )
+    places = places_of(dest)
+    with _open(source, options) as opened:
+        check_apart(opened.path, places)
+        plan = make_plan(options.request(opened), opened.transient_bytes)
+        with (
+            DestLock(_lock_path(places), places.dest),
+            make_executor(scheduler, plan.workers, plan.in_flight, source) as executor,
+        ):
+            job = Job(options, plan, opened, source, places, executor, stop or never, progress)
+            done, spec, resumed = job.run(overwrite=overwrite, resume=resume)
+        return BuildResult(
+            dest=str(dest),
+            spec=spec,
+            bytes_read=done.bytes_read,
+            bytes_written=done.bytes_written,
+            files=done.files,
+            seconds=time.perf_counter() - began,
+            peak_rss_bytes=peak_rss_bytes(),
+            method=plan.method,
+            engine=opened.engine,
+            resumed=resumed,
+            workers=plan.workers,
+            scheduler=executor.name,
+            holes=tuple(sorted(done.holes, key=lambda hole: hole.start)),
+        )
+
+
+def _open(source: Any, options: BuildOptions) -> ArraySource:
+    return open_source(
+        source,
+        axes=options.axes,
+        voxel_size=options.voxel_size,
+        unit=options.unit,
+        threads=options.threads,
+        labels=options.labels,
+    )
+
+
+def _lock_path(places: Places) -> Path:
+    try:
+        places.dest.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DestinationError(
+            f"the folder {places.dest.parent} cannot be made: {error.strerror}",
+            hint="choose a DEST that you may write",
+            path=str(places.dest),
+        ) from error
+    return places.lock

@@ -1,0 +1,167 @@
+"""Options of a build: checked once, then frozen. Pure but for asking how many cores there are."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from octree.pyramid.building.layout import PlanRequest
+from octree.pyramid.downsample import METHODS, Method, Scalar
+from octree.pyramid.errors import UsageError
+from octree.pyramid.sources.source import ArraySource
+from octree.pyramid.store.codecs import parse_codec
+from octree.pyramid.units import parse_bytes
+
+OME_VERSIONS = ("0.5", "0.4")
+ON_ERROR = ("fail", "fill")
+
+
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What the caller of ``build`` asked for; see there. Raises UsageError for values that no build can have."""
+
+    axes: str | None = None
+    voxel_size: Mapping[str, float] | None = None
+    unit: str | None = None
+    tile: int = 256
+    shard: int = 8
+    method: str = "auto"
+    labels: bool = False
+    nodata: Scalar | str | None = None
+    codec: str = "zstd:1"
+    workers: int | None = None
+    memory: str | int = "1GiB"
+    ome_version: str = "0.5"
+    name: str | None = None
+    on_error: str = "fail"
+
+    def __post_init__(self) -> None:
+        _at_least("tile", self.tile, 1)
+        _at_least("shard", self.shard, 0)
+        if self.workers is not None:
+            _at_least("workers", self.workers, 1)
+        _one_of("method", self.method, ("auto", *METHODS))
+        _one_of("OME version", self.ome_version, OME_VERSIONS)
+        _one_of("on_error", self.on_error, ON_ERROR)
+        parse_codec(self.codec)
+        _ = self.memory_bytes
+
+    @property
+    def memory_bytes(self) -> int:
+        given = self.memory
+        size = parse_bytes(given) if isinstance(given, str) else int(given)
+        if size <= 0:
+            raise UsageError(f"a memory limit of {given} is not above 0", hint="give --memory 512MiB or so")
+        return size
+
+    @property
+    def threads(self) -> int:
+        """As many as asked for, else one for each core."""
+        return self.workers or usable_cores()
+
+    def request(self, source: ArraySource) -> PlanRequest:
+        """What the plan depends on. Raises UsageError for what this source's dtype cannot have."""
+        # a source that says its values are ids stays so without being told
+        labels = self.labels or (source.labels and source.dtype.kind in "iub")
+        method = _method(self.method, source.dtype, labels)
+        return PlanRequest(
+            axes=source.axes,
+            shape=source.shape,
+            dtype=source.dtype,
+            voxel_size=source.voxel_size,
+            translation=source.translation,
+            voxel_size_known=source.voxel_size_known,
+            rgb=source.rgb and not labels,
+            labels=labels,
+            name=source.name if self.name is None else self.name,
+            method=method,
+            nodata=_nodata(self.nodata, source.dtype),
+            codec=parse_codec(self.codec),
+            tile=self.tile,
+            shard=self.shard,
+            ome_version=self.ome_version,
+            workers=self.threads,
+            memory_bytes=self.memory_bytes,
+            read_shape=source.read_shape,
+            held_bytes=source.held_bytes,
+        )
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _at_least(name: str, value: Any, least: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise UsageError(f"{name} {value!r} is not a whole number of at least {least}")
+
+
+def _one_of(name: str, value: str, words: tuple[str, ...]) -> None:
+    if value not in words:
+        raise UsageError(f"there is no {name} {value!r}", hint=f"use {', '.join(words)}")
+
+
+def _method(wanted: str, dtype: np.dtype[Any], labels: bool) -> Method:
+    if labels and dtype.kind not in "iub":
+        raise UsageError(
+            f"labels are whole numbers; the source holds {dtype.name}",
+            hint="leave --labels out, or convert it",
+        )
+    if wanted == "auto":
+        return "mode" if labels or dtype.kind == "b" else "mean"
+    if labels and wanted == "mean":
+        raise UsageError(
+            "the mean of two labels is a label of something else",
+            hint="use mode, nearest, min, max or median",
+        )
+    (method,) = (m for m in METHODS if m == wanted)
+    if dtype.kind == "c" and method not in ("mean", "nearest"):
+        raise UsageError(
+            f"complex numbers have no order, so no {method}", hint="use --method mean or nearest"
+        )
+    return method
+
+
+def _nodata(given: Scalar | str | None, dtype: np.dtype[Any]) -> Scalar | None:
+    """The value as the dtype holds it. Raises UsageError when it cannot."""
+    if given is None:
+        return None
+    wrong = UsageError(
+        f"nodata {given!r} is not a value of {dtype.name}", hint="give a value that the image can hold"
+    )
+    try:
+        if dtype.kind == "c":
+            return complex(given)
+        if dtype.kind == "f":
+            number = float(given)  # type: ignore[arg-type]  # a complex number is the TypeError below
+            fits = not math.isfinite(number) or math.isfinite(dtype.type(number))
+        else:
+            number = _whole(given)
+            low, high = (0, 1) if dtype.kind == "b" else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+            fits = low <= number <= high
+    except (ValueError, TypeError, OverflowError):
+        raise wrong from None
+    if not fits:
+        raise wrong
+    # float16 and float32 pixels hold the rounded value
+    return dtype.type(number).item() if dtype.kind == "f" else number
+
+
+def _whole(given: Scalar | str) -> int:
+    if isinstance(given, str):
+        words = {"true": 1, "false": 0}
+        try:
+            return words[given.lower()] if given.lower() in words else int(given, 0)
+        except ValueError:
+            given = float(given)
+    if given != int(given):  # type: ignore[arg-type]  # a complex number is the caller's TypeError
+        raise ValueError(given)
+    return int(given)  # type: ignore[arg-type]  # as above

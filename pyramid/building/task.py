@@ -1,0 +1,254 @@
+"""One task of a build: read a block, reduce it in memory, write every level that fits.
+
+A task is a pair of numbers (round, place in its grid); all it needs to know is in the plan, so it can run in
+any thread, process or machine that sees SOURCE and DEST, any number of times, with the same result.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.building.plan import BuildPlan
+from octree.pyramid.downsample import reduce_block
+from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.sources.source import open_source
+from octree.pyramid.store.arrays import LevelWriter, write_context
+
+
+class Task(NamedTuple):
+    """Which task: ``round`` counts the plan's rounds, ``place`` is its place in their grid, in C order."""
+
+    round: int
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hole:
+    """A part of SOURCE (level-0 voxels) that could not be read and was filled instead."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"start": list(self.start), "stop": list(self.stop), "error": self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class TaskResult:
+    """What a task did. ``bytes_read`` are decoded bytes of SOURCE, ``bytes_written`` and ``files`` what lies on disk."""
+
+    task: Task
+    bytes_read: int
+    bytes_written: int
+    files: int
+    holes: tuple[Hole, ...] = ()
+
+
+class Readable(Protocol):
+    """The part of ``source.ArraySource`` that a task needs."""
+
+    @property
+    def path(self) -> str: ...  # what to call it in messages
+
+    @property
+    def read_shape(self) -> tuple[int, ...]: ...
+
+    def read(self, box: Box) -> NDArray[Any]: ...
+
+
+def read_source(source: Readable, box: Box) -> NDArray[Any]:
+    """``source.read(box)``; whatever an object or a library raises becomes a SourceError that says where."""
+    try:
+        return source.read(box)
+    except (OctreeError, MemoryError):
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"{source.path} cannot be read at {list(box.start)} to {list(box.stop)}: "
+            f"{type(error).__name__}: {error}",
+            path=source.path,
+        ) from error
+
+
+class TaskRunner:
+    """Runs tasks of one plan. Thread-safe: tasks own disjoint files, arrays are opened once, under a lock.
+
+    ``fill_holes``  fill parts of SOURCE that cannot be read, and list them, instead of failing.
+    ``again``       an earlier run may have left files of these tasks: remove them first.
+    """
+
+    def __init__(
+        self,
+        plan: BuildPlan,
+        source: Readable,
+        folder: Path,
+        *,
+        fill_holes: bool = False,
+        again: bool = False,
+    ) -> None:
+        self._plan, self._source, self._folder = plan, source, folder
+        self._fill_holes, self._again = fill_holes, again
+        self._lock = threading.Lock()
+        self._writers: dict[int, LevelWriter] = {}
+        self._context = write_context(plan.workers)
+
+    def _writer(self, level: int) -> LevelWriter:
+        with self._lock:
+            if level not in self._writers:
+                info = self._plan.spec.levels[level]
+                self._writers[level] = LevelWriter(self._folder, info, self._plan.zarr_format, self._context)
+            return self._writers[level]
+
+    def run(self, tasks: Sequence[Task]) -> list[TaskResult]:
+        """Do tasks of one round that read together. Raises SourceError or WriteError; all may be run again."""
+        boxes = [self._plan.input_box(*task) for task in tasks]
+        whole = _around(boxes)
+        block, holes = self._input(tasks[0].round, whole)
+        block = np.ascontiguousarray(block)  # colour samples come interleaved, files mapped
+        results: list[TaskResult] = []
+        pending: _Pending | None = None
+        try:
+            for task, box in zip(tasks, boxes, strict=True):
+                started = self._start(task, block[_within(box, whole)], _meeting(holes, box))
+                # while files of one task are written, the next is reduced
+                before, pending = pending, started
+                if before is not None:
+                    results.append(before.finish())
+            if pending is not None:
+                results.append(pending.finish())
+        except BaseException:
+            if pending is not None:
+                pending.settle()
+            raise
+        return results
+
+    def _start(self, task: Task, block: NDArray[Any], holes: tuple[Hole, ...]) -> _Pending:
+        plan, steps = self._plan, self._plan.rounds[task.round]
+        pending = _Pending(task, block.nbytes if steps.first == 0 else 0, holes, [])
+        try:
+            for level in range(steps.first, steps.last + 1):
+                if any(f > 1 for f in plan.factors[level]):
+                    block = reduce_block(block, plan.factors[level], plan.method, plan.nodata)
+                box, writer = plan.block(task.round, task.place, level), self._writer(level)
+                if self._again:
+                    writer.remove(box)
+                pending.writes.append((writer, box, writer.write(box, block)))
+        except BaseException:
+            pending.settle()
+            raise
+        return pending
+
+    def _input(self, round_index: int, box: Box) -> tuple[NDArray[Any], tuple[Hole, ...]]:
+        first = self._plan.rounds[round_index].first
+        if first:
+            return self._writer(first - 1).read(box), ()
+        try:
+            return read_source(self._source, box), ()
+        except SourceError:
+            if not self._fill_holes:
+                raise
+        return self._read_around_holes(box)
+
+    def _read_around_holes(self, box: Box) -> tuple[NDArray[Any], tuple[Hole, ...]]:
+        """Read cell by cell of the source's own grid; cells that fail are filled and listed."""
+        out = np.full(box.shape, self._plan.nodata or 0, self._plan.spec.dtype)
+        holes = []
+        for cell in _cells(box, self._source.read_shape):
+            try:
+                out[_within(cell, box)] = read_source(self._source, cell)
+            except SourceError as error:
+                holes.append(Hole(cell.start, cell.stop, error.message))
+        return out, tuple(holes)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What another process needs to run tasks of a build: it opens SOURCE and DEST by their names."""
+
+    plan: BuildPlan
+    folder: str
+    source: str
+    axes: str | None
+    fill_holes: bool
+    again: bool
+
+    def make_runner(self) -> TaskRunner:
+        """Raises SourceError when this machine does not see SOURCE."""
+        source = open_source(self.source, axes=self.axes, labels=self.plan.spec.labels)
+        return TaskRunner(self.plan, source, Path(self.folder), fill_holes=self.fill_holes, again=self.again)
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A task whose files are being written."""
+
+    task: Task
+    bytes_read: int
+    holes: tuple[Hole, ...]
+    writes: list[tuple[LevelWriter, Box, Any]]
+
+    def finish(self) -> TaskResult:
+        """Wait until the files are there. Raises WriteError, when nothing is being written any more."""
+        written = files = 0
+        self.settle()
+        for writer, box, future in self.writes:
+            writer.wait(future)
+            sizes = [size for size in map(_size, writer.files(box)) if size is not None]
+            written, files = written + sum(sizes), files + len(sizes)
+        return TaskResult(self.task, self.bytes_read, written, files, self.holes)
+
+    def settle(self) -> None:
+        """Wait until nothing is being written, whatever became of it."""
+        for _, _, future in self.writes:
+            future.exception()
+
+
+def _around(boxes: Sequence[Box]) -> Box:
+    return Box(
+        tuple(map(min, zip(*(box.start for box in boxes), strict=True))),
+        tuple(map(max, zip(*(box.stop for box in boxes), strict=True))),
+    )
+
+
+def _within(box: Box, outer: Box) -> tuple[slice, ...]:
+    return tuple(slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, outer.start, strict=True))
+
+
+def _meeting(holes: tuple[Hole, ...], box: Box) -> tuple[Hole, ...]:
+    """The holes' parts in ``box``."""
+    parts = []
+    for hole in holes:
+        start = tuple(map(max, hole.start, box.start))
+        stop = tuple(map(min, hole.stop, box.stop))
+        if all(a < b for a, b in zip(start, stop, strict=True)):
+            parts.append(Hole(start, stop, hole.error))
+    return tuple(parts)
+
+
+def _cells(box: Box, grid: tuple[int, ...]) -> Iterator[Box]:
+    """The parts of ``box`` in each cell of a grid of blocks that begins at 0."""
+    spans = []
+    for a, b, edge in zip(box.start, box.stop, grid, strict=True):
+        cuts = [a, *range((a // edge + 1) * edge, b, edge), b]
+        spans.append(list(itertools.pairwise(cuts)))
+    for combination in itertools.product(*spans):
+        start, stop = zip(*combination, strict=True)
+        yield Box(start, stop)
+
+
+def _size(path: Path) -> int | None:
+    try:
+        return os.stat(path).st_size
+    except FileNotFoundError:
+        return None  # nothing but fill values: not stored

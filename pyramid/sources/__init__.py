@@ -1,0 +1,16 @@
+"""Any SOURCE as one array in canonical axis order (t, c, z, y, x): a small reader for each format.
+
+The way of a source:  source → its reader → protocol.Raw → views (other axes, windows) → ArraySource
+
+source.py      which reader a SOURCE has; ``open_source``
+protocol.py    what a reader gives; views.py   other views of it
+flat.py        images that are decoded whole: PNG, JPEG, GIF, and what imageio knows
+hdf5.py        datasets of HDF5 files
+objects.py     arrays in memory: numpy, dask, zarr, xarray, and whatever slices like them
+plain.py       .npy, .npz and headerless files
+zarr_array.py  Zarr arrays and OME-Zarr images
+tiff/          TIFF and what is built on it
+measures.py    voxel sizes and units that a user gives, over those of the file (pure)
+describe.py    what ``octree info`` says
+sample.py      sample images for the demo and the benchmarks
+"""

@@ -1,0 +1,153 @@
+"""Datasets in HDF5 files: ``file.h5::/path/of/dataset``."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.axes import name_axes
+from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.model import Box
+from octree.pyramid.sources.protocol import Facts
+
+_LISTED = 12
+_CACHE_BYTES = 8 << 20  # decoded chunks that HDF5 keeps for each dataset
+_LIBRARY_BYTES = 12 << 20  # h5py and HDF5 themselves, which only this reader needs
+
+
+class Hdf5Array:
+    """One dataset. h5py serialises all its calls under one lock, so reading is safe from any thread."""
+
+    def __init__(self, path: Path, file: Any, dataset: Any) -> None:
+        self._path, self._file, self._dataset = path, file, dataset
+        self.shape, self.engine = tuple(dataset.shape), "hdf5"
+        self.held_bytes = _LIBRARY_BYTES + (_CACHE_BYTES if dataset.chunks else 0)
+        self.dtype = np.dtype(dataset.dtype).newbyteorder("=")
+        self._chunks = dataset.chunks
+        self.block = tuple(
+            max(1, min(c, n))
+            for c, n in zip(
+                self._chunks or _row_band(self.shape, self.dtype.itemsize), self.shape, strict=True
+            )
+        )
+        labels = [dim.label for dim in dataset.dims]
+        self.facts = Facts(
+            axes=name_axes(labels) if any(labels) else None, codec=str(dataset.compression or "none")
+        )
+
+    def read(self, box: Box) -> NDArray[Any]:
+        try:
+            data: NDArray[Any] = self._dataset[box.slices]
+        except (OSError, RuntimeError) as error:
+            raise SourceError(
+                f"{self._path}::{self._dataset.name}: the block from {box.start} to {box.stop} cannot be read: {error}",
+                hint="a chunk is damaged, or its filter is not installed",
+                path=str(self._path),
+                block=[list(box.start), list(box.stop)],
+            ) from error
+        return data.astype(self.dtype, copy=False)
+
+    def transient_bytes(self, box: Box) -> int:
+        """The chunks that the box meets, decoded: one after the other, but all of them again with every read. And
+        one of them encoded, and between two of its filters."""
+        swapped = 0 if self._dataset.dtype.isnative else math.prod(box.shape) * self.dtype.itemsize
+        if not self._chunks:
+            return swapped
+        met = (
+            (-(-b // edge) - a // edge) * edge
+            for a, b, edge in zip(box.start, box.stop, self._chunks, strict=True)
+        )
+        decoded: int = (math.prod(met) + 2 * math.prod(self._chunks)) * self.dtype.itemsize
+        return swapped + decoded
+
+    def identity(self) -> dict[str, Any]:
+        facts = self._path.stat()
+        return {
+            "path": f"{self._path.absolute()}::{self._dataset.name}",
+            "size": facts.st_size,
+            "mtime_ns": facts.st_mtime_ns,
+        }
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
+    rows = (4 << 20) // max(1, shape[-1] * itemsize) if shape else 1
+    return (*(1 for _ in shape[:-2]), *(max(1, rows) for _ in shape[-2:-1]), *shape[-1:])
+
+
+def open_hdf5(path: Path, inner: str) -> Hdf5Array:
+    """The dataset ``inner`` of the HDF5 file ``path``; with no name, the only one that could be an image.
+
+    Raises SourceNotFound (the file, or the dataset: it lists what is there) and SourceError.
+    """
+    import h5py
+
+    if not path.is_file():
+        raise SourceNotFound(
+            f"there is no file {path}", hint="check the path and its spelling", path=str(path)
+        )
+    try:
+        file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+    except OSError as error:
+        raise _damaged(path, error) from error
+    try:
+        return Hdf5Array(path, file, _dataset(path, file, inner.strip("/")))
+    except SourceError:
+        file.close()
+        raise
+    except Exception as error:  # HDF5 reports damage in many ways
+        file.close()
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> SourceError:
+    return SourceError(
+        f"{path} cannot be read as HDF5: {error}", hint="the file is damaged or not HDF5", path=str(path)
+    )
+
+
+def _dataset(path: Path, file: Any, inner: str) -> Any:
+    import h5py
+
+    node = file.get(inner) if inner else None
+    if isinstance(node, h5py.Dataset):
+        if node.shape is None:
+            raise SourceError(f"{path}::/{inner} has no values at all", hint="choose another", path=str(path))
+        return node
+    found = _datasets(file)
+    images = [name for name, dataset in found.items() if len(dataset.shape or ()) >= 2]
+    if not inner and len(images) == 1:
+        return found[images[0]]
+    if not found:
+        raise SourceError(f"{path} holds no dataset", path=str(path))
+    listed = ", ".join(f"{name} {found[name].shape}" for name in list(found)[:_LISTED])
+    more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    near = difflib.get_close_matches("/" + inner, found, n=1)
+    example = near[0] if near else (images or list(found))[0]
+    what = "is a group, not a dataset" if node is not None else "does not exist"
+    raise SourceNotFound(
+        f"{path}: /{inner} {what}" if inner else f"{path} holds several datasets",
+        hint=f"it has {listed}{more}; name one, for example {path}::{example}",
+        path=str(path),
+        datasets=list(found)[:_LISTED],
+    )
+
+
+def _datasets(file: Any) -> dict[str, Any]:
+    import h5py
+
+    found: dict[str, Any] = {}
+
+    def visit(name: str, node: Any) -> None:
+        if isinstance(node, h5py.Dataset):
+            found["/" + name] = node
+
+    file.visititems(visit)
+    return found

@@ -1,0 +1,306 @@
+"""TIFF, BigTIFF, OME-TIFF and slides that tifffile parses: decoded tile by tile, from bytes read by position.
+
+tifffile reads the structure and gives each page's decoder; the bytes of a tile (or strip) are read here, so that
+threads share no file position, and never more than the tiles that a box meets.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.sources.plain import PositionedFile, RawFileArray
+from octree.pyramid.sources.protocol import Facts, RawArray
+from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_imagej
+from octree.pyramid.sources.tiff.facts import companion_xml, missing_files, ome_image, series_facts
+from octree.pyramid.sources.tiff.segments import SegmentCache
+from octree.pyramid.sources.tiff.values import rgb_of_ycbcr, shown_values, stores_ycbcr
+
+_JPEG = {6, 7, 34892, 33007}
+_TILE_CACHE_BYTES = 32 << 20
+_STRIP_CACHE_BYTES = (16 << 20, 128 << 20)
+_BAND_ROWS = 2048
+_SILENT = logging.NullHandler()
+
+
+def open_tiff(path: Path, *, as_stored: bool = False) -> RawArray:
+    """Level 0 of the first image of a TIFF; ``as_stored``: samples as they are, whatever colours they stand for.
+
+    Raises SourceError for a file that is none, or is damaged.
+    """
+    import tifffile
+
+    # what it has to say about a damaged file, it says by raising; a second voice on stderr helps nobody
+    logging.getLogger("tifffile").addHandler(_SILENT)
+    try:
+        tiff = tifffile.TiffFile(path)
+        if companion := companion_xml(tiff.ome_metadata or "", path.parent):
+            tiff.close()
+            tiff = tifffile.TiffFile(path, omexml=companion)
+    except Exception as error:  # tifffile raises many kinds for a damaged file
+        raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=DAMAGED, path=str(path)) from error
+    try:
+        return _open_series(path, tiff, as_stored)
+    except OctreeError:
+        tiff.close()
+        raise
+    except Exception as error:
+        tiff.close()
+        raise SourceError(
+            f"{path} has a structure that cannot be read: {type(error).__name__}: {error}",
+            hint=DAMAGED,
+            path=str(path),
+        ) from error
+
+
+def _open_series(path: Path, tiff: Any, as_stored: bool) -> RawArray:
+    if not len(tiff.pages) or not tiff.series:
+        raise SourceError(f"{path} holds no image", hint=DAMAGED, path=str(path))
+    number = _own_series(tiff)
+    series = tiff.series[number]
+    check_chain(path, tiff)
+    check_imagej(path, tiff)
+    if series.dtype is None or series.keyframe.dtype is None:
+        page = series.keyframe
+        raise SourceError(
+            f"{path}: samples of {page.bitspersample} bits in format {page.sampleformat} cannot be read",
+            hint="convert it to 8, 16 or 32 bits per sample",
+            path=str(path),
+        )
+    image = ome_image(tiff.ome_metadata or "", number, len(tiff.series)) if series.kind == "ome" else None
+    gone = missing_files(image, path.parent)
+    if gone and any(page is None for page in series):
+        raise SourceError(
+            f"{path} is one of several files of an OME-TIFF, of which are missing: {', '.join(gone[:5])}",
+            hint="put all its files into one folder",
+            path=str(path),
+            missing=gone,
+        )
+    facts = series_facts(tiff, series, image)
+    block = _contiguous(path, tiff, series, facts)
+    stored = block or TiffArray(path, tiff, series, facts)
+    raw = stored if as_stored else shown_values(stored, tiff, series)
+    if block:
+        tiff.close()
+    return raw
+
+
+def _path_of(page: Any) -> Path:
+    """The page's own file: others of an OME-TIFF may hold pages too."""
+    handle = page.parent.filehandle
+    return Path(handle.dirname, handle.name)
+
+
+def _own_series(tiff: Any) -> int:
+    """The first image with planes in this very file: files of an OME-TIFF describe the images of all of them."""
+    for number, series in enumerate(tiff.series):
+        if any(page is not None and page.parent.filename == tiff.filename for page in series):
+            return number
+    return 0
+
+
+def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
+    """The image as one block of bytes, when it is stored so; None otherwise."""
+    page = series.keyframe
+    stored = np.dtype(page.parent.byteorder + page.dtype.char)
+    plain = page.compression == 1 and page.predictor == 1 and page.fillorder == 1 and not page.is_tiled
+    offset = series.dataoffset
+    if stores_ycbcr(page):
+        return None
+    if not plain or offset is None or page.bitspersample != stored.itemsize * 8 or series.is_multifile:
+        return None
+    file = PositionedFile(_path_of(page))
+    try:
+        raw = RawFileArray(file, offset, tuple(series.shape), stored, engine="tiff", facts=facts)
+    except BaseException:
+        file.close()
+        raise
+    return raw
+
+
+class _Segments(NamedTuple):
+    """Where the bytes of one page's segments lie."""
+
+    offsets: Sequence[int]
+    counts: Sequence[int]
+    file: PositionedFile
+    jpeg_tables: bytes | None
+
+
+class TiffArray:
+    """Pages of one series, each in tiles or strips. Owns the open file and the cache of decoded segments.
+
+    A page's pixels have the normal axes (separate sample, depth, row, column, sample) of tifffile; ``_kept``
+    says which of these five the page's own shape has.
+    """
+
+    def __init__(self, path: Path, tiff: Any, series: Any, facts: Facts) -> None:
+        self._path, self._tiff, self._series = path, tiff, series
+        self._page = page = series.keyframe
+        self.shape, self.dtype = tuple(series.shape), np.dtype(page.dtype).newbyteorder("=")
+        self.engine, self.facts, self._ycbcr = "tiff", facts, stores_ycbcr(page)
+        self._normal: tuple[int, ...] = tuple(page.shaped)
+        self._kept = [i for i, n in enumerate(self._normal) if i in (2, 3) or n > 1]
+        self._lead = self.shape[: len(self.shape) - len(self._kept)]
+        own = tuple(self._normal[i] for i in self._kept)
+        if self.shape[len(self._lead) :] != own or math.prod(self._lead) != len(series):
+            raise SourceError(
+                f"{path}: pages of shape {own} do not make an image of shape {self.shape}",
+                hint="convert it to OME-TIFF or Zarr",
+                path=str(path),
+            )
+        depth, rows, columns, samples = self._normal[1:]
+        if page.is_tiled:
+            self._segment = (page.tiledepth or 1, page.tilelength, page.tilewidth, samples)
+        else:
+            self._segment = (1, min(page.rowsperstrip or rows, rows), columns, samples)
+        self._grid = tuple(
+            -(-n // edge) for n, edge in zip((depth, rows, columns), self._segment[:3], strict=True)
+        )
+        self._segment_bytes = math.prod(self._segment) * self.dtype.itemsize
+        self._cache = SegmentCache(max(self._cache_bytes(), self._segment_bytes))
+        self.held_bytes = self._cache.budget_bytes
+        self._pages_lock = threading.Lock()
+        self._files: dict[Path, PositionedFile] = {}
+        pages = (page for page in series if page is not None) if series.is_multifile else ()
+        self._others = sorted({_path_of(page) for page in pages} - {_path_of(tiff.pages[0])})
+        self._decode_page = page.decode  # made at its first use, which is not thread-safe
+
+    def _cache_bytes(self) -> int:
+        if self._page.is_tiled:
+            return _TILE_CACHE_BYTES
+        low, high = _STRIP_CACHE_BYTES
+        row_bytes: int = self._normal[3] * self._normal[4] * self.dtype.itemsize
+        return min(max(low, _BAND_ROWS * row_bytes), high)
+
+    @property
+    def block(self) -> tuple[int, ...]:
+        edges = (1, *self._segment)
+        own = tuple(min(edges[i], self._normal[i]) for i in self._kept)
+        return (1,) * len(self._lead) + own
+
+    def read(self, box: Box) -> NDArray[Any]:
+        out = np.empty(box.shape, self.dtype)
+        lead = len(self._lead)
+        start, stop = [0] * 5, list(self._normal)
+        for place, a, b in zip(self._kept, box.start[lead:], box.stop[lead:], strict=True):
+            start[place], stop[place] = a, b
+        normal_shape = [b - a for a, b in zip(start, stop, strict=True)]
+        for index in np.ndindex(out.shape[:lead]):
+            position = tuple(a + i for a, i in zip(box.start[:lead], index, strict=True))
+            number = int(np.ravel_multi_index(position, self._lead)) if lead else 0
+            self._read_page(number, start, stop, out[index].reshape(normal_shape))
+        return out
+
+    def _segments(self, number: int) -> _Segments | None:
+        with self._pages_lock:  # tifffile reads page headers lazily, through one file position
+            page = self._series[number]
+            if page is None:
+                return None
+            tables = page.jpegtables if self._page.compression in _JPEG else None
+            return _Segments(page.dataoffsets, page.databytecounts, self._file_of(page), tables)
+
+    def _read_page(self, number: int, start: list[int], stop: list[int], out: NDArray[Any]) -> None:
+        source = self._segments(number)
+        if source is None:  # a plane that the file does not have
+            out[...] = 0
+            return
+        depths, rows, columns = (
+            range(a // edge, -(-b // edge))
+            for a, b, edge in zip(start[1:4], stop[1:4], self._segment[:3], strict=True)
+        )
+        for place in itertools.product(range(start[0], stop[0]), depths, rows, columns):
+            low = (place[0], *(i * edge for i, edge in zip(place[1:], self._segment[:3], strict=True)), 0)
+            edge = (1, *self._segment)
+            a = [max(p, q) for p, q in zip(start, low, strict=True)]
+            b = [min(p, q + e, n) for p, q, e, n in zip(stop, low, edge, self._normal, strict=True)]
+            target = out[tuple(slice(p - s, q - s) for p, q, s in zip(a, b, start, strict=True))]
+            whole = all(
+                q - p == min(e, n - f) for p, q, e, n, f in zip(a, b, edge, self._normal, low, strict=True)
+            )
+            segment = self._segment_of(number, place, source, keep=not whole)
+            inner = tuple(slice(p - f, q - f) for p, q, f in zip(a[1:], b[1:], low[1:], strict=True))
+            target[0] = self._page.nodata if segment is None else segment[inner]
+
+    def _file_of(self, page: Any) -> PositionedFile:
+        path = _path_of(page)
+        if path not in self._files:
+            self._files[path] = PositionedFile(path)
+        return self._files[path]
+
+    def _segment_of(
+        self, number: int, place: tuple[int, ...], source: _Segments, *, keep: bool
+    ) -> NDArray[Any] | None:
+        """The decoded segment at ``place`` (separate sample, and its place in the grid); None when it is sparse."""
+        offsets, counts, file, tables = source
+        index = ((place[0] * self._grid[0] + place[1]) * self._grid[1] + place[2]) * self._grid[2] + place[3]
+        if index >= len(offsets) or index >= len(counts):
+            raise self._damage(number, index, file, f"its page lists only {len(offsets)} of them")
+        if counts[index] == 0 or offsets[index] == 0:
+            return None  # a sparse file: nothing was written there
+
+        def make() -> NDArray[Any]:
+            return self._decode(number, index, file.read_at(offsets[index], counts[index]), file, tables)
+
+        try:
+            if keep:
+                return self._cache.get((number, index), make)
+            kept = self._cache.peek((number, index))
+            return kept if kept is not None else make()
+        except SourceError as error:
+            if "segment" in error.details:
+                raise
+            raise self._damage(number, index, file, error.message) from error
+
+    def _decode(
+        self, number: int, index: int, data: bytes, file: PositionedFile, tables: Any
+    ) -> NDArray[Any]:
+        options = (
+            {"jpegtables": tables, "jpegheader": self._page.jpegheader}
+            if self._page.compression in _JPEG
+            else {}
+        )
+        try:
+            segment, _, _ = self._decode_page(data, index, **options)
+        except Exception as error:  # every codec raises its own kind
+            raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
+        decoded: NDArray[Any] = np.asarray(segment).astype(self.dtype, copy=False)
+        return rgb_of_ycbcr(decoded) if self._ycbcr else decoded
+
+    def _damage(self, number: int, index: int, file: PositionedFile, why: str) -> SourceError:
+        what = "tile" if self._page.is_tiled else "strip"
+        return SourceError(
+            f"{file.path}: {what} {index} of page {number} cannot be read: {why}",
+            hint=DAMAGED,
+            path=str(file.path),
+            page=number,
+            segment=index,
+        )
+
+    def transient_bytes(self, box: Box) -> int:
+        """One segment at a time is decoded: its bytes, the decoded pixels and a copy for the predictor."""
+        return 3 * int(self._segment_bytes)
+
+    def identity(self) -> dict[str, Any]:
+        facts = [path.stat() for path in [self._path, *self._others]]
+        sizes, times = [f.st_size for f in facts], [f.st_mtime_ns for f in facts]
+        whole = (
+            {"size": sizes, "mtime_ns": times} if self._others else {"size": sizes[0], "mtime_ns": times[0]}
+        )
+        return {"path": str(self._path.absolute()), **whole}
+
+    def close(self) -> None:
+        self._cache.clear()
+        for file in self._files.values():
+            file.close()
+        self._tiff.close()

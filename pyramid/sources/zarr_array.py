@@ -1,0 +1,139 @@
+"""Zarr arrays (v2 and v3) and level 0 of OME-Zarr images, through the store's array reader."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from octree.pyramid.axes import letter_of, name_axes
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import AXIS_TYPES, Axis, Box
+from octree.pyramid.sources.protocol import Facts
+from octree.pyramid.store import ngff
+from octree.pyramid.store.zarr_meta import ArrayMeta, is_array, read_array_meta
+
+_FILES_LOOKED_AT = 20_000
+
+
+class ZarrArray:
+    """One Zarr array on disk. Reading is the store's: TensorStore, or zarr where TensorStore cannot."""
+
+    def __init__(self, path: Path, meta: ArrayMeta, facts: Facts, engine: str, threads: int | None) -> None:
+        from octree.pyramid.store.arrays import open_array
+
+        self._path, self._meta = path, meta
+        self._array = open_array(path, engine=engine, threads=threads)
+        self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
+        self.block = tuple(
+            max(1, min(c, n)) for c, n in zip(meta.shards or meta.chunks, meta.shape, strict=True)
+        )
+        self.engine = self._array.engine
+        self.held_bytes = 0
+
+    def read(self, box: Box) -> NDArray[Any]:
+        data: NDArray[Any] = self._array.read(box)
+        return data
+
+    def transient_bytes(self, box: Box) -> int:
+        """The chunks that the box meets, decoded, and what of them is still encoded, which may not compress: of many
+        some are decoded before others are read, of few all are held both ways."""
+        chunks = (
+            (-(-b // edge) - a // edge) * edge
+            for a, b, edge in zip(box.start, box.stop, self._meta.chunks, strict=True)
+        )
+        decoded = math.prod(chunks) * self.dtype.itemsize
+        return decoded + decoded // 2 + min(decoded // 2, 2 * math.prod(self.block) * self.dtype.itemsize)
+
+    def identity(self) -> dict[str, Any]:
+        """A digest of the metadata and of the sizes and dates of chunk files, as far as these are not too many."""
+        digest = hashlib.sha256()
+        for entry in islice(_walk(str(self._path)), _FILES_LOOKED_AT):
+            facts = entry.stat()
+            digest.update(
+                f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode()
+            )
+        for file in (self._path / "zarr.json", self._path / ".zarray"):
+            digest.update(file.read_bytes() if file.is_file() else b"")
+        return {"path": str(self._path.absolute()), "digest": digest.hexdigest()}
+
+    def close(self) -> None:
+        """The store keeps no file open between reads."""
+
+
+def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
+    """Every file below ``folder``, in one order on every run."""
+    with os.scandir(folder) as entries:
+        inside = sorted(entries, key=lambda entry: entry.name)
+    for entry in inside:
+        if entry.is_dir():
+            yield from _walk(entry.path)
+        else:
+            yield entry
+
+
+def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> ZarrArray:
+    """A Zarr array, or level 0 of an OME-Zarr image with its axes, voxel sizes and channels.
+
+    Raises SourceError for a folder that is neither, naming what it holds.
+    """
+    if is_array(path):
+        meta = read_array_meta(path)
+        names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
+        axes = name_axes(str(n or "") for n in names) if names and any(names) else None
+        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine, threads)
+    if not ngff.is_pyramid(path):
+        raise _no_image(path)
+    scale = ngff.read_multiscale(path, base_only=True)
+    base, letters = scale.levels[0], [axis.name for axis in scale.axes]
+    scales = dict(zip(letters, base.scale, strict=True))
+    facts = Facts(
+        axes="".join(letters),
+        voxel_size={
+            letter: scales[letter]
+            for letter, name in zip(letters, scale.axis_names, strict=True)
+            # an axis "angle" takes the place of z, but is no length
+            if letter_of(name) and _is_known(letter, scale.axes, scales)
+        },
+        units={axis.name: axis.unit for axis in scale.axes if axis.unit},
+        translation=dict(zip(letters, base.translation, strict=True)),
+        channels=scale.channels,
+        rgb=scale.rgb,
+        labels=scale.labels,
+        label_facts=scale.label_facts,
+        name=scale.name,
+        codec=base.codec,
+    )
+    return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine, threads)
+
+
+def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> bool:
+    """OME-Zarr writes 1 where a size is unknown: a unit makes it a size, or another number on an axis of its kind."""
+    own = AXIS_TYPES[letter]
+    return any(axis.type == own and (axis.unit or scales[axis.name] != 1.0) for axis in axes)
+
+
+def _no_image(path: Path) -> SourceError:
+    """What is wrong with a folder that is neither array nor image, and which arrays it holds."""
+    if ngff.group_attributes(path) is None:
+        reason, hint = f"{path} is a folder, but no Zarr", "name a file, a Zarr array or an OME-Zarr image"
+    else:
+        reason, hint = (
+            f"{path} is a Zarr group without a multiscale image",
+            "name an array or image inside it",
+        )
+        inner = sorted(child.name for child in path.iterdir() if child.is_dir() and is_array(child))
+        if inner:
+            hint = f"name one of its arrays: {', '.join(str(path / name) for name in inner[:8])}"
+        else:
+            try:
+                ngff.read_multiscale(path)
+            except SourceError as error:
+                reason, hint = error.message, error.hint or hint
+    return SourceError(reason, hint=hint, path=str(path))

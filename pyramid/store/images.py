@@ -1,0 +1,104 @@
+"""Every image that lies at a path: all of a folder of several, every multiscale of a group, and its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from octree.pyramid.errors import SourceError
+from octree.pyramid.store import ngff
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One multiscale image: what to call it beside others ("" for the first), its group, the group's attributes,
+    the image's number among the group's multiscales, and "0.5" or "0.4" for Zarr v3 or v2."""
+
+    name: str
+    group: Path
+    attributes: dict[str, Any]
+    number: int
+    version: str
+
+    @property
+    def own_attributes(self) -> dict[str, Any]:
+        """The attributes as if this were the group's only multiscale."""
+        return {**self.attributes, ngff.IMAGES_KEY: [self.entry]} if self.entry else self.attributes
+
+    @property
+    def entry(self) -> dict[str, Any]:
+        """What the group says of this multiscale; {} when that makes no sense."""
+        entries = self.attributes.get(ngff.IMAGES_KEY)
+        found = entries[self.number] if isinstance(entries, list) and entries else None
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Absent:
+    """An image that is listed and is not there: its name, and what is wrong."""
+
+    name: str
+    what: str
+
+
+def images_of(path: Path) -> list[Listed | Absent]:
+    """Every image at ``path``, at least one. Raises SourceError when there is none at all."""
+    group, attributes, version = ngff.find_image(path)
+    if group == path:
+        return list(_images_of_group(path, path, attributes, version))
+    found: list[Listed | Absent] = []
+    for name in _series(path, group):
+        place = path / name
+        if _is_below(name) and (inner := _attributes(place)) and ngff.IMAGES_KEY in inner[0]:
+            found += _images_of_group(path, place, *inner)
+        else:
+            found.append(Absent(name, "listed as an image, but there is none"))
+    return found
+
+
+def _attributes(place: Path) -> tuple[dict[str, Any], str] | None:
+    try:
+        return ngff.group_attributes(place) if place.is_dir() else None
+    except SourceError:
+        return None
+
+
+def _is_below(name: str) -> bool:
+    """Does the name of a group lead down into its folder?"""
+    return not Path(name).is_absolute() and ".." not in Path(name).parts
+
+
+def _series(path: Path, first: Path) -> list[str]:
+    """Names of groups of a folder of several images: those that it lists, else those called by numbers."""
+    inner = _attributes(path / "OME")
+    listed = inner[0].get("series") if inner else None
+    if isinstance(listed, list) and listed:
+        return [str(name) for name in listed]
+    numbered = sorted((p.name for p in path.iterdir() if p.name.isdecimal()), key=int)
+    return numbered or [first.relative_to(path).as_posix()]
+
+
+def _images_of_group(
+    top: Path, group: Path, attributes: dict[str, Any], version: str
+) -> Iterator[Listed | Absent]:
+    below = "" if group == top else group.relative_to(top).as_posix()
+    yield from _multiscales(below, group, attributes, version)
+    inner = _attributes(group / "labels")
+    names: Any = inner[0].get("labels") if inner else None
+    for label in map(str, names if isinstance(names, list) else ()):
+        place = group / "labels" / label
+        name = f"{below}/labels/{label}".removeprefix("/")
+        found = _attributes(place) if _is_below(label) else None
+        if found is None or ngff.IMAGES_KEY not in found[0]:
+            yield Absent(name, "listed as a label image, but there is none")
+        else:
+            yield from _multiscales(name, place, *found)
+
+
+def _multiscales(name: str, group: Path, attributes: dict[str, Any], version: str) -> Iterator[Listed]:
+    entries = attributes[ngff.IMAGES_KEY]
+    for number in range(max(1, len(entries) if isinstance(entries, list) else 1)):
+        own = f"{name} image {number}".strip() if number else name
+        yield Listed(own, group, attributes, number, version)

@@ -1,0 +1,160 @@
+"""Files of a level: which write units are stored, which are torn, and what lies there that should not."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from octree.pyramid.model import Box
+from octree.pyramid.store.zarr_meta import ArrayMeta
+from octree.pyramid.verify.chunk_lengths import wrong_length
+from octree.pyramid.verify.findings import Findings
+
+_LEFTOVER = re.compile(r"\.partial$|\.tmp$|\.temp$|\.lock$|__lock$|^\.tmp|\.octree-")
+_METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
+_ABSENT = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """The write units (shards, or chunks) of one level. ``unit`` is their shape, ``grid`` how many per axis,
+    ``present`` the flat numbers (C order of the grid) of those that are stored, sorted."""
+
+    unit: tuple[int, ...]
+    grid: tuple[int, ...]
+    present: np.ndarray[tuple[int], np.dtype[np.int64]]
+
+    @property
+    def total(self) -> int:
+        return math.prod(self.grid)
+
+    def missing(self, most: int | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Flat numbers of units that are not stored; with ``most``, that many spread over all of them."""
+        count = self.total - len(self.present)
+        if count == 0:
+            return np.empty(0, np.int64)
+        wanted = count if most is None else min(most, count)
+        ranks = np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))
+        # the r-th missing number is r plus the stored numbers before it
+        gaps = self.present - np.arange(len(self.present))
+        return ranks + np.searchsorted(gaps, ranks, side="right")
+
+    def box(self, number: int, shape: tuple[int, ...]) -> Box:
+        """The voxels of unit ``number``, clipped to the level."""
+        index = np.unravel_index(number, self.grid)
+        start = tuple(int(i) * u for i, u in zip(index, self.unit, strict=True))
+        return Box(start, tuple(min(a + u, n) for a, u, n in zip(start, self.unit, shape, strict=True)))
+
+    def key(self, number: int, meta: ArrayMeta) -> str:
+        """The file's name below the level's folder."""
+        index = [str(int(i)) for i in np.unravel_index(number, self.grid)]
+        return meta.separator.join(([meta.key_prefix] if meta.key_prefix else []) + index)
+
+
+def survey(folder: Path, meta: ArrayMeta, level: int, findings: Findings) -> Stored:
+    """List a level's files; add those that are empty, torn, left over, or outside the array."""
+    unit = meta.shards or meta.chunks
+    grid = tuple(-(-n // u) for n, u in zip(meta.shape, unit, strict=True))
+    present = []
+    for path, size in _files(folder):
+        key = path.relative_to(folder).as_posix()
+        if path.name in _METADATA:
+            continue
+        index = _index_of(key, meta)
+        if index is None:
+            if _LEFTOVER.search(path.name):
+                findings.add("leftover", key, "a file left over from writing", level)
+            continue
+        if any(i >= n for i, n in zip(index, grid, strict=True)):
+            findings.add("leftover", key, f"a chunk outside the array of shape {meta.shape}", level)
+            continue
+        present.append(int(np.ravel_multi_index(index, grid)))
+        if size == 0:
+            findings.add("torn-shard" if meta.shards else "torn-chunk", key, "the file is empty", level)
+        elif meta.shards and (what := torn(path, size, meta)):
+            findings.add("torn-shard", key, what, level)
+        elif not meta.shards and (what := wrong_length(path, size, meta)):
+            findings.add("torn-chunk", key, what, level)
+    return Stored(unit, grid, np.array(sorted(present), np.int64))
+
+
+def leftovers(group: Path, level_paths: list[str], findings: Findings) -> None:
+    """Add what writing left in the group's folder itself, levels apart, and beside it."""
+    for path in group.iterdir():
+        if path.name not in level_paths and _LEFTOVER.search(path.name):
+            findings.add("leftover", path.name, "a file left over from writing")
+    real = group.resolve()
+    for path in real.parent.iterdir():
+        if path.name.startswith(f".{real.name}.octree-"):
+            findings.add("leftover", f"../{path.name}", "an interrupted build left this beside the pyramid")
+
+
+def _files(folder: Path) -> Iterator[tuple[Path, int]]:
+    """Every file below ``folder`` with its size."""
+    pending = [folder]
+    while pending:
+        with os.scandir(pending.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append(Path(entry.path))
+                else:
+                    yield Path(entry.path), entry.stat().st_size
+
+
+def _index_of(key: str, meta: ArrayMeta) -> tuple[int, ...] | None:
+    """Which chunk or shard the file ``key`` is; None when its name is none of theirs."""
+    parts = key.replace(meta.separator, "/").split("/")
+    if meta.key_prefix and (not parts or parts.pop(0) != meta.key_prefix):
+        return None
+    if len(parts) != len(meta.shape) or not all(part.isascii() and part.isdigit() for part in parts):
+        return None
+    return tuple(int(part) for part in parts)
+
+
+def torn(path: Path, size: int, meta: ArrayMeta) -> str | None:
+    """What is wrong with a shard, from its index alone; None when nothing is, or the index is of another kind."""
+    if not meta.index_location or meta.shards is None:
+        return None
+    count = math.prod(-(-s // c) for s, c in zip(meta.shards, meta.chunks, strict=True))
+    length = 16 * count + 4
+    if size < length:
+        return f"{size} bytes are shorter than the shard's index ({length} bytes)"
+    with path.open("rb") as stream:
+        stream.seek(size - length if meta.index_location == "end" else 0)
+        index = stream.read(length)
+    if crc32c(index[:-4]) != struct.unpack("<I", index[-4:])[0]:
+        return "the shard's index is damaged, or the file is cut short"
+    entries = np.frombuffer(index[:-4], "<u8").reshape(count, 2)
+    offsets, lengths = (entries[entries[:, 0] != _ABSENT][:, i] for i in (0, 1))
+    beyond = (offsets > size) | (lengths > size - np.minimum(offsets, size))
+    if beyond.any():
+        return f"{int(beyond.sum())} of its chunks lie beyond the end of the file"
+    return None
+
+
+def _crc_table() -> tuple[int, ...]:
+    table = []
+    for byte in range(256):
+        value = byte
+        for _ in range(8):
+            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return tuple(table)
+
+
+_CRC_TABLE = _crc_table()
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli), the checksum of a shard's index."""
+    value, table = 0xFFFFFFFF, _CRC_TABLE
+    for byte in data:
+        value = (value >> 8) ^ table[(value ^ byte) & 0xFF]
+    return value ^ 0xFFFFFFFF

@@ -1,0 +1,301 @@
+"""Pixels of each level against the reduction of the level before, block by block."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.downsample import METHODS, Method, reduce_block
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.store.arrays import StoredArray, open_array
+from octree.pyramid.store.ngff import Multiscale
+from octree.pyramid.store.zarr_meta import fill_of
+from octree.pyramid.verify.files import Stored
+from octree.pyramid.verify.findings import Finding
+from octree.pyramid.verify.structure import factors_of
+
+_READ_BYTES = 16 << 20
+_FOREIGN_RTOL = 1e-4
+_BLUR_VOX = 4
+_CHOICES = (
+    "mode",
+    "median",
+    "nearest",
+)  # programs differ in ties, in the middle of two, in which sample is nearest
+_ONE = ": one of the two is wrong"
+
+
+@dataclass(slots=True)
+class LevelChecker:
+    """Compares blocks of one pyramid, from any thread: nothing here changes after it is made.
+
+    ``exact``  octree's own levels are the reduction to the last bit; others may round in their own way.
+    """
+
+    image: Multiscale
+    arrays: list[StoredArray] = field(init=False)
+    exact: bool = field(init=False)
+    method: Method | None = field(init=False)
+    nodata: Any = field(init=False)
+
+    def __post_init__(self) -> None:
+        image = self.image
+        self.arrays = [
+            open_array(Path(image.group) / level.path, what=f"level {i}")
+            for i, level in enumerate(image.levels)
+        ]
+        self.exact = image.by_octree
+        known = image.method in METHODS and not (
+            image.arrays[0].dtype.kind == "c" and image.method not in ("mean", "nearest")
+        )
+        self.method = cast("Method", image.method) if known else None
+        self.nodata = _nodata(image.metadata.get("nodata"), image.arrays[0].dtype)
+
+    def blocks(self, level: int, within: Box | None = None) -> Iterator[Box]:
+        """Blocks of ``level`` (or of a unit of it), of whole chunks, whose input on the level before is about 16 MiB."""
+        meta = self.image.arrays[level]
+        grow = factors_of(self.image, level) if level else None
+        chunk_bytes = math.prod(meta.chunks) * meta.dtype.itemsize * math.prod(grow or (1,))
+        edges, left = list(meta.chunks), max(1, _READ_BYTES // max(1, chunk_bytes))
+        for axis in reversed(range(len(edges))):
+            times = max(1, min(left, -(-meta.shape[axis] // edges[axis])))
+            edges[axis], left = edges[axis] * times, left // times
+        if within is None:
+            yield from boxes_of(meta.shape, tuple(edges))
+            return
+        for box in boxes_of(within.shape, tuple(edges)):
+            start, stop = (
+                tuple(a + b for a, b in zip(within.start, e, strict=True)) for e in (box.start, box.stop)
+            )
+            yield Box(start, stop)
+
+    def comparable(self, level: int) -> bool:
+        """Is it known how ``level`` was made of the level before?"""
+        return level > 0 and self.method is not None and factors_of(self.image, level) is not None
+
+    def compare(self, level: int, box: Box) -> list[Finding]:
+        """What is wrong in ``box`` of ``level``, one finding for each chunk; [] when it is not comparable."""
+        try:
+            stored = self.arrays[level].read(box)
+            factors = factors_of(self.image, level) if level else None
+            if factors is None or self.method is None:
+                return []
+            before = self.image.arrays[level - 1].shape
+            source_box = Box(
+                tuple(a * f for a, f in zip(box.start, factors, strict=True)),
+                tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, before, strict=True)),
+            )
+            source = self.arrays[level - 1].read(source_box)
+        except SourceError as error:
+            where = str(error.details.get("chunk", box))
+            return [Finding("unreadable", where, error.message, _level_of(error, level))]
+        expected = reduce_block(source, factors, self.method, self.nodata)
+        different = self._different(stored, expected)
+        if not self.exact and self.method in _CHOICES and source.dtype.kind != "c":
+            different = self._outside(stored, source, factors)
+        if not different.any():
+            return []
+        lost = self._lost_below(level, box, source_box, source, different, factors)
+        wrong = [
+            self._describe(level, box, inner, stored, expected, different)
+            for inner in boxes_of(box.shape, self.image.arrays[level].chunks)
+            if different[inner.slices].any()
+        ]
+        return lost + wrong
+
+    def _lost_below(
+        self,
+        level: int,
+        box: Box,
+        source_box: Box,
+        source: NDArray[Any],
+        different: NDArray[np.bool_],
+        factors: tuple[int, ...],
+    ) -> list[Finding]:
+        """Chunks of the level before that are all fill value where this level disagrees: lost, not wrong here.
+        What they explain is taken out of ``different``."""
+        found = []
+        for chunk in _chunks_meeting(source_box, self.image.arrays[level - 1].chunks):
+            inside = tuple(
+                slice(a - s, b - s) for a, b, s in zip(chunk.start, chunk.stop, source_box.start, strict=True)
+            )
+            coarse = tuple(
+                slice(a // f - o, -(-b // f) - o)
+                for a, b, f, o in zip(chunk.start, chunk.stop, factors, box.start, strict=True)
+            )
+            if different[coarse].any() and _is_fill(source[inside], self.image.arrays[level - 1]):
+                different[coarse] = False
+                what = f"nothing but the fill value, yet level {level} has something there{_ONE}"
+                where = self._chunk_name(level - 1, chunk.start, chunk.stop)
+                found.append(Finding("missing-chunk", where, what, level - 1))
+        return found
+
+    def _different(self, stored: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+        if stored.dtype.kind in "fc":
+            same = (stored == expected) | (np.isnan(stored) & np.isnan(expected))
+            if not self.exact:
+                same |= _about(stored, expected)
+            return cast("NDArray[np.bool_]", ~same)
+        if self.exact or self.method != "mean" or stored.dtype.kind == "b":
+            return cast("NDArray[np.bool_]", stored != expected)
+        apart = np.maximum(stored, expected) - np.minimum(stored, expected)
+        return cast("NDArray[np.bool_]", apart > 1)
+
+    def _outside(
+        self, stored: NDArray[Any], source: NDArray[Any], factors: tuple[int, ...]
+    ) -> NDArray[np.bool_]:
+        """Where ``stored`` is below or above every sample of its block."""
+        low, high = (reduce_block(source, factors, end, self.nodata) for end in ("min", "max"))
+        different: NDArray[np.bool_] = (stored < low) | (stored > high)
+        return different
+
+    def _describe(
+        self,
+        level: int,
+        box: Box,
+        inner: Box,
+        stored: NDArray[Any],
+        expected: NDArray[Any],
+        different: NDArray[np.bool_],
+    ) -> Finding:
+        """The chunk ``inner`` (relative to ``box``) of ``level``: lost, or wrong."""
+        have, want = stored[inner.slices], expected[inner.slices]
+        start = tuple(a + b for a, b in zip(box.start, inner.start, strict=True))
+        stop = tuple(a + b for a, b in zip(box.start, inner.stop, strict=True))
+        where = self._chunk_name(level, start, stop)
+        if _is_fill(have, self.image.arrays[level]):
+            return Finding(
+                "missing-chunk",
+                where,
+                f"nothing but the fill value, yet level {level - 1} has something there{_ONE}",
+                level,
+            )
+        count, at = int(different[inner.slices].sum()), np.argwhere(different[inner.slices])[0]
+        place = tuple(int(a + b) for a, b in zip(start, at, strict=True))
+        values = f"{have[tuple(at)]} instead of {want[tuple(at)]} at {place}"
+        return Finding(
+            "reduction",
+            where,
+            f"{count} pixels are not the {self.method} of level {level - 1}: {values}",
+            level,
+        )
+
+    def _chunk_name(self, level: int, start: tuple[int, ...], stop: tuple[int, ...]) -> str:
+        chunks, shape = self.image.arrays[level].chunks, self.image.arrays[level].shape
+        first = "/".join(str(a // c) for a, c in zip(start, chunks, strict=True))
+        last = "/".join(str((min(b, n) - 1) // c) for b, c, n in zip(stop, chunks, shape, strict=True))
+        return f"level {level}, chunk {first}" + ("" if first == last else f" to {last}")
+
+    def hidden(self, level: int, box: Box) -> bool:
+        """Does the coarser level show something where all of ``box`` of ``level`` is not stored?
+
+        Every method keeps a constant, so blocks that lie wholly inside must be the fill value there too. Methods
+        that are not known may blur over their blocks' edges: there a margin is left out.
+        """
+        factors = factors_of(self.image, level + 1)
+        if factors is None:
+            return False
+        shape, coarse = self.image.arrays[level].shape, self.image.arrays[level + 1].shape
+        start = tuple(-(-a // f) for a, f in zip(box.start, factors, strict=True))
+        stop = tuple(
+            m if b == n else b // f for b, f, n, m in zip(box.stop, factors, shape, coarse, strict=True)
+        )
+        if self.method is None:
+            start = tuple(
+                a if a == 0 or f == 1 else a + _BLUR_VOX for a, f in zip(start, factors, strict=True)
+            )
+            stop = tuple(
+                b if b == m or f == 1 else b - _BLUR_VOX
+                for b, m, f in zip(stop, coarse, factors, strict=True)
+            )
+        if any(a >= b for a, b in zip(start, stop, strict=True)):
+            return False
+        return not _is_fill(self.arrays[level + 1].read(Box(start, stop)), self.image.arrays[level + 1])
+
+
+def _about(stored: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+    """Equal as far as sums in another order, or in the values' own type, are."""
+    rtol = max(_FOREIGN_RTOL, 4 * float(np.finfo(expected.dtype).eps))
+    with np.errstate(all="ignore"):
+        sizes = np.abs(expected[np.isfinite(expected)])
+        # where large numbers cancel, the rest is as wrong as they are
+        atol = rtol * float(sizes.max(initial=0))
+        close: NDArray[np.bool_] = np.isclose(stored, expected, rtol=rtol, atol=atol)
+    return close
+
+
+def _level_of(error: SourceError, level: int) -> int:
+    """The level that could not be read: it may be the one before."""
+    words = error.message.split()
+    return int(words[1]) if words[:1] == ["level"] and words[1].isdigit() else level
+
+
+def _is_fill(data: NDArray[Any], meta: Any) -> bool:
+    fill = fill_of(meta)
+    return bool(np.isnan(data).all()) if fill != fill else bool((data == fill).all())
+
+
+def _nodata(value: Any, dtype: np.dtype[Any]) -> Any:
+    """What ``nodata`` in the metadata says, as a value of ``dtype``; None for what is none. JSON has NaN and complex
+    numbers as text."""
+    parse = complex if dtype.kind == "c" else float
+    try:
+        number = parse(value) if isinstance(value, str) else value
+        return None if number is None else dtype.type(number).item()
+    except (ValueError, TypeError, OverflowError):
+        return None
+
+
+def chunk_count(shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
+    """How many chunks an array of ``shape`` has."""
+    return math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
+
+
+def boxes_of(shape: tuple[int, ...], edges: tuple[int, ...]) -> Iterator[Box]:
+    """``shape`` cut into boxes of ``edges``, in C order."""
+    for index in np.ndindex(*(-(-n // e) for n, e in zip(shape, edges, strict=True))):
+        start = tuple(i * e for i, e in zip(index, edges, strict=True))
+        yield Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True)))
+
+
+def _chunks_meeting(box: Box, chunks: tuple[int, ...]) -> Iterator[Box]:
+    """The parts of ``box`` that lie in one chunk each, in C order."""
+    low = tuple(a // c for a, c in zip(box.start, chunks, strict=True))
+    counts = [-(-b // c) - i for b, c, i in zip(box.stop, chunks, low, strict=True)]
+    for index in np.ndindex(*counts):
+        start = tuple((i + j) * c for i, j, c in zip(low, index, chunks, strict=True))
+        yield Box(
+            tuple(max(a, s) for a, s in zip(box.start, start, strict=True)),
+            tuple(min(b, s + c) for b, s, c in zip(box.stop, start, chunks, strict=True)),
+        )
+
+
+def sample_boxes(shape: tuple[int, ...], edges: tuple[int, ...], most: int, stored: Stored) -> list[Box]:
+    """At most ``most`` chunks: the first, the last, and others by a fixed seed, first of all in stored units."""
+    grid = tuple(-(-n // e) for n, e in zip(shape, edges, strict=True))
+    total = math.prod(grid)
+    rng = np.random.default_rng(0)
+    numbers = {0, total - 1}
+    for unit in stored.present[rng.permutation(len(stored.present))[:most]]:
+        box = stored.box(int(unit), shape)
+        inside = [
+            int(rng.integers(a // e, -(-b // e))) for a, b, e in zip(box.start, box.stop, edges, strict=True)
+        ]
+        numbers.add(int(np.ravel_multi_index(inside, grid)))
+    if total > most:
+        numbers |= {int(n) for n in rng.integers(0, total, most)}
+        ordered = sorted(numbers, key=lambda n: (n not in (0, total - 1), rng.random()))[:most]
+    else:
+        ordered = list(range(total))
+    boxes = []
+    for number in sorted(ordered):
+        start = tuple(int(i) * e for i, e in zip(np.unravel_index(number, grid), edges, strict=True))
+        boxes.append(Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True))))
+    return boxes

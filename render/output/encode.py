@@ -1,0 +1,319 @@
+"""Frames to files: PNG, numbered PNGs, stdout, GIF and MP4.
+
+PNG is written here rather than by Pillow: one filter for the whole frame and the fastest deflate take half the
+time, and a render process starts without importing Pillow. Encoding runs in worker threads (zlib and Pillow
+release the interpreter); a file appears under its name only when it is complete.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import WriteError
+from octree.render.output.files import (
+    VIDEO_SUFFIXES,
+    atomic_file,
+    check_destination,
+    film_paths,
+    output_paths,
+)
+
+Frame = NDArray[np.uint8]
+"""(height, width, 4), RGBA. Not written to after it is handed over."""
+
+NICENESS = 10  # of encoding threads: a tenth of the others' share, so that they get on on a busy machine too
+
+
+# PNG
+
+
+def write_png(
+    target: str | os.PathLike[str] | IO[bytes],
+    rgba: Frame,
+    text: Mapping[str, str] | None = None,
+    *,
+    alpha: bool | None = None,
+) -> None:
+    """One PNG, to a path (atomically) or a binary stream.
+
+    ``rgba`` is (height, width, 4) or (height, width, 3). ``alpha`` says whether the file has an alpha channel;
+    None keeps one only if some pixel is not opaque. ``text`` becomes iTXt entries. Raises
+    ``DestinationError`` when the path cannot be written to, ``WriteError`` when writing fails half way.
+    """
+    data = encode_png(rgba, text, alpha=alpha)
+    if isinstance(target, str | os.PathLike):
+        with atomic_file(Path(target)) as partial:
+            partial.write_bytes(data)
+    else:
+        target.write(data)
+
+
+def encode_png(rgba: Frame, text: Mapping[str, str] | None = None, *, alpha: bool | None = None) -> bytes:
+    """The bytes of one PNG; arguments as ``write_png``."""
+    height, width, channels = rgba.shape
+    if alpha is None:
+        alpha = channels == 4 and not bool((rgba[..., 3] == 255).all())
+    kept = np.ascontiguousarray(rgba[..., : 4 if alpha and channels == 4 else 3], dtype=np.uint8)
+    lines = kept.reshape(height, -1)
+    rows = np.empty((height, lines.shape[1] + 1), np.uint8)
+    rows[:, 0] = 2  # filter "up": each byte less the one above
+    rows[0, 1:] = lines[0]
+    np.subtract(lines[1:], lines[:-1], out=rows[1:, 1:])
+    header = struct.pack(">IIBBBBB", width, height, 8, 6 if kept.shape[2] == 4 else 2, 0, 0, 0)
+    chunks = [(b"IHDR", header)]
+    for key, value in (text or {}).items():
+        keyword = key.encode("latin-1", "replace")[:79]
+        chunks.append((b"iTXt", keyword + b"\0\0\0\0\0" + value.encode()))
+    chunks += [(b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b"")]
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for name, body in chunks:
+        parts += [
+            struct.pack(">I", len(body)),
+            name,
+            body,
+            struct.pack(">I", zlib.crc32(body, zlib.crc32(name))),
+        ]
+    return b"".join(parts)
+
+
+def read_png(path: str | os.PathLike[str]) -> Frame:
+    """Pixels of a picture file as (height, width, 4) RGBA, whatever its mode."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGBA"))
+
+
+# the writer
+
+
+class _Sink(Protocol):
+    """Where frames go. ``job`` may be called in a worker; jobs of an ordered sink run one after another."""
+
+    ordered: bool
+
+    def job(self, index: int, frame: Frame) -> None: ...
+
+    def finish(self) -> list[Path]: ...
+
+    def abort(self) -> None: ...
+
+
+class FrameWriter:
+    """Writes the frames of one run. Owned by the thread that makes it; encoding runs in its own workers.
+
+    ``pattern`` as ``-o``; ``cameras`` the camera name of every frame that will come, in order of index.
+    ``fps`` is used by GIF and MP4. Whatever can be wrong with the names and places is raised by the
+    constructor. Use as a context manager: leaving it normally completes the files (``paths``), leaving it
+    by an exception removes what is not complete.
+    """
+
+    def __init__(
+        self,
+        pattern: str,
+        cameras: Sequence[str],
+        *,
+        fps: float = 60.0,
+        text: Mapping[str, str] | None = None,
+        alpha: bool | None = None,
+        stdout: IO[bytes] | None = None,
+        buffer_bytes: int = 256 << 20,
+    ) -> None:
+        self.paths: list[Path] = []
+        self._sink = _sink(pattern, cameras, fps, text, alpha, stdout)
+        self._pool = _encoders(1 if self._sink.ordered else 2, give_way=len(cameras) > 1)
+        self._pending: deque[tuple[Future[None], int]] = deque()
+        self._pending_bytes = 0
+        self._buffer_bytes = buffer_bytes
+
+    def put(self, index: int, rgba: Frame) -> None:
+        """Hand over one frame; it must not change afterwards. Waits only when more than ``buffer_bytes`` of
+        frames are still to be encoded. Raises what an earlier frame failed with."""
+        while self._pending and (self._pending[0][0].done() or self._pending_bytes > self._buffer_bytes):
+            future, size = self._pending.popleft()
+            self._pending_bytes -= size
+            future.result()
+        self._pending.append((self._pool.submit(self._sink.job, index, rgba), rgba.nbytes))
+        self._pending_bytes += rgba.nbytes
+
+    def close(self) -> list[Path]:
+        """Wait for all frames and complete the files; the paths written, none for stdout."""
+        try:
+            for future, _ in self._pending:
+                future.result()
+            self._pool.shutdown()
+            self.paths = self._sink.finish()
+        except BaseException:
+            self.abort()
+            raise
+        return self.paths
+
+    def abort(self) -> None:
+        """Drop what is not yet written and remove partial files."""
+        self._pool.shutdown(cancel_futures=True)
+        self._sink.abort()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+class PngKeeper:
+    """Keeps the frames of a run in memory as PNGs, for the HTML report: a tenth of their pixels. Owned by the
+    thread that makes it; encoding runs in a worker. Use as a context manager."""
+
+    def __init__(self, buffer_frames: int = 32) -> None:
+        self._pool = _encoders(1, give_way=True)
+        self._pngs: list[Future[bytes]] = []
+        self._buffer_frames = buffer_frames
+
+    def put(self, rgba: Frame) -> None:
+        """Hand over the next frame; it must not change afterwards. Waits only when ``buffer_frames`` frames
+        are still to be encoded."""
+        if len(self._pngs) >= self._buffer_frames:
+            self._pngs[-self._buffer_frames].result()
+        self._pngs.append(self._pool.submit(encode_png, rgba))
+
+    def pngs(self) -> list[bytes]:
+        """All frames, in order; waits for the last."""
+        return [png.result() for png in self._pngs]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+
+
+def _encoders(threads: int, *, give_way: bool) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, "octree-encode", _give_way if give_way else None)
+
+
+def _give_way() -> None:
+    """Lower this thread's priority: drawing must not wait for the encoding of earlier frames. With two cores a
+    frame of a path took three times as long. Only Linux has priorities of threads."""
+    if sys.platform == "linux":
+        thread = threading.get_native_id()
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + NICENESS)
+
+
+def _sink(
+    pattern: str,
+    cameras: Sequence[str],
+    fps: float,
+    text: Mapping[str, str] | None,
+    alpha: bool | None,
+    stdout: IO[bytes] | None,
+) -> _Sink:
+    def encode(frame: Frame) -> bytes:
+        return encode_png(frame, text, alpha=alpha)
+
+    if pattern == "-":
+        return _Stdout(encode, stdout or sys.stdout.buffer)
+    suffix = Path(pattern).suffix.lower()
+    if suffix in VIDEO_SUFFIXES:
+        from octree.render.output.video import Gif, Mp4
+
+        films = film_paths(pattern, cameras)
+        made: dict[Path, Gif | Mp4] = {}
+        for path in dict.fromkeys(films):
+            made[path] = Gif(path, fps, films.count(path)) if suffix == ".gif" else Mp4(path, fps)
+            check_destination(path)
+        return _Films([made[path] for path in films])
+    paths = output_paths(pattern, cameras)
+    for path in {path.parent: path for path in paths}.values():
+        check_destination(path)
+    for path in paths:
+        if path.is_dir():
+            check_destination(path)
+    return _PngFiles(encode, paths)
+
+
+class _PngFiles:
+    """One PNG per frame."""
+
+    ordered = False
+
+    def __init__(self, encode: Callable[[Frame], bytes], paths: list[Path]) -> None:
+        self._encode, self._paths = encode, paths
+        self._written: set[Path] = set()
+
+    def job(self, index: int, frame: Frame) -> None:
+        path = self._paths[index]
+        with atomic_file(path) as partial:
+            partial.write_bytes(self._encode(frame))
+        self._written.add(path)
+
+    def finish(self) -> list[Path]:
+        return [path for path in self._paths if path in self._written]
+
+    def abort(self) -> None:
+        """Complete frames stay."""
+
+
+class _Films:
+    """GIFs or MP4s; each film counts its frames from 0."""
+
+    ordered = True
+
+    def __init__(self, films: Sequence[_Sink]) -> None:
+        self._films = films
+
+    def job(self, index: int, frame: Frame) -> None:
+        film = self._films[index]
+        film.job(sum(other is film for other in self._films[:index]), frame)
+
+    def finish(self) -> list[Path]:
+        return [path for film in dict.fromkeys(self._films) for path in film.finish()]
+
+    def abort(self) -> None:
+        for film in dict.fromkeys(self._films):
+            film.abort()
+
+
+class _Stdout:
+    """PNGs one after another, in order."""
+
+    ordered = True
+
+    def __init__(self, encode: Callable[[Frame], bytes], stream: IO[bytes]) -> None:
+        self._encode, self._stream = encode, stream
+
+    def job(self, index: int, frame: Frame) -> None:
+        try:
+            self._stream.write(self._encode(frame))
+            self._stream.flush()
+        except BrokenPipeError:  # the reader has gone, as head does: the command ends quietly
+            raise
+        except OSError as error:
+            raise WriteError(f"writing to stdout failed: {error.strerror or error}") from error
+
+    def finish(self) -> list[Path]:
+        return []
+
+    def abort(self) -> None:
+        """What is out cannot be taken back."""

@@ -1,0 +1,98 @@
+"""What the HTML pages share: templates, pictures inside the page, plots as SVG."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_ROOM = Path(__file__).parent
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page from a template of this room or of ``check`` (``*.html.jinja``); values are escaped unless marked as safe."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader([_ROOM, _ROOM.parent / "check"]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["bytes"] = human_bytes
+    environment.filters["ms"] = human_ms
+    return environment.get_template(template).render(**values)
+
+
+def data_url(png: bytes) -> str:
+    """A picture as an address that is the picture."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def human_bytes(count: float | None) -> str:
+    """``1536`` → ``1.5 KiB``."""
+    if count is None:
+        return "–"
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 100 else f"{size:.1f} {units[0]}"
+
+
+def human_ms(value: float | None) -> str:
+    """Milliseconds for people; – for None."""
+    if value is None:
+        return "–"
+    return (
+        f"{value / 1000:.2f} s" if value >= 1000 else f"{value:.1f} ms" if value < 100 else f"{value:.0f} ms"
+    )
+
+
+@contextmanager
+def plotting(width_in: float = 8.0, height_in: float = 2.4) -> Iterator[tuple[Figure, Axes]]:
+    """A figure and its axes, without pyplot: nothing global is set, no window can open. Text stays text and
+    takes the page's colour."""
+    import matplotlib
+    from cycler import cycler
+    from matplotlib.figure import Figure
+
+    style: Any = {
+        "font.size": 9,
+        "svg.fonttype": "none",
+        "svg.hashsalt": "octree",  # ids from the content, so that a page is the same every time
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.axisbelow": True,
+        "axes.prop_cycle": cycler(color=["#3b6fb6", "#d9822b", "#3f9a63", "#9a5fb0", "#8a8a8a"]),
+    }
+    with matplotlib.rc_context(style):
+        figure = Figure(figsize=(width_in, height_in), layout="constrained")
+        figure.patch.set_alpha(0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0)
+        yield figure, axes
+
+
+def svg_of(figure: Figure, *, prefix: str) -> str:
+    """The figure as an <svg> element to put into a page. ``prefix`` keeps the ids of several apart. Call it
+    inside ``plotting``."""
+    buffer = io.StringIO()
+    figure.savefig(
+        buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None}
+    )
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.S)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = re.sub(r'(xlink:href="#|url\(#)', rf"\g<1>{prefix}-", text)
+    # black is the page's text colour, which a dark page turns
+    return re.sub(r"(stroke|fill): ?#000000", r"\1: currentColor", text)

@@ -1,0 +1,390 @@
+"""One image layer of a view: what to load, what to upload, what to draw.
+
+A layer owns its plan and the level it last drew (main thread only). The loader, the cache and the atlas are
+shared by all layers; a layer speaks to them with keys and drops only its own wishes. A layer has one *part*
+for each channel; a tile counts as resident when all its parts are, so channels never disagree on screen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.errors import UsageError
+from octree.pyramid.grid import Rect
+from octree.pyramid.model import TileKey
+from octree.render.config import RenderSettings
+from octree.render.gl.texture_atlas import Atlas
+from octree.render.loading.loader import TileLoader
+from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.wishes import load_requests
+from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.camera import Camera
+from octree.render.view.cover import Cover, cover_view, pixel_edges
+from octree.render.view.plan import ViewPlan, plan_view
+from octree.render.view.register import ToBase
+
+if TYPE_CHECKING:
+    from octree.render.gl.tiled_image import TiledImageVisual
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One channel of a layer: its position on the axes that are not displayed, and how it is drawn."""
+
+    index: tuple[int, ...]
+    visual: TiledImageVisual
+
+
+@dataclass(frozen=True, slots=True)
+class LayerLimits:
+    """What the frame loop gives every layer; see ``config.RenderSettings``."""
+
+    hysteresis: float
+    prefetch_margin: float
+    max_tiles: int | None
+
+
+SLOT_PX = 256
+"""Edge of a slot of the atlas for tiles that are no smaller."""
+
+
+def make_atlas(
+    settings: RenderSettings,
+    sources: Sequence[OpenTileSource],
+    max_texture_size: int = 16384,
+    *,
+    gutters: bool = True,
+) -> Atlas:
+    """An atlas for the tiles of ``sources``. Slots are no larger than the tiles: one of 64 pixels in a slot of
+    256 would waste fifteen sixteenths. ``gutters``: some layer will interpolate, now or later."""
+    largest = max(max(level.tile) for source in sources for level in source.plane.levels)
+    return Atlas(
+        settings.atlas_bytes,
+        slot_px=min(SLOT_PX, largest),
+        max_texture_size=max_texture_size,
+        gutters=gutters,
+    )
+
+
+def limits_of(
+    settings: RenderSettings, atlas: Atlas, layers: Sequence[tuple[OpenTileSource, int]]
+) -> list[LayerLimits]:
+    """The limits of layers that share the atlas: (source, number of parts) each. Every part has room for a tile,
+    and what is left is divided evenly. Raises UsageError when there is no room for a tile of each."""
+    tiles = [
+        max((tuple(map(min, level.tile, level.shape)) for level in source.plane.levels), key=math.prod)
+        for source, _ in layers
+    ]
+    slots = [
+        atlas.slot_bytes((*tile, *source.samples_shape), source.texture_dtype)
+        for tile, (source, _) in zip(tiles, layers, strict=True)
+    ]
+    parts = sum(count for _, count in layers)
+    spare = atlas.budget_bytes - sum(size * count for size, (_, count) in zip(slots, layers, strict=True))
+    if spare < 0:
+        raise UsageError(
+            f"an atlas of {atlas.budget_bytes} bytes cannot hold one tile of everything that is drawn: "
+            f"at least {atlas.budget_bytes - spare} bytes",
+            hint="give more --atlas, fewer layers, or a smaller tile_size in the settings file",
+        )
+    return [
+        LayerLimits(settings.hysteresis, settings.prefetch_margin, 1 + spare // parts // size)
+        for size in slots
+    ]
+
+
+def upload_with_room(
+    layer: Layer, tile: LoadedTile, layers: Iterable[Layer], atlas: Atlas, owner: Hashable = None
+) -> int:
+    """Bring one tile of ``layer`` into the atlas and keep it for this frame of ``owner``; returns its bytes, 0 when
+    there is no room even without the stand-ins of ``layers``, all that the owner draws."""
+    size = layer.upload(tile)
+    if not size and layer.is_wanted(tile.key):
+        # stand-ins may go for what they stand in for
+        atlas.begin_frame(owner)
+        for other in layers:
+            other.pin(owner, stand_ins=False)
+        size = layer.upload(tile)
+    if size:
+        atlas.pin([tile.key], owner)  # or the next upload of this frame would take its place
+    return size
+
+
+class Layer:
+    """One source in one view. Main thread only."""
+
+    def __init__(
+        self,
+        source: OpenTileSource,
+        parts: Sequence[Part],
+        *,
+        loader: TileLoader,
+        atlas: Atlas,
+        to_base: ToBase,
+        linear: bool,
+        limits: LayerLimits,
+    ) -> None:
+        self.source = source
+        self.parts = tuple(parts)
+        self.to_base = to_base
+        self._loader, self._atlas = loader, atlas
+        self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
+        self._limits = limits
+        self._plan: ViewPlan | None = None
+        self._view = Rect(0, 0, 0, 0)
+        self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
+        self._sent = False  # the loader knows the plan
+        self.cover: Cover | None = None
+
+    # 1, 2: from a camera to wishes
+
+    def plan(
+        self,
+        camera: Camera,
+        size_px: tuple[int, int],
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        fresh: bool = False,
+        prefetch: bool = False,
+    ) -> ViewPlan:
+        """Decide what the view of a camera wants and tell the loader.
+
+        ``motion`` is how far the camera will move within the look-ahead, camera pixels (y, x). ``fresh``: the
+        view has nothing to do with the one before, whose level must not hold it back.
+        """
+        (sy, sx) = self.to_base.scale
+        return self.plan_rect(
+            self.to_base.rect(camera.rect(size_px)),
+            (camera.zoom / sy, camera.zoom / sx),
+            motion=(motion[0] * sy, motion[1] * sx),
+            fresh=fresh,
+            prefetch=prefetch,
+        )
+
+    def plan_rect(
+        self,
+        view: Rect,
+        px_per_base: tuple[float, float],
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        fresh: bool = False,
+        prefetch: bool = False,
+    ) -> ViewPlan:
+        """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
+        plan = plan_view(
+            self.source.plane,
+            view,
+            px_per_base,
+            index=self.parts[0].index,
+            previous=self._plan if not fresh else None,
+            hysteresis=self._limits.hysteresis,
+            max_tiles=self._limits.max_tiles,
+            margin_texels=self._margin_texels,
+            known=self._known,
+            prefetch_margin=self._limits.prefetch_margin if prefetch else 0.0,
+            motion=motion,
+            cheap_levels=self.source.stored_levels,
+        )
+        # a view that has just been chosen is still: only one that goes on from the last has moved
+        moved = view != self._view and not fresh
+        if moved or not self._sent or plan != self._plan:
+            spare = () if fresh else self._spare(plan, view)
+            self._loader.plan(self, self._requests(plan, spare), moved=moved)
+            tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
+            self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
+        self._plan, self._view, self._sent = plan, view, True
+        return plan
+
+    def ask_again(self) -> None:
+        """The atlas has been emptied: ask for everything that the view wants."""
+        self._loader.plan(self, self._requests(self._planned(), ()), moved=False)
+
+    def go_to(self, positions: Mapping[str, int]) -> None:
+        """Show other places on the axes that are not displayed, from the next plan on. Raises UsageError."""
+        self.parts = tuple(
+            Part(self.source.index_of(positions, part.index), part.visual) for part in self.parts
+        )
+        self._plan, self._sent = None, False
+
+    def keys(self, tile: TileKey) -> Iterator[LoadKey]:
+        """The key of each part of one tile."""
+        for part in self.parts:
+            yield self._key(part, tile)
+
+    def _key(self, part: Part, tile: TileKey) -> LoadKey:
+        # a hundred calls a frame: named tuples' own constructors take four times as long
+        new = tuple.__new__
+        return new(
+            LoadKey,
+            (self.source.token, self.source.version, new(TileKey, (tile.level, part.index, tile.grid))),
+        )
+
+    def _known(self, tile: TileKey) -> bool:
+        return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
+
+    def _spare(self, plan: ViewPlan, view: Rect) -> tuple[TileKey, ...]:
+        """Coarser tiles in view that cost no read: in memory, or asked for by the view before. While the camera
+        zooms in they are what is nearly there; the coarsest come first, and they are fewer than the wanted ones.
+        """
+        if all(self._known(tile) for tile in plan.wanted):
+            return ()
+        spare: list[TileKey] = []
+        for level in range(plan.level + 1, self.source.stored_levels):
+            span = self.source.plane.tiles_meeting(level, view)
+            if len(spare) + span.count > max(4, len(plan.wanted)):
+                break
+            spare += [
+                TileKey(level, self.parts[0].index, (row, col))
+                for row in range(span.row0, span.row1)
+                for col in range(span.col0, span.col1)
+            ]
+        return tuple(reversed(spare))
+
+    def _requests(self, plan: ViewPlan, spare: tuple[TileKey, ...]) -> list[LoadRequest]:
+        source, asked = self.source, set(plan.coverage)
+        wished = load_requests(plan, source) + tuple(
+            LoadRequest(
+                LoadKey(source.token, source.version, tile), Tier.COVERAGE, tile.level - plan.level, False
+            )
+            for tile in spare
+            if tile not in asked
+        )
+        return [
+            request._replace(key=key)
+            for request in wished
+            for key in self.keys(request.key.tile)
+            if key not in self._atlas
+        ]
+
+    # 3: what is in memory
+
+    def waiting(self) -> Iterator[LoadedTile]:
+        """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first."""
+        for key in self._rank:
+            if key not in self._atlas and (tile := self._loader.peek(key)) is not None:
+                yield tile
+
+    def is_wanted(self, key: LoadKey) -> bool:
+        """The key is of the wanted level, not a stand-in or prefetched."""
+        return self._plan is not None and key.tile.level == self._plan.level
+
+    def upload(self, tile: LoadedTile) -> int:
+        """Bring one tile into the atlas; returns the bytes uploaded, 0 when there was no room."""
+        key = tile.key
+
+        def neighbour(drow: int, dcol: int) -> NDArray[Any] | None:
+            found = self._loader.peek(key.beside(drow, dcol))
+            return found.data if found is not None else None
+
+        return self._atlas.upload(tile, neighbour)
+
+    # 4: what is drawn
+
+    def pin(self, owner: Hashable = None, *, stand_ins: bool = True) -> None:
+        """Keep in the atlas what this view wants, and what it shows meanwhile, for ``owner`` (see ``Atlas``)."""
+        atlas = self._atlas
+        atlas.pin((key for key in self._rank if key in atlas and (stand_ins or self.is_wanted(key))), owner)
+        if stand_ins:
+            atlas.pin((key for tile in self.drawn for key in self.keys(tile) if key in atlas), owner)
+
+    def rehearse(
+        self, frame_px: tuple[int, int], offset_px: tuple[int, int], size_px: tuple[int, int]
+    ) -> None:
+        """While the first tiles are on their way: have their texture made, and the shaders built. Called as
+        ``Drawable.draw_part``, for a frame of ``frame_px``."""
+        plan = self._planned()
+        if not plan.wanted:
+            return
+        level, grid = self.source.plane.levels[plan.level], plan.wanted[0].grid[-2:]
+        tile = [min(t, n - g * t) for t, n, g in zip(level.tile, level.shape, grid, strict=True)]
+        page = self._atlas.reserve((*tile, *self.source.samples_shape), self.source.texture_dtype)
+        for part in self.parts if page is not None else ():
+            part.visual.set_view(self._view, frame_px)
+            part.visual.rehearse(page, offset_px, size_px)
+
+    def resident(self, tile: TileKey) -> bool:
+        """All parts of the tile are in the atlas."""
+        for part in self.parts:  # noqa: SIM110 - a generator for each tile takes twice as long
+            if self._key(part, tile) not in self._atlas:
+                return False
+        return True
+
+    def failed(self, tile: TileKey) -> bool:
+        """Some part of the tile could not be read, after all tries."""
+        return any(self._loader.failed(key) is not None for key in self.keys(tile))
+
+    def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
+        """Decide what every part of the view shows, and give it to the visuals. ``size_px`` is that of the
+        frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
+        plan = self._planned()
+        cover = cover_view(
+            self.source.plane,
+            self._view,
+            plan.level,
+            self.parts[0].index,
+            self.resident,
+            self.failed,
+            size_px,
+        )
+        origin = ((self._view.y0 + self._view.y1) / 2, (self._view.x0 + self._view.x1) / 2)
+        for part in self.parts:
+            part.visual.set_cover(cover, partial(self._key, part), origin)
+            if size_px is not None:
+                part.visual.set_view(self._view, size_px)
+        self.cover = cover
+        return cover
+
+    # 5: what it showed
+
+    @property
+    def is_complete(self) -> bool:
+        """Every wanted tile is resident or has failed: nothing that arrives can make this view better."""
+        return self._plan is not None and all(
+            self.resident(tile) or self.failed(tile) for tile in self._plan.wanted
+        )
+
+    @property
+    def drawn(self) -> frozenset[TileKey]:
+        return self.cover.drawn if self.cover is not None else frozenset()
+
+    @property
+    def wanted_count(self) -> int:
+        """Wanted tiles, each part counted."""
+        return len(self._planned().wanted) * len(self.parts)
+
+    @property
+    def ideal_count(self) -> int:
+        """Wanted tiles that are drawn, each part counted."""
+        return len(self.drawn & set(self._planned().wanted)) * len(self.parts)
+
+    def rest(self) -> None:
+        """The view is done: what it still had under way is not needed any more."""
+        self._loader.plan(self, (), moved=False)
+        self._sent = False
+
+    @property
+    def view(self) -> Rect:
+        """What the frame shows, in base coordinates."""
+        return self._view
+
+    @property
+    def plan_in_force(self) -> ViewPlan:
+        return self._planned()
+
+    def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
+        """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
+        edges = pixel_edges(np.array([self.source.plane.extent]), self._view, size_px)
+        row0, col0, row1, col1 = map(int, edges[0])
+        return row0, row1, col0, col1
+
+    def _planned(self) -> ViewPlan:
+        if self._plan is None:
+            raise RuntimeError("plan comes before cover")
+        return self._plan

@@ -1,0 +1,155 @@
+"""How each part of a layer is drawn: what the options say, else what the source says, else a rule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from octree.pyramid.errors import UsageError
+from octree.pyramid.model import Channel
+from octree.render.request import Blending, ChannelOption, Interpolation, LayerOptions, RenderRequest
+from octree.render.scene.contrast import range_of, sample_keys, type_range
+from octree.render.tiles.tile_source import OpenTileSource
+
+CHANNEL_COLORS = ("#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff", "#00ffff", "#ffffff")
+"""For channels whose source names no colour, in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One part of a layer, ready to draw: its place on the axes that are not displayed, and its colours."""
+
+    index: tuple[int, ...]
+    clim: tuple[float, float]
+    gamma: float
+    colormap: str
+    opacity: float
+    blending: Blending
+    interpolation: Interpolation
+    labels: bool
+    rgb: bool
+
+    def drawing(self) -> dict[str, Any]:
+        """The arguments of ``TiledImageVisual``."""
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "index"}
+
+
+def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:
+    """The parts of one layer, bottom first. Raises UsageError for a channel or plane that does not exist.
+
+    A source with channels is drawn as all of them, added up in their own colours, unless ``--channels`` picks,
+    ``--index c=`` chooses one, or ``--colormap`` says how to draw the first.
+    """
+    place = _place(source, request)
+    channels = _channels(source, options, request)
+    look = Look(
+        index=tuple(place.values()),
+        clim=(0.0, 1.0),
+        gamma=options.gamma,
+        colormap=options.colormap or "gray",
+        opacity=options.opacity,
+        blending=options.blending or "translucent",
+        interpolation=options.interpolation,
+        labels=source.labels,
+        rgb=source.rgb,
+    )
+    if channels is None:
+        return [replace(look, clim=_clim(source, look.index, None, options))]
+    looks = []
+    for number, channel in enumerate(channels):
+        index = tuple({**place, "c": channel.index}.values())
+        told = _told(source, channel.index)
+        color = channel.color or (f"#{told.color}" if told and told.color else None)
+        looks.append(
+            replace(
+                look,
+                index=index,
+                clim=channel.clim or _clim(source, index, told, options),
+                colormap=color or CHANNEL_COLORS[number % len(CHANNEL_COLORS)],
+                blending=options.blending or "additive",
+            )
+        )
+    return looks
+
+
+def _place(source: OpenTileSource, request: RenderRequest) -> dict[str, int]:
+    """Position on each axis that is not displayed, in axis order; 0 unless the request says."""
+    spec = source.spec
+    sizes = {spec.axes[i].name: spec.levels[0].shape[i] for i in spec.index_axes}
+    for axis, position in request.index.items():
+        if axis in sizes and position >= sizes[axis]:
+            raise UsageError(
+                f"--index: {axis}={position} is outside {source.path}: it has {sizes[axis]}",
+                hint=f"{axis}=0 to {axis}={sizes[axis] - 1}",
+            )
+        if axis not in sizes and len(request.sources) == 1:
+            raise UsageError(
+                f"--index: {source.path} has no axis {axis} to choose from",
+                hint=f"its axes: {', '.join(spec.axis_names)}",
+            )
+    return {axis: request.index.get(axis, 0) for axis in sizes}
+
+
+def _channels(
+    source: OpenTileSource, options: LayerOptions, request: RenderRequest
+) -> Sequence[ChannelOption] | None:
+    """The channels to add up, or None for one part in a colormap."""
+    spec = source.spec
+    place = spec.axis_index("c")
+    if place not in spec.index_axes or place is None or source.labels:
+        if options.channels is not None:
+            raise UsageError(
+                f"--channels: {source.path} has no channels to choose from",
+                hint="its samples are one colour"
+                if source.rgb
+                else f"its axes: {', '.join(spec.axis_names)}",
+            )
+        return None
+    count = spec.levels[0].shape[place]
+    if options.channels is not None:
+        for channel in options.channels:
+            if channel.index >= count:
+                raise UsageError(
+                    f"--channels: no channel {channel.index} in {source.path}: it has {count}",
+                    hint="channels count from 0",
+                )
+        return options.channels
+    if count == 1 or "c" in request.index or options.colormap is not None:
+        return None
+    return [ChannelOption(index) for index in range(count)]
+
+
+def _told(source: OpenTileSource, channel: int) -> Channel | None:
+    channels = source.spec.channels
+    return channels[channel] if channel < len(channels) else None
+
+
+def _clim(
+    source: OpenTileSource, index: tuple[int, ...], told: Channel | None, options: LayerOptions
+) -> tuple[float, float]:
+    """Contrast limits: as asked, as recorded, the whole range of bytes and colours, or that of the data."""
+    if options.clim is not None:
+        return options.clim
+    if source.labels:
+        return 0.0, 1.0
+    dtype = source.spec.dtype
+    if source.rgb:
+        return type_range(source.texture_dtype if dtype.kind == "b" else dtype)
+    if told is None and len(source.spec.channels) == 1:
+        told = source.spec.channels[0]
+    if told is not None and told.window is not None:
+        return told.window
+    if dtype.kind == "b":
+        return 0.0, 1.0
+    if dtype == "uint8":
+        return type_range(dtype)
+    return _measured(source, index)
+
+
+def _measured(source: OpenTileSource, index: tuple[int, ...]) -> tuple[float, float]:
+    """The range of a little of the data; read in a thread, like every other pixel."""
+    keys = sample_keys(source.plane, source.stored_levels, index)
+    with ThreadPoolExecutor(1, "octree-contrast") as pool:
+        return range_of(list(pool.map(source.read_tile, keys)))

@@ -1,0 +1,73 @@
+"""A small picture of the whole image in a corner of the frame, with the view drawn in it.
+
+It is one more layer over the bottom one, whose view is chosen so that the whole image falls on the inset: loading,
+uploading and drawing are those of every layer.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octree.pyramid.grid import Rect
+from octree.render.gl.marks import PLAIN, Area, MarksVisual
+from octree.render.scene.layer import Layer
+
+SHARE = 0.25
+"""Largest part of the frame's width and height that the inset takes."""
+MARGIN_PX = 8
+_GROUND = (0.1, 0.1, 0.1)
+_OUTLINE = (0.6, 0.6, 0.6)
+_VIEW = (1.0, 0.8, 0.0)
+_VIEW_AT_LEAST_PX = 3
+"""A close view is outlined so large, or nobody would find it."""
+
+
+def inset_view(extent: Rect, size_px: tuple[int, int]) -> tuple[Rect, float]:
+    """(view, screen pixels per base pixel) with which a frame of ``size_px`` (width, height) shows ``extent`` in
+    its bottom right corner, on whole pixels and at least one pixel large."""
+    width, height = size_px
+    wide, high = extent.x1 - extent.x0, extent.y1 - extent.y0
+    zoom = min(SHARE * width / wide, SHARE * height / high)
+    margin_x, margin_y = min(MARGIN_PX, width // 8), min(MARGIN_PX, height // 8)
+    left = width - margin_x - max(1, round(wide * zoom))
+    top = height - margin_y - max(1, round(high * zoom))
+    x0, y0 = extent.x0 - left / zoom, extent.y0 - top / zoom
+    return Rect(y0, x0, y0 + height / zoom, x0 + width / zoom), zoom
+
+
+class Overview:
+    """The inset of one frame size; draw it last. Main thread only."""
+
+    def __init__(self, layer: Layer, size_px: tuple[int, int]) -> None:
+        self.layer = layer
+        self._ground, self._lines = MarksVisual(), MarksVisual()
+        self._size_px = size_px
+        self._view, self._zoom = inset_view(layer.source.plane.extent, size_px)
+
+    def plan(self) -> None:
+        self.layer.plan_rect(self._view, (self._zoom, self._zoom), fresh=True)
+
+    def mark(self, shown: Rect) -> None:
+        """Outline the image, and in it what the frame shows (base coordinates of the layer)."""
+        extent = self.layer.source.plane.extent
+        seen = shown.intersect(extent)
+        outlines = [extent] if seen.is_empty else [extent, self._findable(seen)]
+        placed = (self._view, self._size_px)
+        self._ground.set_marks([Area(np.array([extent]), _GROUND, PLAIN)], np.zeros((0, 4)), (), placed)
+        self._lines.set_marks([], np.array(outlines), (_OUTLINE, _VIEW)[: len(outlines)], placed)
+
+    def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
+        """For ``Canvas.draw``: ground, picture, outlines."""
+        self._ground.set_part(offset_px, size_px)
+        self._ground.draw()
+        for part in self.layer.parts:
+            part.visual.draw_part(offset_px, size_px)
+        self._lines.set_part(offset_px, size_px)
+        self._lines.draw()
+
+    def _findable(self, seen: Rect) -> Rect:
+        half = _VIEW_AT_LEAST_PX / 2 / self._zoom
+        y, x = (seen.y0 + seen.y1) / 2, (seen.x0 + seen.x1) / 2
+        return Rect(
+            min(seen.y0, y - half), min(seen.x0, x - half), max(seen.y1, y + half), max(seen.x1, x + half)
+        )

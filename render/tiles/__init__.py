@@ -1,0 +1,7 @@
+"""Any SOURCE as tiles that a texture takes.
+
+tile_source.py one source as tiles: what workers read
+open_levels.py the levels of a pyramid, or of a source that has none
+made_levels.py coarser levels that are not stored, made in memory by the builder's own reductions
+texels.py      data types as textures take them (pure)
+"""

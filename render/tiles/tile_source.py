@@ -1,0 +1,290 @@
+"""Any SOURCE as tiles: the plane that is displayed, and a reader of texels for workers.
+
+``OpenTileSource.read_tile`` is the only place where pixels are read for drawing; it runs in workers only, which
+is counted, not assumed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.downsample import METHODS, Method
+from octree.pyramid.errors import UsageError
+from octree.pyramid.grid import Plane, plane_of
+from octree.pyramid.model import Box, PyramidSpec, TileKey
+from octree.render.loading.guard import ReadCounter
+from octree.render.tiles.made_levels import MadeLevels
+from octree.render.tiles.open_levels import Opened, open_levels
+from octree.render.tiles.texels import texture_dtype, to_texels
+from octree.render.view.plan import plane_untiled
+
+UNTILED_PX = 4096
+"""Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
+DEFAULT_TILE = 256
+
+
+class OpenTileSource:
+    """One source, opened. Satisfies ``loading.requests.TileSource``; see there for threads.
+
+    ``spec``   all levels, the made ones included.  ``plane``  their geometry.
+    ``stored_levels``  how many of them are read and not made; also ``cheap_levels``.
+    ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w).
+    ``path``   what to call it.
+    """
+
+    private_tiles = True
+
+    def __init__(
+        self,
+        opened: Opened,
+        *,
+        tile: tuple[int, int],
+        index: tuple[int, ...],
+        labels: bool,
+        single_level: bool,
+        untiled: bool,
+        recipe: tuple[Any, ...] | None,
+    ) -> None:
+        levels = opened.levels
+        spec = levels.spec
+        self.path, self.labels, self.rgb = opened.path, labels, spec.rgb and not labels
+        self.stored_levels = self.cheap_levels = len(spec.levels)
+        self._made: MadeLevels | None = None
+        if not single_level:
+            levels = self._made = MadeLevels(levels, tile, _method(spec, labels=labels))
+        self._levels = levels
+        self.spec = levels.spec
+        plane = _tiled(plane_of(self.spec), tile)
+        self.plane: Plane = plane_untiled(plane, UNTILED_PX) if untiled else plane
+        self.index = index
+        self._texture_dtype = texture_dtype(spec.dtype, labels=labels)
+        names = spec.axis_names
+        self.samples_shape: tuple[int, ...] = (
+            (4,) if labels else (spec.levels[0].shape[names.index("c")],) if self.rgb else ()
+        )
+        way = f"{opened.identity}|{tile}|{labels}|{single_level}|{untiled}"
+        self._token = hashlib.sha256(way.encode()).hexdigest()
+        self._version = 0
+        self._recipe, self._opened = recipe, opened
+        self._reads = ReadCounter()
+
+    # identity
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    @property
+    def version(self) -> int:
+        return self._version
+
+    def invalidate(self) -> None:
+        """The data have changed: tiles read before are no longer this source's."""
+        self._version += 1
+        if self._made is not None:
+            self._made.forget()
+
+    def worker_recipe(self) -> tuple[Any, ...] | None:
+        return self._recipe
+
+    def reads_on(self, thread: int) -> int:
+        """Reads made by the thread of this ``threading.get_ident()``."""
+        return self._reads.on(thread)
+
+    # axes
+
+    @property
+    def index_names(self) -> tuple[str, ...]:
+        """Names of the axes that are not displayed, in the order of ``TileKey.index``."""
+        names = self.spec.axis_names
+        return tuple(names[i] for i in self.spec.index_axes)
+
+    def axis_size(self, name: str) -> int:
+        """Length of an axis of level 0; 1 when there is no such axis."""
+        place = self.spec.axis_index(name)
+        return 1 if place is None else self.spec.levels[0].shape[place]
+
+    def index_of(self, positions: Mapping[str, int], others: tuple[int, ...]) -> tuple[int, ...]:
+        """``TileKey.index`` for level-0 positions per axis name, as in ``others`` on the other axes.
+        Raises UsageError for an axis that there is not, or a position outside it."""
+        return _index_of(self.spec, positions, others)
+
+    # tiles
+
+    @property
+    def texture_dtype(self) -> np.dtype[Any]:
+        return self._texture_dtype
+
+    def tile_shape(self, tile: TileKey) -> tuple[int, ...]:
+        row, col = tile.grid[-2:]
+        return (*self.plane.tile_shape(tile.level, row, col), *self.samples_shape)
+
+    def tile_box(self, tile: TileKey) -> Box:
+        """The voxels of a tile in its level's array. ``tile.index`` is in level-0 positions whatever the level:
+        a coarser level gives the voxel that holds the middle of that position."""
+        level, base = self.spec.levels[tile.level], self.spec.levels[0]
+        start, stop = [0] * len(level.shape), list(level.shape)
+        for place, position in zip(self.spec.index_axes, tile.index, strict=True):
+            world = base.translation[place] + position * base.scale[place]
+            own = round((world - level.translation[place]) / level.scale[place] - 1e-9)
+            own = min(max(own, 0), level.shape[place] - 1)
+            start[place], stop[place] = own, own + 1
+        edges = self.plane.levels[tile.level].tile
+        for name, edge, number in zip("yx", edges, tile.grid[-2:], strict=True):
+            place = self.spec.axis_names.index(name)
+            start[place] = number * edge
+            stop[place] = min((number + 1) * edge, level.shape[place])
+        return Box(tuple(start), tuple(stop))
+
+    def read_tile(self, tile: TileKey) -> NDArray[Any]:
+        """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises."""
+        self._reads.note()
+        data = self._levels.read(tile.level, self.tile_box(tile))
+        if self.rgb:
+            # of t, c, z, y, x all but c, y, x have length 1 here
+            samples = data.reshape(self.samples_shape[0], *data.shape[-2:])
+            data = np.moveaxis(samples, 0, -1)
+        elif data.ndim > 2:
+            data = data.reshape(data.shape[-2:])
+        texels = np.ascontiguousarray(to_texels(data, labels=self.labels, rgb=self.rgb))
+        if not self._opened.private and (texels.base is not None or texels is data):
+            texels = texels.copy()
+        return texels
+
+    def describe(self) -> dict[str, Any]:
+        """The source as the report names it."""
+        tile = self.plane.levels[0].tile
+        return {
+            "path": self.path,
+            "digest": self._opened.digest(),
+            "dtype": self.spec.dtype.name,
+            "axes": "".join(self.spec.axis_names),
+            "tile": tile[0] if tile[0] == tile[1] else list(tile),
+            "levels": [
+                {
+                    "shape": list(level.shape),
+                    "scale": list(level.scale),
+                    "translation": list(level.translation),
+                }
+                for level in self.spec.levels
+            ],
+        }
+
+    def close(self) -> None:
+        """Close the files; nothing can be read any more. Closing twice is harmless."""
+        self._opened.close()
+
+    def __enter__(self) -> OpenTileSource:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+def open_tile_source(
+    source: Any,
+    *,
+    tile: int | None = None,
+    channel: int | None = None,
+    index: Mapping[str, int] | None = None,
+    labels: bool = False,
+    single_level: bool = False,
+    untiled: bool = False,
+) -> OpenTileSource:
+    """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.sources.source.open_source`` takes.
+
+    ``tile``          tile edge in pixels; None: what suits the chunks of the source.
+    ``channel``, ``index``  default position on the axes that are not displayed (level-0 positions; 0 each).
+    ``labels``        values are ids.
+    ``single_level``  do not make levels coarser than the stored ones.
+    ``untiled``       each level as one image, or the fewest tiles that textures allow.
+
+    Raises SourceError, SourceNotFound, UsageError (an axis or position that there is not).
+    """
+    opened = open_levels(source, labels=labels)
+    spec = opened.levels.spec
+    try:
+        if labels and spec.rgb:
+            raise UsageError(
+                f"{opened.path} is a colour image, not labels", hint="leave out --labels, or give one channel"
+            )
+        options = {"tile": tile, "labels": labels, "single_level": single_level, "untiled": untiled}
+        recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
+        positions = dict(index or {})
+        if channel is not None:
+            positions["c"] = channel
+        return OpenTileSource(
+            opened,
+            tile=(tile, tile) if tile else _fitting_tile(spec),
+            index=_index_of(spec, positions, (0,) * len(spec.index_axes)),
+            labels=labels,
+            single_level=single_level,
+            untiled=untiled,
+            recipe=recipe,
+        )
+    except BaseException:
+        opened.close()
+        raise
+
+
+def _reopen(path: str, options: Mapping[str, Any]) -> OpenTileSource:
+    """In a worker process: the same source again."""
+    return open_tile_source(path, **options)
+
+
+def _method(spec: PyramidSpec, *, labels: bool) -> Method:
+    """How levels beyond the stored ones are made: as the stored ones were, else as a build would."""
+    for method in METHODS:
+        if method == spec.method and not labels:
+            return method
+    return "mode" if labels or spec.labels or spec.dtype.kind == "b" else "mean"
+
+
+def _tiled(plane: Plane, tile: tuple[int, int]) -> Plane:
+    return Plane(tuple(replace(level, tile=tile) for level in plane.levels))
+
+
+def _fitting_tile(spec: PyramidSpec) -> tuple[int, int]:
+    """A tile (y, x) that suits the chunks of level 0."""
+    level, names = spec.levels[0], spec.axis_names
+    edges = [(level.chunks[i], level.shape[i]) for i in (names.index("y"), names.index("x"))]
+    if any(chunk >= length > 1024 for chunk, length in edges):
+        # bands of whole rows, as in plain files: their other edge is no one's choice
+        return DEFAULT_TILE, DEFAULT_TILE
+    return _fitting_edge(*edges[0]), _fitting_edge(*edges[1])
+
+
+def _fitting_edge(chunk: int, length: int) -> int:
+    """A tile edge from 128 to 1024 for chunks of this edge: whole chunks if it can be, else a whole part of
+    one, so that few chunks are decoded more than once. 256 where chunks say nothing: one for the whole axis, or
+    thin ones."""
+    if chunk >= length or chunk < 32:
+        return DEFAULT_TILE
+    if chunk > 1024:
+        parts = range(-(-chunk // 1024), chunk // 256 + 1)
+        return next((chunk // n for n in parts if chunk % n == 0), 512)
+    return chunk if chunk >= 128 else chunk * (DEFAULT_TILE // chunk)
+
+
+def _index_of(spec: PyramidSpec, positions: Mapping[str, int], default: tuple[int, ...]) -> tuple[int, ...]:
+    names = [spec.axis_names[i] for i in spec.index_axes]
+    for name in positions:
+        if name not in names:
+            have = ", ".join(names) or "none"
+            raise UsageError(f"there is no axis {name!r} to choose a position on", hint=f"axes: {have}")
+    result = []
+    for name, place, usual in zip(names, spec.index_axes, default, strict=True):
+        size, position = spec.levels[0].shape[place], positions.get(name, usual)
+        if not 0 <= position < size:
+            raise UsageError(
+                f"{name}={position} lies outside the image", hint=f"{name} runs from 0 to {size - 1}"
+            )
+        result.append(position)
+    return tuple(result)

@@ -1,0 +1,9 @@
+"""What a view is and what it wants: cameras, plans, covers, coverage. Pure; no pixel is touched.
+
+camera.py camera_text.py    cameras and paths, and how they are written
+plan.py        camera + levels → wanted tiles, in loading order
+cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass
+coverage.py    by what each screen pixel shows
+register.py    how layers of different voxel size lie on each other
+seen.py        what of an image a camera of vispy shows
+"""
