@@ -43,6 +43,13 @@ def check(
         str | None,
         typer.Option(help="Fail unless the renderer's name or fingerprint contains this, as llvmpipe."),
     ] = None,
+    allow_outside: Annotated[
+        bool,
+        typer.Option(
+            "--allow-outside",
+            help="Let settings files that SUITE names write logs outside the folder of SUITE.",
+        ),
+    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -67,6 +74,7 @@ def check(
         accept=(case or []) if accept else None,
         reason=reason,
         scope=scope_of(scope),
+        allow_outside=allow_outside,
         on_case=None if quiet else _say_case,
     )
     if json_:

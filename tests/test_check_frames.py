@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -211,6 +212,26 @@ def test_the_command_fails_stages_accepts_and_passes(tmp_path: Path) -> None:
     assert code == 0
     assert [case["name"] for case in json.loads(out)["cases"]] == ["close"]
     assert octree(tmp_path, "suite.toml", "close", CI="1")[0] == 0
+
+
+def test_frames_of_a_ci_run_are_accepted_in_another_checkout(tmp_path: Path) -> None:
+    runner, here = tmp_path / "runner" / "work", tmp_path / "here"
+    for folder in (runner, here):
+        folder.mkdir(parents=True)
+        (folder / "suite.toml").write_text(SUITE, encoding="utf-8")
+        np.save(folder / "cells ü.npy", CELLS[0])
+    assert octree(runner, "suite.toml", CI="true")[0] == 1
+    shutil.copytree(runner / "octree-check", here / "octree-check")
+    (here / "cells ü.npy").unlink()  # nothing can be rendered here
+    frame = Path("actual", "close", "frame-0000.png")
+    (here / "octree-check" / "actual" / "all of it" / "frame-0000.png").write_bytes(b"another picture")
+    code, out, err = octree(here, "suite.toml", "--accept", "--output", "octree-check", "--reason", "CI")
+    assert (code, out) == (1, "")
+    assert "accepted as the baseline for default" in err
+    assert "is not the one that was rendered" in err
+    taken = here / "baselines" / "default" / "close" / "frame-0000.png"
+    assert taken.read_bytes() == (runner / "octree-check" / frame).read_bytes()
+    assert not (here / "baselines" / "default" / "all of it").exists()
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def accepted(bench: Bench, *names: str, **options: Any) -> None:
-    """Give the cases baselines."""
+    """Give the cases baselines, of frames rendered for it."""
+    shutil.rmtree(bench.folder / "out", ignore_errors=True)
     bench.run(*names, accept=[], **options)
 
 
@@ -89,19 +91,35 @@ def test_accept_renders_what_was_never_rendered(bench: Bench) -> None:
     assert bench.verdicts(bench.run("a", "b", ci=True)) == {"a": "fail", "b": "pass"}
 
 
-def test_accept_with_nothing_staged_renders_all_and_leaves_what_passes(bench: Bench) -> None:
+def test_accept_without_a_run_renders_all_and_leaves_what_passes(bench: Bench) -> None:
     accepted(bench, "a", "b")
     bench.renderer.shown["b"] = Shown(frames=[pixels(1)])
-    result = bench.run("a", "b", accept=[])
+    result = bench.run("a", "b", accept=[], output=bench.folder / "new")
     assert {case.name: case.accepted for case in result.cases} == {"a": None, "b": "default"}
+    assert result.cases[1].reasons == ("rendered now, and accepted as the baseline for default",)
     assert bench.run("a", "b").passed
+
+
+def test_accept_after_a_run_that_staged_nothing_renders_nothing(bench: Bench) -> None:
+    accepted(bench, "a", "b")
+    bench.renderer.shown["b"] = Shown(frames=[pixels(1)])
+    bench.renderer.calls.clear()
+    with pytest.raises(UsageError, match="nothing to accept"):
+        bench.run("a", "b", accept=[])
+    named = bench.run("a", "b", accept=["b"])
+    assert bench.verdicts(named) == {"b": "fail"}
+    assert "staged no frames of it" in named.cases[0].reasons[1]
+    assert bench.renderer.calls == []
 
 
 def test_frames_staged_from_another_definition_are_not_taken(bench: Bench) -> None:
     bench.run("a")
     bench.renderer.calls.clear()
-    bench.run("a", more='camera = "x=1,y=2,zoom=1"', accept=[])
-    assert bench.renderer.calls == ["a", "a"]
+    result = bench.run("a", more='camera = "x=1,y=2,zoom=1"', accept=[])
+    assert (bench.verdicts(result), result.exit_code) == ({"a": "fail"}, 1)
+    assert "another definition of 'a'" in result.cases[0].reasons[1]
+    assert bench.renderer.calls == []
+    assert not (bench.folder / "baselines").exists()
 
 
 def test_only_named_cases_run_and_unknown_names_are_said(bench: Bench) -> None:

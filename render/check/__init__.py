@@ -1,6 +1,8 @@
 """Rendered-frame regression: render the cases of a suite, compare with baselines, say what changed.
 
 spec.py        the suite file → frozen cases (strict)
+names.py       which texts from files may name a file
+folders.py     writing and removing in a folder held open, never through a link
 suite.py       run a suite: render, judge, stage, report
 record.py      what is kept of a rendered case: frames, tile sets, coverage
 baseline.py    baselines on disk, looked up by renderer, family, default; stage and accept

@@ -13,21 +13,33 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterable
+import secrets
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from octree.pyramid.errors import SourceError, UsageError
-from octree.render.check.record import RECORD_FILE, CaseRecord, read_record
-from octree.render.output.files import atomic_file, write_error
+from octree.render.check import names
+from octree.render.check.folders import Folder, read_file
+from octree.render.check.record import (
+    MAX_RECORD_BYTES,
+    RECORD_FILE,
+    CaseRecord,
+    max_png_bytes,
+    parse_record,
+    read_record,
+)
+from octree.render.output.files import write_error
 from octree.render.report.values import utc_now, version
+from octree.render.request import MAX_FRAME_PX
 
 SCHEMA = "octree-baselines/1"
 MANIFEST_FILE = "manifest.json"
 DEFAULT = "default"
+MAX_MANIFEST_BYTES = 64 << 20
+_MAX_FILE_BYTES = max_png_bytes((MAX_FRAME_PX, 1))
 Scope = Literal["auto", "exact", "family", "default"]
 
 
@@ -62,17 +74,13 @@ class BaselineStore:
         ``SourceError`` when it cannot be read."""
         path = self.root / MANIFEST_FILE
         try:
-            document = json.loads(path.read_bytes())
-            if document["schema"] != SCHEMA:
-                raise ValueError(f"schema {document['schema']!r} is not {SCHEMA!r}")
-            entries: dict[str, Any] = dict(document["baselines"])
-            return entries
+            return parse_manifest(read_file(path, MAX_MANIFEST_BYTES))
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise SourceError(
                 f"cannot read the manifest {path}: {error}",
-                hint="restore it from version control, or accept the cases again",
+                hint="restore it from version control; without it every case counts as new",
                 path=str(path),
             ) from error
 
@@ -81,7 +89,7 @@ class BaselineStore:
         for name, facts in entry["files"].items():
             path = folder / name
             try:
-                digest = sha256_of(path)
+                digest = sha256_of(name, read_file(path, _MAX_FILE_BYTES))
             except OSError as error:
                 raise SourceError(
                     f"baseline {path} cannot be read: {error.strerror or error}",
@@ -95,9 +103,16 @@ class BaselineStore:
                     f"or accept {case!r} again",
                     path=str(path),
                 )
-        record = read_record(folder)
+        record = read_record(folder / RECORD_FILE)
         if record is None:
             raise SourceError(f"baseline {folder / RECORD_FILE} cannot be read", path=str(folder))
+        unlisted = [frame.file for frame in record.frames if frame.file not in entry["files"]]
+        if unlisted:
+            raise SourceError(
+                f"baseline {folder / unlisted[0]} is not in the manifest",
+                hint=f"restore it from version control, or accept {case!r} again",
+                path=str(folder / unlisted[0]),
+            )
         return record
 
     def key_for(self, case: str, record: CaseRecord, scope: Scope = "auto") -> str:
@@ -115,73 +130,146 @@ class BaselineStore:
                 return key if same else record.fingerprint
         return DEFAULT
 
-    def accept(
-        self, case: str, staged: Path, record: CaseRecord, *, reason: str = "", scope: Scope = "auto"
-    ) -> str:
-        """Copy the folder ``staged`` to be the baseline of ``case``; returns its key.
+    def accept(self, case: str, staged: Folder, *, reason: str = "", scope: Scope = "auto") -> str:
+        """Copy the frames in the folder ``staged`` to be the baseline of ``case``; returns its key.
 
-        The old files stay until the new ones are complete; the manifest is written last. Raises
-        ``DestinationError`` or ``WriteError``."""
-        key = self.key_for(case, record, scope)
-        target = self.root / key / case
-        aside = target.with_name(f".{case}.{os.getpid()}.new")
+        What is copied is what the staged record says, byte for byte. The old files stay until the new ones are
+        complete; the manifest is written last. Raises ``SourceError`` when a frame is not the one that was rendered
+        (nothing has changed then), ``DestinationError`` or ``WriteError``."""
+        text = _staged_bytes(staged, RECORD_FILE, MAX_RECORD_BYTES)
         try:
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir(parents=True)
-            for name in [*(frame.file for frame in record.frames), RECORD_FILE]:
-                shutil.copyfile(staged / name, aside / name)
-            if target.exists():
-                shutil.rmtree(target)
-            aside.rename(target)
+            record = parse_record(text)
+        except (ValueError, RecursionError) as error:
+            raise SourceError(f"the record of the staged frames cannot be used: {error}") from error
+        key = self.key_for(case, record, scope)
+        entries = self.manifest()
+        try:
+            with Folder(self.root, create=True) as root:
+                files = _put(root, key, case, staged, record, text)
+                entries[f"{key}/{case}"] = manifest_entry(record, files, reason)
+                document = {"schema": SCHEMA, "baselines": dict(sorted(entries.items()))}
+                root.write(MANIFEST_FILE, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
         except OSError as error:
-            raise write_error(target, error) from error
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-        self._write(self.manifest() | {f"{key}/{case}": manifest_entry(target, record, reason)})
+            raise write_error(self.root / key / case, error) from error
         return key
-
-    def _write(self, entries: dict[str, Any]) -> None:
-        document = {"schema": SCHEMA, "baselines": dict(sorted(entries.items()))}
-        with atomic_file(self.root / MANIFEST_FILE) as partial:
-            partial.write_text(json.dumps(document, indent=1, allow_nan=False) + "\n", encoding="utf-8")
 
     def unused(self, cases: Iterable[str]) -> list[str]:
         """Entries and folders, as ``renderer/case``, that belong to none of the ``cases``; sorted."""
-        names = set(cases)
+        known = set(cases)
         found = set(self.manifest())
         if self.root.is_dir():
             for key in self.root.iterdir():
                 if key.is_dir() and not key.name.startswith("."):
                     found.update(f"{key.name}/{case.name}" for case in key.iterdir() if case.is_dir())
-        return sorted(entry for entry in found if entry.partition("/")[2] not in names)
+        return sorted(entry for entry in found if entry.partition("/")[2] not in known)
 
 
-def manifest_entry(folder: Path, record: CaseRecord, reason: str) -> dict[str, Any]:
+def _put(
+    root: Folder, key: str, case: str, staged: Folder, record: CaseRecord, text: bytes
+) -> dict[str, Any]:
+    """Copy what was staged to ``key/case`` in ``root``; what the manifest says of each file. Complete in a folder
+    of its own before the old one goes."""
+    new = f".{secrets.token_hex(8)}.new"
+    files: dict[str, Any] = {}
+    try:
+        with root.folder(new, create=True) as aside:
+            for frame in record.frames:
+                data = _staged_bytes(staged, frame.file, max_png_bytes(frame.size_px))
+                if hashlib.sha256(data).hexdigest() != frame.sha256:
+                    raise SourceError(
+                        f"the staged frame {staged.path / frame.file} is not the one that was rendered: "
+                        "its bytes are not those that its record names",
+                        hint="run the case again, and look at its frames before accepting them",
+                        path=str(staged.path / frame.file),
+                    )
+                aside.write(frame.file, data)
+                files[frame.file] = _file_facts(frame.file, data) | {"size_px": list(frame.size_px)}
+            aside.write(RECORD_FILE, text)
+            files[RECORD_FILE] = _file_facts(RECORD_FILE, text)
+        with root.folder(key, create=True) as folder:
+            _swap(root, new, folder, case)
+    finally:
+        with suppress(OSError):
+            root.remove(new)
+    return files
+
+
+def _swap(root: Folder, new: str, folder: Folder, case: str) -> None:
+    """Put the folder ``new`` of ``root`` in the place of the one called ``case``, which goes when it is there."""
+    try:
+        with folder.folder(case):  # not a link, nor anything else that only looks like a baseline
+            pass
+    except FileNotFoundError:
+        root.move(new, folder, case)
+        return
+    old = f".{secrets.token_hex(8)}.old"
+    folder.move(case, root, old)
+    try:
+        root.move(new, folder, case)
+    except OSError:
+        root.move(old, folder, case)
+        raise
+    with suppress(OSError):
+        root.remove(old)
+
+
+def _staged_bytes(staged: Folder, name: str, limit_bytes: int) -> bytes:
+    try:
+        return staged.read(name, limit_bytes)
+    except OSError as error:
+        raise SourceError(
+            f"the staged frames cannot be taken: {staged.path / name}: {error.strerror or error}",
+            hint="run the case again",
+            path=str(staged.path / name),
+        ) from error
+
+
+def manifest_entry(record: CaseRecord, files: Mapping[str, Any], reason: str) -> dict[str, Any]:
     """What the manifest says of one baseline."""
-    files = {}
-    for frame in record.frames:
-        path = folder / frame.file
-        files[frame.file] = {
-            "sha256": sha256_of(path),
-            "bytes": path.stat().st_size,
-            "size_px": list(frame.size_px),
-        }
-    path = folder / RECORD_FILE
-    files[RECORD_FILE] = {"sha256": sha256_of(path), "bytes": path.stat().st_size}
     return {
         "fingerprint": record.fingerprint,
         "family": record.family,
         "octree_version": version(),
         "accepted_utc": utc_now(),
         "reason": reason,
-        "files": files,
+        "files": dict(files),
     }
 
 
-def sha256_of(path: Path) -> str:
+def parse_manifest(data: bytes) -> dict[str, Any]:
+    """Entries by ``renderer/case`` from the bytes of a manifest; every name in it is a plain one. Raises ValueError
+    (RecursionError for JSON too deep to be one)."""
+    document = json.loads(data)
+    entries = document.get("baselines") if isinstance(document, dict) else None
+    if not isinstance(entries, dict):
+        raise ValueError("it is no object with schema and baselines")
+    if document.get("schema") != SCHEMA:
+        raise ValueError(f"its schema is not {SCHEMA!r}")
+    for place, entry in entries.items():
+        _plain(place.partition("/")[0])
+        _plain(place.partition("/")[2])
+        files = entry.get("files") if isinstance(entry, dict) else None
+        if not isinstance(files, dict) or RECORD_FILE not in files:
+            raise ValueError(f"{place!r} lists no files")
+        for name, facts in files.items():
+            _plain(name)
+            if not isinstance(facts, dict) or not isinstance(facts.get("sha256"), str):
+                raise ValueError(f"{place!r}: {name!r} has no sha256")
+    return entries
+
+
+def _plain(name: str) -> None:
+    if (wrong := names.fault(name)) is not None:
+        raise ValueError(wrong)
+
+
+def _file_facts(name: str, data: bytes) -> dict[str, Any]:
+    return {"sha256": sha256_of(name, data), "bytes": len(data)}
+
+
+def sha256_of(name: str, data: bytes) -> str:
     """The SHA-256 of a file; line ends of JSON count as version control stored them, not as it checks out."""
-    data = path.read_bytes()
-    return hashlib.sha256(data.replace(b"\r\n", b"\n") if path.suffix == ".json" else data).hexdigest()
+    return hashlib.sha256(data.replace(b"\r\n", b"\n") if name.endswith(".json") else data).hexdigest()
 
 
 def scope_of(text: str) -> Scope:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octree.render.check.compare import Frame, amplified, highlighted
+from octree.render.check.folders import Folder
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
 from octree.render.check.record import frame_file
-from octree.render.output.encode import encode_png, write_png
+from octree.render.output.encode import encode_png
 from octree.render.output.files import atomic_file, write_error
 from octree.render.report.pages import data_url, render_page
 from octree.render.report.values import plain_json, utc_now, version
@@ -53,15 +53,23 @@ def _write(path: Path, text: str) -> None:
 
 def _write_differences(result: SuiteResult) -> None:
     """A picture of the difference for each frame whose pixels fail; those of earlier runs go."""
-    for case in result.cases:
-        folder = result.output / DIFFERENCE_FOLDER / case.name
-        shutil.rmtree(folder, ignore_errors=True)
-        for frame in case.shown:
-            if frame.expected is not None and frame.actual is not None and frame.diff is not None:
-                picture = highlighted(
-                    frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks
-                )
-                write_png(folder / frame_file(frame.index), picture)
+    place = result.output / DIFFERENCE_FOLDER
+    try:
+        with (
+            Folder(result.output, create=True) as output,
+            output.folder(place.name, create=True) as differences,
+        ):
+            for case in result.cases:
+                differences.remove(case.name)
+                for frame in case.shown:
+                    if frame.expected is not None and frame.actual is not None and frame.diff is not None:
+                        picture = highlighted(
+                            frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks
+                        )
+                        with differences.folder(case.name, create=True) as folder:
+                            folder.write(frame_file(frame.index), encode_png(picture))
+    except OSError as error:
+        raise write_error(place, error) from error
 
 
 # JSON

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import posixpath
 import tomllib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from octree.pyramid.errors import UsageError
+from octree.render.check import names
 from octree.render.check.compare import Tolerance
+from octree.render.check.folders import read_file
+from octree.render.config import Settings, load_settings
 
 ASPECTS = ("tiles", "coverage", "pixels")
 CASE_KEYS = (
@@ -18,15 +22,27 @@ CASE_KEYS = (
 )
 TOLERANCE_KEYS = ("max_delta", "budget", "cap", "cluster", "drift")
 _MERGED = ("options", "tolerance")
-_FORBIDDEN_IN_NAMES = set('/\\:*?"<>|') | {chr(code) for code in range(32)}
+MAX_FRAMES = 10_000_000
+"""Frames of a path: more than a day at 100 a second."""
+MAX_SUITE_BYTES = 16 << 20
 
 Rectangle = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
+class Named:
+    """How a suite names the files of a case: the same wherever the suite lies."""
+
+    sources: tuple[str, ...]
+    cameras: tuple[str, ...]
+    config: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Case:
     """One case. ``sources`` are absolute where they are files. ``frames`` None: all. ``masks`` are rectangles
-    (x0, y0, x1, y1) in frame pixels. ``repeat``: how often it is rendered to see whether it is stable."""
+    (x0, y0, x1, y1) in frame pixels. ``repeat``: how often it is rendered to see whether it is stable. ``named``
+    None: it is not from a suite. ``settings`` are those of its option ``config``, None where there is none."""
 
     name: str
     sources: tuple[Any, ...]
@@ -38,6 +54,8 @@ class Case:
     tolerance: Tolerance = field(default_factory=Tolerance)
     compare: tuple[str, ...] = ASPECTS
     repeat: int = 2
+    named: Named | None = field(default=None, compare=False)
+    settings: Settings | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,25 +70,30 @@ class Suite:
         return self.path.parent / "baselines"
 
 
-def load_suite(path: Path) -> Suite:
-    """Read and check a suite. Raises ``UsageError`` that says where in the file something is wrong."""
+def load_suite(path: Path, *, allow_outside: bool = False) -> Suite:
+    """Read and check a suite. Raises ``UsageError`` that says where in the file something is wrong.
+
+    ``allow_outside``: files that its cases write may lie outside its folder."""
     try:
-        document = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        document = tomllib.loads(read_file(path, MAX_SUITE_BYTES).decode("utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"no suite file {path}", hint="give a TOML file of cases", path=str(path)) from None
     except OSError as error:
         raise UsageError(
             f"cannot read the suite {path}: {error.strerror or error}", path=str(path)
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"the suite {path} is not TOML: {error}", path=str(path)) from error
     try:
-        return Suite(path.absolute(), parse_suite(document, path.absolute().parent))
+        folder = path.absolute().parent
+        return Suite(path.absolute(), parse_suite(document, folder, allow_outside=allow_outside))
     except UsageError as error:
         raise UsageError(f"suite {path}: {error.message}", hint=error.hint, path=str(path)) from error
 
 
-def parse_suite(document: Mapping[str, Any], folder: Path) -> tuple[Case, ...]:
+def parse_suite(
+    document: Mapping[str, Any], folder: Path, *, allow_outside: bool = False
+) -> tuple[Case, ...]:
     """The cases of a parsed suite whose relative paths start at ``folder``."""
     _only("the suite", document, ("defaults", "case"))
     defaults = _table("defaults", document.get("defaults", {}))
@@ -78,7 +101,9 @@ def parse_suite(document: Mapping[str, Any], folder: Path) -> tuple[Case, ...]:
     items = document.get("case", [])
     if not isinstance(items, list) or not items:
         raise UsageError("no cases", hint="a case is a table that starts with [[case]]")
-    cases = tuple(_case(number, item, defaults, folder) for number, item in enumerate(items, start=1))
+    cases = tuple(
+        _case(number, item, defaults, folder, allow_outside) for number, item in enumerate(items, start=1)
+    )
     seen: set[str] = set()
     for case in cases:
         if case.name.casefold() in seen:
@@ -89,7 +114,7 @@ def parse_suite(document: Mapping[str, Any], folder: Path) -> tuple[Case, ...]:
     return cases
 
 
-def _case(number: int, item: Any, defaults: Mapping[str, Any], folder: Path) -> Case:
+def _case(number: int, item: Any, defaults: Mapping[str, Any], folder: Path, allow_outside: bool) -> Case:
     item = _table(f"case {number}", item)
     name = item.get("name")
     where = f"case {name!r}" if isinstance(name, str) else f"case {number}"
@@ -100,12 +125,13 @@ def _case(number: int, item: Any, defaults: Mapping[str, Any], folder: Path) -> 
         values[key] = merged[0] | merged[1]
     if "source" not in values:
         raise UsageError(f"{where}: no source")
+    sources = _texts(where, "source", values["source"])
+    cameras = _texts(where, "camera", values.get("camera", "fit"))
+    config = _config(where, values["options"])
     case = Case(
         name=check_name(name, where),
-        sources=tuple(_located(text, folder) for text in _texts(where, "source", values["source"])),
-        cameras=tuple(
-            _located_camera(text, folder) for text in _texts(where, "camera", values.get("camera", "fit"))
-        ),
+        sources=tuple(_located(text, folder) for text in sources),
+        cameras=tuple(_located_camera(text, folder) for text in cameras),
         size_px=_size(where, values.get("size", "1024x768")),
         options=parse_options(where, values["options"], folder),
         frames=_frames(where, values.get("frames")),
@@ -113,9 +139,62 @@ def _case(number: int, item: Any, defaults: Mapping[str, Any], folder: Path) -> 
         tolerance=parse_tolerance(where, values["tolerance"]),
         compare=_aspects(where, values.get("compare", list(ASPECTS))),
         repeat=_repeat(where, values.get("repeat", 2)),
+        named=Named(
+            tuple(_as_named(text) for text in sources),
+            tuple(_as_named(text.strip()) if _is_camera_file(text) else text for text in cameras),
+            None if config is None else _as_named(config),
+        ),
+        settings=None if config is None else _settings(where, config, folder, allow_outside),
     )
     check_values(case)
     return case
+
+
+def _config(where: str, options: Mapping[str, Any]) -> str | None:
+    config = options.get("config")
+    if config is not None and (not isinstance(config, str) or not config.strip() or "\0" in config):
+        raise UsageError(f"{where}: config must be the path of a settings file, not {config!r}")
+    return config
+
+
+def _settings(where: str, config: str, folder: Path, allow_outside: bool) -> Settings:
+    """The settings of a case. What they write to is looked for from the suite's folder, and lies in it: a suite
+    comes with somebody's branch, and running it must not write where its author likes."""
+    try:
+        settings = load_settings(folder / config)
+    except UsageError as error:
+        raise UsageError(f"{where}: {error.message}", hint=error.hint) from error
+    loader, octree = settings.loader, settings.octree
+    logs = {
+        text: _written(f"{where}: log_path in {config}", text, folder, allow_outside)
+        for text in (loader.log_path, loader.plan_log_path)
+        if text is not None
+    }
+    return replace(
+        settings,
+        loader=replace(
+            loader,
+            log_path=logs.get(loader.log_path or ""),
+            plan_log_path=logs.get(loader.plan_log_path or ""),
+        ),
+        octree=replace(octree, log_path=logs.get(octree.log_path or "")),
+    )
+
+
+def _written(where: str, text: str, folder: Path, allow_outside: bool) -> str:
+    """The absolute path of a file that a suite has written. Raises ``UsageError`` unless it is in the suite's folder,
+    whatever links there are on the way, and new or a regular file."""
+    try:
+        path, inside = (folder / text).resolve(), folder.resolve()
+        special = path.exists() and not path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a name with a zero in it
+        raise UsageError(f"{where} cannot be a file: {error}") from error
+    if not allow_outside and (special or not path.is_relative_to(inside)):
+        raise UsageError(
+            f"{where} is {text!r}, " + ("no regular file" if special else "outside the suite's folder"),
+            hint="--allow-outside lets a suite write wherever its settings say",
+        )
+    return str(path)
 
 
 def make_case(
@@ -174,16 +253,9 @@ def check_values(case: Case) -> None:
 
 def check_name(name: Any, where: str) -> str:
     """``name`` if it can be a file name everywhere. Raises ``UsageError``."""
-    if not isinstance(name, str) or not name.strip():
-        raise UsageError(f"{where}: no name")
-    if name != name.strip() or name.startswith(".") or name.endswith(".") or set(name) & _FORBIDDEN_IN_NAMES:
-        raise UsageError(
-            f"{where}: {name!r} cannot be a name",
-            hint='names become file names: no / \\ : * ? " < > |, no dot or space at either end',
-        )
-    if len(name.encode()) > 150:
-        raise UsageError(f"{where}: the name is too long for a file name")
-    return name
+    if (wrong := names.fault(name)) is not None:
+        raise UsageError(f"{where}: {wrong}", hint=names.HINT)
+    return str(name)
 
 
 def parse_options(where: str, table: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
@@ -246,7 +318,7 @@ def _table(where: str, value: Any) -> dict[str, Any]:
 
 def _texts(where: str, key: str, value: Any) -> list[str]:
     texts = value if isinstance(value, list) else [value]
-    if not texts or not all(isinstance(text, str) and text.strip() for text in texts):
+    if not texts or not all(isinstance(text, str) and text.strip() and "\0" not in text for text in texts):
         raise UsageError(f"{where}: {key} must be a text or a list of texts, not {value!r}")
     return texts
 
@@ -257,8 +329,16 @@ def _located(text: Any, folder: Path) -> Any:
 
 
 def _located_camera(text: str, folder: Path) -> str:
-    is_file = text.strip().lower().endswith(".json") and "=" not in text
-    return str(folder / text.strip()) if is_file else text
+    return str(folder / text.strip()) if _is_camera_file(text) else text
+
+
+def _is_camera_file(text: str) -> bool:
+    return text.strip().lower().endswith(".json") and "=" not in text
+
+
+def _as_named(text: str) -> str:
+    """A path as it is written, less what does not count: two ways to name one file are one name."""
+    return text if "://" in text else posixpath.normpath(text)
 
 
 def _size(where: str, value: Any) -> tuple[int, int]:
@@ -275,7 +355,8 @@ def _size(where: str, value: Any) -> tuple[int, int]:
 def _frames(where: str, value: Any) -> tuple[int, ...] | None:
     if value is None or value == "all":
         return None
-    if not isinstance(value, list) or not value or not all(type(i) is int and i >= 0 for i in value):
+    whole = isinstance(value, list) and all(type(i) is int and 0 <= i < MAX_FRAMES for i in value)
+    if not whole or not value:
         raise UsageError(f"{where}: frames must be a list of indices from 0, not {value!r}")
     return tuple(dict.fromkeys(value))
 

@@ -8,19 +8,22 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from octree.pyramid.errors import GLError, OctreeError, UsageError
+from octree.pyramid.errors import GLError, OctreeError, SourceError, UsageError
 from octree.render.check.baseline import BaselineStore, Scope
 from octree.render.check.compare import Frame
+from octree.render.check.folders import Folder
 from octree.render.check.judge import CaseResult, Verdict, judge, worst
 from octree.render.check.record import (
+    RECORD_FILE,
     CaseRecord,
     RunResult,
     case_digest,
@@ -29,13 +32,14 @@ from octree.render.check.record import (
     write_record,
 )
 from octree.render.check.spec import Case, Suite, load_suite
-from octree.render.output.files import check_destination
+from octree.render.output.files import check_destination, write_error
 
 RenderCase = Callable[[Case], RunResult]
 Progress = Callable[[CaseResult], None]
 
 DEFAULT_OUTPUT = "octree-check"
 STAGED_FOLDER = "actual"
+REPORT_FILE = "report.json"
 _NO_PIXELS: Frame = np.zeros((0, 0, 4), np.uint8)
 
 
@@ -78,20 +82,22 @@ def run(
     reason: str = "",
     scope: Scope = "auto",
     ci: bool | None = None,
+    allow_outside: bool = False,
     render_case: RenderCase | None = None,
     on_case: Progress | None = None,
 ) -> SuiteResult:
     """Run the suite, or with ``accept`` take frames as baselines.
 
     ``only`` names the cases to run; none: all. ``accept`` None only compares; a list of names, or an empty
-    one for all, accepts the frames that the last run staged, and renders cases only where nothing is
-    staged. ``ci`` None looks at the variable CI: there a missing baseline fails. ``on_case`` is called after
-    each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
+    one for all, accepts the frames that the run in ``output`` staged, those bytes; cases are rendered for it only
+    where ``output`` holds no run. ``ci`` None looks at the variable CI: there a missing baseline fails.
+    ``allow_outside``: settings files that the suite names may have logs written outside its folder. ``on_case``
+    is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
     cannot be written, ``GLError`` when nothing can be drawn here at all; whatever else goes wrong in a case
     is that case's verdict.
     """
     begin_s = time.perf_counter()
-    suite = load_suite(Path(suite_path))
+    suite = load_suite(Path(suite_path), allow_outside=allow_outside)
     cases = chosen(suite, [*only, *(accept or ())])
     runner = CaseRunner(
         BaselineStore(Path(baselines) if baselines is not None else suite.default_baselines),
@@ -101,7 +107,8 @@ def run(
         reason=reason,
         scope=scope,
     )
-    check_destination(runner.output / "report.json")
+    runner = replace(runner, may_render=accept is None or not runner.has_run())
+    check_destination(runner.output / REPORT_FILE)
     results = []
     for case in cases if accept is None else acceptable(runner, cases, named=bool(accept)):
         result = runner.check(case) if accept is None else runner.accept(case)
@@ -124,11 +131,19 @@ def run(
 
 
 def acceptable(runner: CaseRunner, cases: Sequence[Case], *, named: bool) -> list[Case]:
-    """The cases that ``--accept`` is about: all that were named; else, when some are staged, those and the
-    ones without a baseline (the others passed at the time, and nobody has seen a new frame of them)."""
-    if named or not any(runner.staged(case) for case in cases):
+    """The cases that ``--accept`` is about: all that were named; else, when there has been a run, those it staged and
+    the ones without a baseline (the others passed at the time, and nobody has seen a new frame of them).
+
+    Raises ``UsageError`` when that is none."""
+    if named or runner.may_render:
         return list(cases)
-    return [case for case in cases if runner.staged(case) or not runner.has_baseline(case)]
+    found = [case for case in cases if runner.is_staged(case) or not runner.has_baseline(case)]
+    if not found:
+        raise UsageError(
+            f"nothing to accept: the run in {runner.output} staged no frames of this suite's cases",
+            hint="octree check without --accept renders the cases and stages what differs",
+        )
+    return found
 
 
 def _accept_words(
@@ -165,7 +180,9 @@ def render_with_pipeline(case: Case) -> RunResult:
     from octree.render.request import parse_request
 
     size = f"{case.size_px[0]}x{case.size_px[1]}"
-    request = parse_request(case.sources, case.cameras, {**case.options, "size": size})
+    request = parse_request(
+        case.sources, case.cameras, {**case.options, "size": size}, settings=case.settings
+    )
     pixels: list[Frame] = []
     tile_sets = []
     with loop.Renderer(request, command="octree check") as renderer:
@@ -186,12 +203,12 @@ class CaseRunner:
     missing_fails: bool = False
     reason: str = ""
     scope: Scope = "auto"
+    may_render: bool = True
 
     def check(self, case: Case) -> CaseResult:
         """Render and judge. What did not pass is staged, what passed leaves nothing behind."""
         begin_s = time.perf_counter()
-        folder = self.staging(case)
-        shutil.rmtree(folder, ignore_errors=True)
+        self._unstage(case)
         try:
             result = self._judged(case)
         except GLError:
@@ -203,7 +220,8 @@ class CaseRunner:
             result = CaseResult(case, Verdict.ERROR, (said,), error={"kind": "internal", "message": said})
         if result.verdict is not Verdict.PASS and result.stageable and result.record is not None:
             pixels = {frame.index: frame.actual for frame in result.frames if frame.actual is not None}
-            write_record(folder, result.record, pixels)
+            with self._staging(create=True) as staging, staging.folder(case.name, create=True) as folder:
+                write_record(folder, result.record, pixels)
         return replace(result.without_surplus(), seconds=time.perf_counter() - begin_s)
 
     def _judged(self, case: Case) -> CaseResult:
@@ -225,39 +243,88 @@ class CaseRunner:
         )
 
     def accept(self, case: Case, *, fresh: bool = False) -> CaseResult:
-        """Make the staged frames of a case its baseline; render it first if none are staged, or if ``fresh``."""
-        record = None if fresh else self.staged(case)
-        result = CaseResult(case, Verdict.PASS, record=record)
-        if record is None:
-            result = self.check(case)
-            if result.verdict is Verdict.PASS:
-                return result
+        """Make the staged frames of a case its baseline. With ``fresh``, or where there has been no run that could
+        have staged any, render it first."""
+        rendered = fresh or (self.may_render and not self.is_staged(case))
+        result = self.check(case) if rendered else CaseResult(case, Verdict.PASS)
+        if rendered and result.verdict is Verdict.PASS:
+            return result
+        try:
             record = self.staged(case)
             if record is None:
-                return replace(
-                    result,
-                    verdict=worst([result.verdict, Verdict.FAIL]),
-                    reasons=("not accepted", *result.reasons),
-                )
-        folder = self.staging(case)
-        key = self.store.accept(case.name, folder, record, reason=self.reason, scope=self.scope)
-        shutil.rmtree(folder, ignore_errors=True)
+                why = result.reasons if rendered else (f"the run in {self.output} staged no frames of it",)
+                return _refused(result, why, result.error or {"hint": "run the case, and look at its frames"})
+            with self._staging() as staging, staging.folder(case.name) as folder:
+                key = self.store.accept(case.name, folder, reason=self.reason, scope=self.scope)
+        except SourceError as error:
+            return _refused(result, (error.message,), error.to_json())
+        self._unstage(case)
         frames = tuple(replace(frame, verdict=Verdict.PASS, kinds=(), reasons=()) for frame in result.frames)
-        said = (f"accepted as the baseline for {key}",)
+        said = f"{'rendered now, and ' if rendered else ''}accepted as the baseline for {key}"
         return replace(
-            result, verdict=Verdict.PASS, reasons=said, frames=frames, baseline=key, accepted=key, error=None
+            result,
+            verdict=Verdict.PASS,
+            reasons=(said,),
+            frames=frames,
+            baseline=key,
+            accepted=key,
+            error=None,
+            record=record,
         )
 
-    def staging(self, case: Case) -> Path:
-        return self.output / STAGED_FOLDER / case.name
+    def has_run(self) -> bool:
+        """Whether ``output`` holds what a run left behind, here or elsewhere."""
+        return (self.output / REPORT_FILE).exists() or (self.output / STAGED_FOLDER).exists()
+
+    def is_staged(self, case: Case) -> bool:
+        """Whether there are frames of a case of that name; ``staged`` says whether they are of this very case."""
+        return os.path.lexists(self.output / STAGED_FOLDER / case.name / RECORD_FILE)
 
     def staged(self, case: Case) -> CaseRecord | None:
-        """The record that a run of this very case staged, None when there is none."""
-        record = read_record(self.staging(case))
-        return record if record is not None and record.case_digest == case_digest(case) else None
+        """The record that a run of this very case staged, None when there is none. Raises ``SourceError`` when what
+        is there cannot be taken for it."""
+        record = read_record(self.output / STAGED_FOLDER / case.name / RECORD_FILE)
+        if record is not None and record.case_digest != case_digest(case):
+            raise SourceError(
+                f"the staged frames are of another definition of {case.name!r}: its sources, cameras, size, options "
+                "or frames have changed since",
+                hint="accept them with the suite they were rendered from, or run the case again",
+            )
+        if record is not None and any(frame.sha256 is None for frame in record.frames):
+            raise SourceError(
+                f"the staged frames of {case.name!r} are of an older octree, which did not note their digests",
+                hint="run the case again",
+            )
+        return record
+
+    @contextmanager
+    def _staging(self, *, create: bool = False) -> Iterator[Folder]:
+        """The folder of staged frames, held open. Raises ``DestinationError``."""
+        path = self.output / STAGED_FOLDER
+        try:
+            with (
+                Folder(self.output, create=create) as output,
+                output.folder(STAGED_FOLDER, create=create) as found,
+            ):
+                yield found
+        except OctreeError:
+            raise
+        except OSError as error:
+            raise write_error(path, error) from error
+
+    def _unstage(self, case: Case) -> None:
+        if os.path.lexists(self.output / STAGED_FOLDER):
+            with self._staging() as staging:
+                staging.remove(case.name)
 
     def has_baseline(self, case: Case) -> bool:
         return any(entry.partition("/")[2] == case.name for entry in self.store.manifest())
+
+
+def _refused(result: CaseResult, why: Sequence[str], error: Mapping[str, Any]) -> CaseResult:
+    """A case whose frames were not taken, and why."""
+    verdict = worst([result.verdict, Verdict.FAIL])
+    return replace(result, verdict=verdict, reasons=("not accepted", *why), error=error)
 
 
 def _render_once(case: Case, render_case: RenderCase) -> tuple[CaseRecord, dict[int, Frame]]:

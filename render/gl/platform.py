@@ -274,4 +274,4 @@ def _cpu_vendor() -> str:
 
 
 def _slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9_.]+", "-", text.lower()).strip("-")
+    return re.sub(r"[^a-z0-9_.]+", "-", text.lower())[:120].strip("-.")

@@ -90,11 +90,11 @@ def encode_png(rgba: Frame, text: Mapping[str, str] | None = None, *, alpha: boo
     return b"".join(parts)
 
 
-def read_png(path: str | os.PathLike[str]) -> Frame:
-    """Pixels of a picture file as (height, width, 4) RGBA, whatever its mode."""
+def read_png(path: str | os.PathLike[str] | IO[bytes], formats: tuple[str, ...] | None = None) -> Frame:
+    """Pixels of a picture file as (height, width, 4) RGBA, whatever its mode; of these ``formats`` alone."""
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(path, formats=formats) as image:
         return np.asarray(image.convert("RGBA"))
 
 

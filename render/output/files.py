@@ -57,6 +57,7 @@ _DESTINATION_ERRNOS = frozenset(
         errno.EISDIR,
         errno.ENOENT,
         errno.ENAMETOOLONG,
+        errno.ELOOP,
     )
 )
 
