@@ -167,11 +167,10 @@ class Renderer:
             if done or uploaded or self._scene.layers[0].cover is None:
                 with meter.part("cover", self._trace):
                     self._cover(shot)
-            left_ms = deadline_ms - self._clock.now_ms()
-            if done or left_ms <= 0 or self._is_stuck(uploaded):
+            if done or self._clock.now_ms() >= deadline_ms or self._is_stuck(uploaded):
                 break
             with meter.part("load_wait", self._trace):
-                self._loader.wait(left_ms / 1000)
+                self._loader.wait_until(deadline_ms)
         for layer in self._scene.all_layers:
             layer.rest()
         return self._finish(shot, meter, deferred_bytes=0)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from loading_fakes import FakeSource, drain, number, pause, pyramid, request, requests, settings, tile
 
 from octree.pyramid.grid import Rect
@@ -808,6 +810,60 @@ def test_fast_local_data_are_in_the_first_frame_d20() -> None:
         assert loader.auto_sync() == 30
         assert len(loader.poll()) == 6
         assert loader.auto_sync() == 0, "nothing to wait for"
+
+
+class Watchdog(VirtualClock):
+    """Fails when it is asked for the time again and again and nobody moves it."""
+
+    MOST = 1000
+
+    def __init__(self, start_ms: float = 0.0) -> None:
+        super().__init__(start_ms)
+        self._asked = 0
+
+    def now_ms(self) -> float:
+        self._asked += 1
+        assert self._asked < self.MOST, f"time stands still at {super().now_ms()!r} ms"
+        return super().now_ms()
+
+    def advance_to(self, time_ms: float) -> None:
+        before_ms = super().now_ms()
+        super().advance_to(time_ms)
+        if super().now_ms() > before_ms:
+            self._asked = 0
+
+
+def test_virtual_time_never_stands_still() -> None:
+    """What is left of a budget or of a frame, computed anew after each arrival, was too little to be added to the time:
+    2e-13 ms at 2063 ms, for ever. Thousands of runs, each at another time and in other weather."""
+    pools = ((0, PoolSettings(2, auto_sync_ms=30, delay_queue_ms=0)),)
+    random = np.random.default_rng(0)
+    for seed in range(2500):
+        source, clock = FakeSource(), Watchdog(random.uniform(0, 10_000))
+        network = Network(latency_ms=20, jitter_ms=10, seed=seed)
+        with TileLoader(LoaderSettings(pools=pools), clock=clock, network=network) as loader:
+            loader.add_source(source)
+            loader.plan("view", requests(source, [tile(i) for i in range(6)]), moved=False)
+            assert loader.auto_sync() == pytest.approx(30)
+            loader.poll()
+            end_ms = clock.now_ms() + 1000 / 60
+            while clock.now_ms() < end_ms:
+                loader.wait((end_ms - clock.now_ms()) / 1000)
+                loader.poll()
+
+
+@given(
+    st.floats(0, 1e12),
+    st.one_of(st.floats(5e-324, 1e3, exclude_min=True), st.sampled_from([5e-324, 1e-300, 2e-16])),
+)
+def test_a_wait_in_which_nothing_arrives_moves_the_clock(now_ms: float, timeout_s: float) -> None:
+    clock = VirtualClock(now_ms)
+    with TileLoader(settings(), clock=clock) as loader:
+        assert not loader.wait(timeout_s)
+        assert clock.now_ms() > now_ms
+        end_ms = clock.now_ms() + timeout_s
+        assert not loader.wait_until(end_ms)
+        assert clock.now_ms() == end_ms
 
 
 def test_a_frame_does_not_wait_for_loads_known_to_be_slow() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Protocol
 
@@ -13,6 +14,12 @@ class Clock(Protocol):
     def is_virtual(self) -> bool: ...
 
     def now_ms(self) -> float: ...
+
+
+def later_ms(now_ms: float, by_ms: float) -> float:
+    """``now_ms`` plus ``by_ms``, and later than ``now_ms`` whenever ``by_ms`` is above 0, however little that is: who
+    waits again and again for what is left of a time must come to its end."""
+    return max(now_ms + by_ms, math.nextafter(now_ms, math.inf)) if by_ms > 0 else now_ms
 
 
 class RealClock:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
-from octree.render.loading.clock import Clock, RealClock, VirtualClock
+from octree.render.loading.clock import Clock, RealClock, VirtualClock, later_ms
 from octree.render.loading.guard import guarded
 from octree.render.loading.load import Arrival, Load, RegisteredSource
 from octree.render.loading.load_log import TextLog, load_line, plan_line
@@ -55,7 +55,7 @@ class Engine(Protocol):
 
     def take(self) -> list[Arrival]: ...
 
-    def wait(self, timeout_ms: float) -> bool: ...
+    def wait_until(self, end_ms: float) -> bool: ...
 
     def counts(self) -> tuple[int, int, int]: ...
 
@@ -283,8 +283,14 @@ class TileLoader:
 
     def wait(self, timeout_s: float) -> bool:
         """Wait, by the clock, until something has arrived for ``poll`` or the time is up; True when something
-        has. The virtual clock advances to the next arrival, not beyond the timeout."""
-        return bool(self._arrived) or self._engine.wait(max(0.0, timeout_s) * 1e3)
+        has. The virtual clock advances to the next arrival, not beyond the timeout; a wait in which nothing arrives
+        always moves it."""
+        return self.wait_until(later_ms(self._clock.now_ms(), timeout_s * 1e3))
+
+    def wait_until(self, end_ms: float) -> bool:
+        """As ``wait``, until the clock shows ``end_ms``; False: it does. A deadline is one number: what is left of
+        it, computed anew after each arrival, may be too little to change the clock."""
+        return bool(self._arrived) or self._engine.wait_until(end_ms)
 
     def get(self, key: LoadKey) -> LoadedTile | None:
         """The tile if it is in memory, now the most recently used one."""
@@ -343,16 +349,16 @@ class TileLoader:
         fast local data are there in the first frame.
         """
         start_ms = self._clock.now_ms()
-        while (left_ms := self._sync_left_ms(start_ms)) > 0:
-            self._engine.wait(left_ms)
+        while (end_ms := self._sync_end_ms(start_ms)) > self._clock.now_ms():
+            self._engine.wait_until(end_ms)
             self._arrived += self._accept_all()
         return self._clock.now_ms() - start_ms
 
-    def _sync_left_ms(self, start_ms: float) -> float:
-        """How much longer ``auto_sync`` may wait for what is being loaded."""
-        if self._settings.force_synchronous:
-            return 0.0 if self.settled() else SYNCHRONOUS_STEP_MS
+    def _sync_end_ms(self, start_ms: float) -> float:
+        """Until when ``auto_sync`` may wait for what is being loaded."""
         now_ms, budget_ms = self._clock.now_ms(), 0.0
+        if self._settings.force_synchronous:
+            return now_ms if self.settled() else now_ms + SYNCHRONOUS_STEP_MS
         for key, pool in self._settings.pools:
             waited_for = [
                 load
@@ -361,7 +367,7 @@ class TileLoader:
             ]
             if waited_for and self._usual_ms(key, waited_for, now_ms) < pool.auto_sync_ms:
                 budget_ms = max(budget_ms, pool.auto_sync_ms)
-        return budget_ms - (now_ms - start_ms)
+        return start_ms + budget_ms
 
     def _usual_ms(self, pool_key: int, loads: Sequence[Load], now_ms: float) -> float:
         """How long loads of a pool take: the mean of the recent ones, or what one under way has taken already."""

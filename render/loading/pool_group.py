@@ -72,9 +72,8 @@ class PoolGroup:
             if arrival is not None:
                 taken.append(arrival)
 
-    def wait(self, timeout_ms: float) -> bool:
-        """Block until something has arrived or the time is up."""
-        end_ms = self._clock.now_ms() + timeout_ms
+    def wait_until(self, end_ms: float) -> bool:
+        """Block until something has arrived; False: nothing has by ``end_ms``."""
         while not self._first:
             times = [t for t in (pool.tend() for pool in self._pools.values()) if t is not None]
             now_ms = self._clock.now_ms()

@@ -156,9 +156,8 @@ class SimulatedPoolGroup:
         taken, self._arrived = self._arrived, []
         return taken
 
-    def wait(self, timeout_ms: float) -> bool:
-        """Advance the clock to the next arrival, at most by ``timeout_ms``."""
-        end_ms = self._clock.now_ms() + timeout_ms
+    def wait_until(self, end_ms: float) -> bool:
+        """Advance the clock to the next arrival; False: there is none by ``end_ms``, and so late it is now."""
         self._run(self._clock.now_ms())
         while not self._arrived:
             next_ms = self._next_event_ms()
