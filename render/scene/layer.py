@@ -29,6 +29,7 @@ from octree.render.view.camera import Camera
 from octree.render.view.cover import Cover, cover_view, pixel_edges
 from octree.render.view.plan import ViewPlan, plan_view
 from octree.render.view.register import ToBase
+from octree.render.view.stand_ins import stand_ins_at_hand
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
@@ -139,6 +140,7 @@ class Layer:
         self._limits = limits
         self._plan: ViewPlan | None = None
         self._view = Rect(0, 0, 0, 0)
+        self._spare: tuple[TileKey, ...] = ()  # coarser tiles at hand that stand in besides those of the plan
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
         self._sent = False  # the loader knows the plan
         self.cover: Cover | None = None
@@ -194,11 +196,16 @@ class Layer:
         )
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
-        if moved or not self._sent or plan != self._plan:
-            spare = () if fresh else self._spare(plan, view)
-            self._loader.plan(self, self._requests(plan, spare), moved=moved)
-            tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
-            self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
+        changed = moved or not self._sent or plan != self._plan
+        if changed or self.cover is None or self.cover.coverage.ideal < 1:
+            # a view that has just been chosen has nothing to do with what the one before asked for
+            levels = 0 if fresh else self.source.stored_levels
+            spare = stand_ins_at_hand(self.source.plane, plan, view, self._known, on_their_way=levels)
+            if changed or spare != self._spare:
+                self._loader.plan(self, self._requests(plan, spare), moved=moved)
+                tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
+                self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
+            self._spare = spare
         self._plan, self._view, self._sent = plan, view, True
         return plan
 
@@ -229,24 +236,6 @@ class Layer:
     def _known(self, tile: TileKey) -> bool:
         return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
 
-    def _spare(self, plan: ViewPlan, view: Rect) -> tuple[TileKey, ...]:
-        """Coarser tiles in view that cost no read: in memory, or asked for by the view before. While the camera
-        zooms in they are what is nearly there; the coarsest come first, and they are fewer than the wanted ones.
-        """
-        if all(self._known(tile) for tile in plan.wanted):
-            return ()
-        spare: list[TileKey] = []
-        for level in range(plan.level + 1, self.source.stored_levels):
-            span = self.source.plane.tiles_meeting(level, view)
-            if len(spare) + span.count > max(4, len(plan.wanted)):
-                break
-            spare += [
-                TileKey(level, self.parts[0].index, (row, col))
-                for row in range(span.row0, span.row1)
-                for col in range(span.col0, span.col1)
-            ]
-        return tuple(reversed(spare))
-
     def _requests(self, plan: ViewPlan, spare: tuple[TileKey, ...]) -> list[LoadRequest]:
         source, asked = self.source, set(plan.coverage)
         wished = load_requests(plan, source) + tuple(
@@ -266,9 +255,15 @@ class Layer:
     # 3: what is in memory
 
     def waiting(self) -> Iterator[LoadedTile]:
-        """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first."""
+        """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first. Stand-ins
+        only while there is something to stand in for."""
+        complete: bool | None = None  # asked only for a stand-in, as few frames have one that waits
         for key in self._rank:
             if key not in self._atlas and (tile := self._loader.peek(key)) is not None:
+                if not self.is_wanted(key):
+                    complete = self.is_complete if complete is None else complete
+                    if complete:
+                        continue
                 yield tile
 
     def is_wanted(self, key: LoadKey) -> bool:

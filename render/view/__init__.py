@@ -2,6 +2,7 @@
 
 camera.py camera_text.py    cameras and paths, and how they are written
 plan.py        camera + levels → wanted tiles, in loading order
+stand_ins.py   coarser tiles at hand for what is not there yet
 cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass
 coverage.py    by what each screen pixel shows
 register.py    how layers of different voxel size lie on each other

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 from octree.pyramid.grid import Plane, PlaneLevel, Rect, TileRange
@@ -283,20 +283,7 @@ def _ancestors(
 ) -> tuple[set[tuple[int, int]], list[tuple[int, ...]]]:
     """Unknown tiles of level ``coarse`` over the missing tiles of level ``fine`` as far as these are seen, and
     the missing tiles that no known tile of ``coarse`` covers."""
-    below, above = plane.levels[fine], plane.levels[coarse]
-
-    def spans(axis: int, low: float, high: float) -> dict[int, tuple[int, int]]:
-        size, origin = below.scale[axis] * below.tile[axis], below.origin[axis]
-        found = {}
-        for number in {grid[axis] for grid in missing}:
-            start = max(origin + number * size, low)
-            stop = min(origin + (number + 1) * size, high)
-            # a tile wanted only for its edge texels, or one that stands in beyond its level's end, shares
-            # nothing with the view: it has the ancestors of the view's edge
-            found[number] = above.tiles_along(axis, min(start, high), max(stop, start))
-        return found
-
-    rows, cols = spans(0, seen.y0, seen.y1), spans(1, seen.x0, seen.x1)
+    rows, cols = (tiles_over(plane, fine, coarse, missing, axis, seen) for axis in (0, 1))
     unknown: set[tuple[int, int]] = set()
     covered = set()
     for span in {(rows[grid[0]], cols[grid[1]]) for grid in missing}:
@@ -306,6 +293,24 @@ def _ancestors(
         if not lacking:
             covered.add(span)
     return unknown, [grid for grid in missing if (rows[grid[0]], cols[grid[1]]) not in covered]
+
+
+def tiles_over(
+    plane: Plane, fine: int, coarse: int, grids: Iterable[tuple[int, ...]], axis: int, seen: Rect
+) -> dict[int, tuple[int, int]]:
+    """Along one axis: number of a tile of level ``fine`` → tiles ``[first, last)`` of level ``coarse`` over the part of
+    it that is seen."""
+    below, above = plane.levels[fine], plane.levels[coarse]
+    low, high = seen[axis], seen[axis + 2]
+    size, origin = below.scale[axis] * below.tile[axis], below.origin[axis]
+    found = {}
+    for number in {grid[axis] for grid in grids}:
+        start = max(origin + number * size, low)
+        stop = min(origin + (number + 1) * size, high)
+        # a tile wanted only for its edge texels, or one that stands in beyond its level's end, shares
+        # nothing with the view: it has the ancestors of the view's edge
+        found[number] = above.tiles_along(axis, min(start, high), max(stop, start))
+    return found
 
 
 def _prefetch(
