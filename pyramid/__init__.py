@@ -6,6 +6,7 @@ Rooms, each with a map of its own, in the order in which they may import each ot
 
 errors.py      the error tree
 model.py       frozen value types: Axis, Box, LevelInfo, PyramidSpec, TileKey
+boxes.py       arithmetic of boxes and of grids of blocks (pure)
 grid.py        tiles of a displayed plane (pure)
 units.py axes.py            what people write: sizes, units, names of axes (pure)
 downsample.py  block reductions and their contract (pure)

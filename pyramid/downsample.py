@@ -26,6 +26,8 @@ from typing import Any, Literal, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.boxes import counts
+
 Method = Literal["mean", "mode", "median", "min", "max", "nearest"]
 METHODS: tuple[Method, ...] = ("mean", "mode", "median", "min", "max", "nearest")
 Array = NDArray[Any]
@@ -35,7 +37,7 @@ _BAND_BYTES = 512 * 2**10  # with what is made of it, a band fits a second-level
 
 def reduced_shape(shape: tuple[int, ...], factors: tuple[int, ...]) -> tuple[int, ...]:
     """ceil(n / factor), per axis."""
-    return tuple(-(-n // f) for n, f in zip(shape, factors, strict=True))
+    return counts(shape, factors)
 
 
 def reduce_block(

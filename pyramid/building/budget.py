@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
+from octree.pyramid.boxes import block_at, counts, finer, whole
 from octree.pyramid.building.layout import PlanRequest, Round
 from octree.pyramid.model import Box, LevelInfo
 
@@ -17,12 +17,6 @@ WORTH_GROUPING = 1.5  # times what whole blocks of SOURCE would take above which
 RUNTIME_BYTES = 42 * 2**20  # TensorStore's cache for reading, threads, allocator slack
 
 
-def clipped(index: tuple[Any, ...], block: tuple[int, ...], shape: tuple[int, ...]) -> Box:
-    """The block at ``index`` of a grid of blocks, as far as it lies in an image of ``shape``."""
-    start = tuple(int(i) * b for i, b in zip(index, block, strict=True))
-    return Box(start, tuple(min(a + b, n) for a, b, n in zip(start, block, shape, strict=True)))
-
-
 def group_for(
     request: PlanRequest,
     levels: tuple[LevelInfo, ...],
@@ -32,10 +26,7 @@ def group_for(
 ) -> tuple[int, ...]:
     """Tasks that read together: more and more while that saves decoding, as far as memory allows."""
     first, shape = rounds[0], levels[0].shape
-    most = [
-        min(-(-read // block), n)
-        for read, block, n in zip(request.read_shape, first.blocks[0], first.grid, strict=True)
-    ]
+    most = tuple(map(min, counts(request.read_shape, first.blocks[0]), first.grid))
 
     def cost_of(group: tuple[int, ...]) -> float:
         return decoded_per_voxel(first, shape, group, transient)
@@ -49,7 +40,7 @@ def group_for(
         fitting = [g for g in candidates if group_bytes(request, levels, rounds, g, transient) <= room_bytes]
         return min(fitting, key=cost_of, default=group)
 
-    group, enough = (1,) * len(most), WORTH_GROUPING * max(cost_of(tuple(most)), request.dtype.itemsize)
+    group, enough = (1,) * len(most), WORTH_GROUPING * max(cost_of(most), request.dtype.itemsize)
     while cost_of(group) > enough:
         # at once to a whole block of SOURCE where less would end inside one, and so meet more of them
         following = min(
@@ -67,8 +58,8 @@ def decoded_per_voxel(
     first: Round, shape: tuple[int, ...], group: tuple[int, ...], transient: Callable[[Box], int]
 ) -> float:
     """Bytes of SOURCE that are decoded for each voxel, when tasks of the first round read in such groups."""
-    box = tuple(min(b * g, n) for b, g, n in zip(first.blocks[0], group, shape, strict=True))
-    return transient(Box((0,) * len(box), box)) / math.prod(box)
+    box = finer(whole(group), first.blocks[0], shape)
+    return transient(box) / math.prod(box.shape)
 
 
 def group_bytes(
@@ -98,7 +89,7 @@ def _most_transient(edges: tuple[int, ...], shape: tuple[int, ...], transient: C
     each axis the worst of the first boxes is taken, as the number of blocks met is a product over the axes."""
 
     def box(places: tuple[int, ...]) -> Box:
-        return clipped(places, edges, shape)
+        return block_at(places, edges, shape)
 
     worst = (0,) * len(edges)
     for axis, (edge, length) in enumerate(zip(edges, shape, strict=True)):

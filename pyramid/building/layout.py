@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from octree.pyramid.downsample import Method, Scalar
+from octree.pyramid.boxes import counts
+from octree.pyramid.downsample import Method, Scalar, reduced_shape
 from octree.pyramid.model import Axis, LevelInfo
 from octree.pyramid.store.codecs import Codec
 
@@ -151,7 +152,7 @@ def _shard_shape(
 def _shapes(shape: tuple[int, ...], factors: tuple[tuple[int, ...], ...]) -> list[tuple[int, ...]]:
     shapes = [shape]
     for step in factors[1:]:
-        shapes.append(tuple(-(-n // f) for n, f in zip(shapes[-1], step, strict=True)))
+        shapes.append(reduced_shape(shapes[-1], step))
     return shapes
 
 
@@ -167,7 +168,7 @@ def _rounds(
         # the block that is read, on the level before, is as large as round 0's
         block = tuple(max(c, b // f // c * c) for b, f, c in zip(first_block, step, chunk, strict=True))
         block = _fit(block, chunk, shapes[level])
-        grid = tuple(-(-n // b) for n, b in zip(shapes[level], block, strict=True))
+        grid = counts(shapes[level], block)
         blocks, last = [block], level
         while last + 1 < len(shapes):
             following = _next_block(blocks[-1], factors[last + 1], chunk, shapes[last], shapes[last + 1])

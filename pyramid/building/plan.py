@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from octree.pyramid.boxes import block_at, counts
 from octree.pyramid.building.budget import (
     RUNTIME_BYTES,
     WORTH_GROUPING,
-    clipped,
     decoded_per_voxel,
     group_bytes,
     group_for,
@@ -88,7 +88,7 @@ class BuildPlan:
     def block(self, round_index: int, task: int, level: int) -> Box:
         """The voxels of ``level`` that a task owns, clipped to the level."""
         r = self.rounds[round_index]
-        return clipped(
+        return block_at(
             np.unravel_index(task, r.grid), r.blocks[level - r.first], self.spec.levels[level].shape
         )
 
@@ -97,7 +97,7 @@ class BuildPlan:
         r = self.rounds[round_index]
         reach = tuple(b * f for b, f in zip(r.blocks[0], r.factors, strict=True))
         shape = self.spec.levels[max(0, r.first - 1)].shape
-        return clipped(np.unravel_index(task, r.grid), reach, shape)
+        return block_at(np.unravel_index(task, r.grid), reach, shape)
 
     def groups(self, round_index: int) -> Iterator[list[int]]:
         """Every task of a round once, by its place in the round's grid, in groups that read together."""
@@ -191,7 +191,7 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         )
     levels, rounds, group = way.levels, way.rounds, way.group
     each = group_bytes(request, levels, rounds, group, transient)
-    busiest = max(math.prod(-(-n // g) for n, g in zip(r.grid, group, strict=True)) for r in rounds[:1])
+    busiest = max(math.prod(counts(r.grid, group)) for r in rounds[:1])
     fitting = max(1, min((request.memory_bytes - fixed) // each, busiest))
     workers = min(request.workers, fitting)
     in_flight = min(workers + 1, fitting) if workers > 1 else 1
@@ -259,10 +259,7 @@ def _choose(
 
 def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:
     """Data files at most, and the metadata files."""
-    units = sum(
-        math.prod(-(-n // u) for n, u in zip(level.shape, level.shards or level.chunks, strict=True))
-        for level in levels
-    )
+    units = sum(math.prod(counts(level.shape, level.shards or level.chunks)) for level in levels)
     return units + len(levels) + (2 if ome_version == "0.4" else 1)
 
 

@@ -6,10 +6,9 @@ any thread, process or machine that sees SOURCE and DEST, any number of times, w
 
 from __future__ import annotations
 
-import itertools
 import os
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -17,6 +16,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.boxes import around, inside, overlap, parts
 from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.downsample import reduce_block
 from octree.pyramid.errors import OctreeError, SourceError
@@ -113,14 +113,14 @@ class TaskRunner:
     def run(self, tasks: Sequence[Task]) -> list[TaskResult]:
         """Do tasks of one round that read together. Raises SourceError or WriteError; all may be run again."""
         boxes = [self._plan.input_box(*task) for task in tasks]
-        whole = _around(boxes)
+        whole = around(boxes)
         block, holes = self._input(tasks[0].round, whole)
         block = np.ascontiguousarray(block)  # colour samples come interleaved, files mapped
         results: list[TaskResult] = []
         pending: _Pending | None = None
         try:
             for task, box in zip(tasks, boxes, strict=True):
-                started = self._start(task, block[_within(box, whole)], _meeting(holes, box))
+                started = self._start(task, block[inside(box, whole)], _meeting(holes, box))
                 # while files of one task are written, the next is reduced
                 before, pending = pending, started
                 if before is not None:
@@ -164,9 +164,9 @@ class TaskRunner:
         """Read cell by cell of the source's own grid; cells that fail are filled and listed."""
         out = np.full(box.shape, self._plan.nodata or 0, self._plan.spec.dtype)
         holes = []
-        for cell in _cells(box, self._source.read_shape):
+        for cell in parts(box, self._source.read_shape):
             try:
-                out[_within(cell, box)] = read_source(self._source, cell)
+                out[inside(cell, box)] = read_source(self._source, cell)
             except SourceError as error:
                 holes.append(Hole(cell.start, cell.stop, error.message))
         return out, tuple(holes)
@@ -214,37 +214,10 @@ class _Pending:
             future.exception()
 
 
-def _around(boxes: Sequence[Box]) -> Box:
-    return Box(
-        tuple(map(min, zip(*(box.start for box in boxes), strict=True))),
-        tuple(map(max, zip(*(box.stop for box in boxes), strict=True))),
-    )
-
-
-def _within(box: Box, outer: Box) -> tuple[slice, ...]:
-    return tuple(slice(a - o, b - o) for a, b, o in zip(box.start, box.stop, outer.start, strict=True))
-
-
 def _meeting(holes: tuple[Hole, ...], box: Box) -> tuple[Hole, ...]:
     """The holes' parts in ``box``."""
-    parts = []
-    for hole in holes:
-        start = tuple(map(max, hole.start, box.start))
-        stop = tuple(map(min, hole.stop, box.stop))
-        if all(a < b for a, b in zip(start, stop, strict=True)):
-            parts.append(Hole(start, stop, hole.error))
-    return tuple(parts)
-
-
-def _cells(box: Box, grid: tuple[int, ...]) -> Iterator[Box]:
-    """The parts of ``box`` in each cell of a grid of blocks that begins at 0."""
-    spans = []
-    for a, b, edge in zip(box.start, box.stop, grid, strict=True):
-        cuts = [a, *range((a // edge + 1) * edge, b, edge), b]
-        spans.append(list(itertools.pairwise(cuts)))
-    for combination in itertools.product(*spans):
-        start, stop = zip(*combination, strict=True)
-        yield Box(start, stop)
+    shared = ((overlap(Box(hole.start, hole.stop), box), hole.error) for hole in holes)
+    return tuple(Hole(part.start, part.stop, error) for part, error in shared if part)
 
 
 def _size(path: Path) -> int | None:

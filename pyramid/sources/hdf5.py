@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.axes import name_axes
+from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.model import Box
 from octree.pyramid.sources.protocol import Facts
@@ -29,12 +30,7 @@ class Hdf5Array:
         self.held_bytes = _LIBRARY_BYTES + (_CACHE_BYTES if dataset.chunks else 0)
         self.dtype = np.dtype(dataset.dtype).newbyteorder("=")
         self._chunks = dataset.chunks
-        self.block = tuple(
-            max(1, min(c, n))
-            for c, n in zip(
-                self._chunks or _row_band(self.shape, self.dtype.itemsize), self.shape, strict=True
-            )
-        )
+        self.block = fitted(self._chunks or _row_band(self.shape, self.dtype.itemsize), self.shape)
         labels = [dim.label for dim in dataset.dims]
         self.facts = Facts(
             axes=name_axes(labels) if any(labels) else None, codec=str(dataset.compression or "none")
@@ -58,11 +54,8 @@ class Hdf5Array:
         swapped = 0 if self._dataset.dtype.isnative else math.prod(box.shape) * self.dtype.itemsize
         if not self._chunks:
             return swapped
-        met = (
-            (-(-b // edge) - a // edge) * edge
-            for a, b, edge in zip(box.start, box.stop, self._chunks, strict=True)
-        )
-        decoded: int = (math.prod(met) + 2 * math.prod(self._chunks)) * self.dtype.itemsize
+        met = math.prod(covering_shape(box, self._chunks))
+        decoded: int = (met + 2 * math.prod(self._chunks)) * self.dtype.itemsize
         return swapped + decoded
 
     def identity(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.axes import name_axes
+from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import OctreeError, SourceError, UsageError
 from octree.pyramid.model import Box
 from octree.pyramid.sources.protocol import Facts
@@ -35,7 +36,7 @@ class ObjectArray:
         name: str = "",
     ) -> None:
         self.shape, self.dtype, self.engine = shape, dtype.newbyteorder("="), engine
-        self.block = tuple(max(1, min(b, n)) for b, n in zip(block or shape, shape, strict=True))
+        self.block = fitted(block or shape, shape)
         self._chunked = block is not None
         self.facts = facts or Facts()
         self.held_bytes = 0
@@ -67,11 +68,7 @@ class ObjectArray:
             return 0
         if not self._chunked:
             return 2 * math.prod(box.shape) * self.dtype.itemsize
-        blocks = (
-            (-(-stop // edge) - start // edge) * edge
-            for start, stop, edge in zip(box.start, box.stop, self.block, strict=True)
-        )
-        return 2 * math.prod(blocks) * self.dtype.itemsize
+        return 2 * math.prod(covering_shape(box, self.block)) * self.dtype.itemsize
 
     def identity(self) -> dict[str, Any]:
         """Shape, dtype and a digest of a few blocks: an object has no date of change to go by."""

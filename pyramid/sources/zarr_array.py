@@ -13,6 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from octree.pyramid.axes import letter_of, name_axes
+from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.sources.protocol import Facts
@@ -31,9 +32,7 @@ class ZarrArray:
         self._path, self._meta = path, meta
         self._array = open_array(path, engine=engine, threads=threads)
         self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
-        self.block = tuple(
-            max(1, min(c, n)) for c, n in zip(meta.shards or meta.chunks, meta.shape, strict=True)
-        )
+        self.block = fitted(meta.shards or meta.chunks, meta.shape)
         self.engine = self._array.engine
         self.held_bytes = 0
 
@@ -44,11 +43,7 @@ class ZarrArray:
     def transient_bytes(self, box: Box) -> int:
         """The chunks that the box meets, decoded, and what of them is still encoded, which may not compress: of many
         some are decoded before others are read, of few all are held both ways."""
-        chunks = (
-            (-(-b // edge) - a // edge) * edge
-            for a, b, edge in zip(box.start, box.stop, self._meta.chunks, strict=True)
-        )
-        decoded = math.prod(chunks) * self.dtype.itemsize
+        decoded = math.prod(covering_shape(box, self._meta.chunks)) * self.dtype.itemsize
         return decoded + decoded // 2 + min(decoded // 2, 2 * math.prod(self.block) * self.dtype.itemsize)
 
     def identity(self) -> dict[str, Any]:

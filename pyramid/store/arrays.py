@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.boxes import blocks_met
 from octree.pyramid.errors import SourceError, WriteError
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
@@ -124,7 +125,7 @@ def _chunk_error(array: StoredArray, box: Box, error: BaseException) -> SourceEr
     text = _first_line(error)
     found = re.search(r'local file "([^"]+)"', text)
     file = found.group(1) if found else None
-    chunk = os.path.relpath(file, array.path) if file else _chunk_text(array, box)
+    chunk = os.path.relpath(file, array.path) if file else chunk_text(box, array.chunks)
     return SourceError(
         f"{array.what} at {array.path}: chunk {chunk} cannot be read: {text}",
         hint="the file is damaged or incomplete: copy it again",
@@ -134,11 +135,11 @@ def _chunk_error(array: StoredArray, box: Box, error: BaseException) -> SourceEr
     )
 
 
-def _chunk_text(array: StoredArray, box: Box) -> str:
-    first = [a // c for a, c in zip(box.start, array.chunks, strict=True)]
-    last = [(b - 1) // c for b, c in zip(box.stop, array.chunks, strict=True)]
-    one = "/".join(map(str, first))
-    return one if first == last else f"{one} to {'/'.join(map(str, last))}"
+def chunk_text(box: Box, chunks: tuple[int, ...]) -> str:
+    """What the chunks are called that ``box`` meets: 0/1/2, or the first and the last."""
+    met = blocks_met(box, chunks)
+    first, last = ("/".join(str(places[end]) for places in met) for end in (0, -1))
+    return first if first == last else f"{first} to {last}"
 
 
 def open_array(
@@ -251,9 +252,8 @@ class LevelWriter:
 def unit_keys(level: LevelInfo, box: Box, *, v3: bool) -> list[str]:
     """Keys of the write units (shards, or chunks) that ``box`` meets, below the level's folder."""
     unit = level.shards or level.chunks
-    ranges = [range(a // u, -(-b // u)) for a, b, u in zip(box.start, box.stop, unit, strict=True)]
     keys = [""] if not v3 else ["c"]
-    for numbers in ranges:
+    for numbers in blocks_met(box, unit):
         keys = [f"{key}/{number}" if key else str(number) for key in keys for number in numbers]
     return keys
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from octree.pyramid.boxes import block_at, counts
 from octree.pyramid.model import Box
 from octree.pyramid.store.zarr_meta import ArrayMeta
 from octree.pyramid.verify.chunk_lengths import wrong_length
@@ -48,9 +49,7 @@ class Stored:
 
     def box(self, number: int, shape: tuple[int, ...]) -> Box:
         """The voxels of unit ``number``, clipped to the level."""
-        index = np.unravel_index(number, self.grid)
-        start = tuple(int(i) * u for i, u in zip(index, self.unit, strict=True))
-        return Box(start, tuple(min(a + u, n) for a, u, n in zip(start, self.unit, shape, strict=True)))
+        return block_at(np.unravel_index(number, self.grid), self.unit, shape)
 
     def key(self, number: int, meta: ArrayMeta) -> str:
         """The file's name below the level's folder."""
@@ -61,7 +60,7 @@ class Stored:
 def survey(folder: Path, meta: ArrayMeta, level: int, findings: Findings) -> Stored:
     """List a level's files; add those that are empty, torn, left over, or outside the array."""
     unit = meta.shards or meta.chunks
-    grid = tuple(-(-n // u) for n, u in zip(meta.shape, unit, strict=True))
+    grid = counts(meta.shape, unit)
     present = []
     for path, size in _files(folder):
         key = path.relative_to(folder).as_posix()
@@ -122,7 +121,7 @@ def torn(path: Path, size: int, meta: ArrayMeta) -> str | None:
     """What is wrong with a shard, from its index alone; None when nothing is, or the index is of another kind."""
     if not meta.index_location or meta.shards is None:
         return None
-    count = math.prod(-(-s // c) for s, c in zip(meta.shards, meta.chunks, strict=True))
+    count = math.prod(counts(meta.shards, meta.chunks))
     length = 16 * count + 4
     if size < length:
         return f"{size} bytes are shorter than the shard's index ({length} bytes)"

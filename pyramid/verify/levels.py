@@ -11,10 +11,11 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.boxes import block_at, blocks_met, coarser, counts, finer, inside, moved, parts, whole
 from octree.pyramid.downsample import METHODS, Method, reduce_block
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
-from octree.pyramid.store.arrays import StoredArray, open_array
+from octree.pyramid.store.arrays import StoredArray, chunk_text, open_array
 from octree.pyramid.store.ngff import Multiscale
 from octree.pyramid.store.zarr_meta import fill_of
 from octree.pyramid.verify.files import Stored
@@ -67,14 +68,8 @@ class LevelChecker:
         for axis in reversed(range(len(edges))):
             times = max(1, min(left, -(-meta.shape[axis] // edges[axis])))
             edges[axis], left = edges[axis] * times, left // times
-        if within is None:
-            yield from boxes_of(meta.shape, tuple(edges))
-            return
-        for box in boxes_of(within.shape, tuple(edges)):
-            start, stop = (
-                tuple(a + b for a, b in zip(within.start, e, strict=True)) for e in (box.start, box.stop)
-            )
-            yield Box(start, stop)
+        around = within or whole(meta.shape)
+        return (moved(box, around.start) for box in parts(whole(around.shape), tuple(edges)))
 
     def comparable(self, level: int) -> bool:
         """Is it known how ``level`` was made of the level before?"""
@@ -87,11 +82,7 @@ class LevelChecker:
             factors = factors_of(self.image, level) if level else None
             if factors is None or self.method is None:
                 return []
-            before = self.image.arrays[level - 1].shape
-            source_box = Box(
-                tuple(a * f for a, f in zip(box.start, factors, strict=True)),
-                tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, before, strict=True)),
-            )
+            source_box = finer(box, factors, self.image.arrays[level - 1].shape)
             source = self.arrays[level - 1].read(source_box)
         except SourceError as error:
             where = str(error.details.get("chunk", box))
@@ -105,7 +96,7 @@ class LevelChecker:
         lost = self._lost_below(level, box, source_box, source, different, factors)
         wrong = [
             self._describe(level, box, inner, stored, expected, different)
-            for inner in boxes_of(box.shape, self.image.arrays[level].chunks)
+            for inner in parts(whole(box.shape), self.image.arrays[level].chunks)
             if different[inner.slices].any()
         ]
         return lost + wrong
@@ -122,18 +113,13 @@ class LevelChecker:
         """Chunks of the level before that are all fill value where this level disagrees: lost, not wrong here.
         What they explain is taken out of ``different``."""
         found = []
-        for chunk in _chunks_meeting(source_box, self.image.arrays[level - 1].chunks):
-            inside = tuple(
-                slice(a - s, b - s) for a, b, s in zip(chunk.start, chunk.stop, source_box.start, strict=True)
-            )
-            coarse = tuple(
-                slice(a // f - o, -(-b // f) - o)
-                for a, b, f, o in zip(chunk.start, chunk.stop, factors, box.start, strict=True)
-            )
-            if different[coarse].any() and _is_fill(source[inside], self.image.arrays[level - 1]):
+        for chunk in parts(source_box, self.image.arrays[level - 1].chunks):
+            coarse = inside(coarser(chunk, factors), box)
+            before = source[inside(chunk, source_box)]
+            if different[coarse].any() and _is_fill(before, self.image.arrays[level - 1]):
                 different[coarse] = False
                 what = f"nothing but the fill value, yet level {level} has something there{_ONE}"
-                where = self._chunk_name(level - 1, chunk.start, chunk.stop)
+                where = self._chunk_name(level - 1, chunk)
                 found.append(Finding("missing-chunk", where, what, level - 1))
         return found
 
@@ -167,9 +153,8 @@ class LevelChecker:
     ) -> Finding:
         """The chunk ``inner`` (relative to ``box``) of ``level``: lost, or wrong."""
         have, want = stored[inner.slices], expected[inner.slices]
-        start = tuple(a + b for a, b in zip(box.start, inner.start, strict=True))
-        stop = tuple(a + b for a, b in zip(box.start, inner.stop, strict=True))
-        where = self._chunk_name(level, start, stop)
+        chunk = moved(inner, box.start)
+        where = self._chunk_name(level, chunk)
         if _is_fill(have, self.image.arrays[level]):
             return Finding(
                 "missing-chunk",
@@ -178,7 +163,7 @@ class LevelChecker:
                 level,
             )
         count, at = int(different[inner.slices].sum()), np.argwhere(different[inner.slices])[0]
-        place = tuple(int(a + b) for a, b in zip(start, at, strict=True))
+        place = tuple(int(a + b) for a, b in zip(chunk.start, at, strict=True))
         values = f"{have[tuple(at)]} instead of {want[tuple(at)]} at {place}"
         return Finding(
             "reduction",
@@ -187,11 +172,8 @@ class LevelChecker:
             level,
         )
 
-    def _chunk_name(self, level: int, start: tuple[int, ...], stop: tuple[int, ...]) -> str:
-        chunks, shape = self.image.arrays[level].chunks, self.image.arrays[level].shape
-        first = "/".join(str(a // c) for a, c in zip(start, chunks, strict=True))
-        last = "/".join(str((min(b, n) - 1) // c) for b, c, n in zip(stop, chunks, shape, strict=True))
-        return f"level {level}, chunk {first}" + ("" if first == last else f" to {last}")
+    def _chunk_name(self, level: int, chunk: Box) -> str:
+        return f"level {level}, chunk {chunk_text(chunk, self.image.arrays[level].chunks)}"
 
     def hidden(self, level: int, box: Box) -> bool:
         """Does the coarser level show something where all of ``box`` of ``level`` is not stored?
@@ -255,47 +237,22 @@ def _nodata(value: Any, dtype: np.dtype[Any]) -> Any:
 
 def chunk_count(shape: tuple[int, ...], chunks: tuple[int, ...]) -> int:
     """How many chunks an array of ``shape`` has."""
-    return math.prod(-(-n // c) for n, c in zip(shape, chunks, strict=True))
-
-
-def boxes_of(shape: tuple[int, ...], edges: tuple[int, ...]) -> Iterator[Box]:
-    """``shape`` cut into boxes of ``edges``, in C order."""
-    for index in np.ndindex(*(-(-n // e) for n, e in zip(shape, edges, strict=True))):
-        start = tuple(i * e for i, e in zip(index, edges, strict=True))
-        yield Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True)))
-
-
-def _chunks_meeting(box: Box, chunks: tuple[int, ...]) -> Iterator[Box]:
-    """The parts of ``box`` that lie in one chunk each, in C order."""
-    low = tuple(a // c for a, c in zip(box.start, chunks, strict=True))
-    counts = [-(-b // c) - i for b, c, i in zip(box.stop, chunks, low, strict=True)]
-    for index in np.ndindex(*counts):
-        start = tuple((i + j) * c for i, j, c in zip(low, index, chunks, strict=True))
-        yield Box(
-            tuple(max(a, s) for a, s in zip(box.start, start, strict=True)),
-            tuple(min(b, s + c) for b, s, c in zip(box.stop, start, chunks, strict=True)),
-        )
+    return math.prod(counts(shape, chunks))
 
 
 def sample_boxes(shape: tuple[int, ...], edges: tuple[int, ...], most: int, stored: Stored) -> list[Box]:
     """At most ``most`` chunks: the first, the last, and others by a fixed seed, first of all in stored units."""
-    grid = tuple(-(-n // e) for n, e in zip(shape, edges, strict=True))
+    grid = counts(shape, edges)
     total = math.prod(grid)
     rng = np.random.default_rng(0)
     numbers = {0, total - 1}
     for unit in stored.present[rng.permutation(len(stored.present))[:most]]:
-        box = stored.box(int(unit), shape)
-        inside = [
-            int(rng.integers(a // e, -(-b // e))) for a, b, e in zip(box.start, box.stop, edges, strict=True)
-        ]
-        numbers.add(int(np.ravel_multi_index(inside, grid)))
+        met = blocks_met(stored.box(int(unit), shape), edges)
+        chosen = [int(rng.integers(places.start, places.stop)) for places in met]
+        numbers.add(int(np.ravel_multi_index(chosen, grid)))
     if total > most:
         numbers |= {int(n) for n in rng.integers(0, total, most)}
         ordered = sorted(numbers, key=lambda n: (n not in (0, total - 1), rng.random()))[:most]
     else:
         ordered = list(range(total))
-    boxes = []
-    for number in sorted(ordered):
-        start = tuple(int(i) * e for i, e in zip(np.unravel_index(number, grid), edges, strict=True))
-        boxes.append(Box(start, tuple(min(a + e, n) for a, e, n in zip(start, edges, shape, strict=True))))
-    return boxes
+    return [block_at(np.unravel_index(number, grid), edges, shape) for number in sorted(ordered)]

@@ -6,7 +6,6 @@ same pixels as its pyramid would.
 
 from __future__ import annotations
 
-import math
 import threading
 from collections import OrderedDict
 from concurrent.futures import Future
@@ -16,7 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.downsample import Method, reduce_block
+from octree.pyramid.boxes import finer, inside, parts
+from octree.pyramid.downsample import Method, reduce_block, reduced_shape
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.render.loading.load import current_cancel_token
 
@@ -50,11 +50,11 @@ def with_made_levels(spec: PyramidSpec, tile: tuple[int, int], method: Method = 
     levels = list(spec.levels)
     while levels[-1].shape[iy] > tile[0] or levels[-1].shape[ix] > tile[1]:
         last = levels[-1]
-        factors = [2 if i in (iy, ix) else 1 for i in range(len(last.shape))]
+        factors = tuple(2 if i in (iy, ix) else 1 for i in range(len(last.shape)))
         levels.append(
             LevelInfo(
                 path="",
-                shape=tuple(math.ceil(n / f) for n, f in zip(last.shape, factors, strict=True)),
+                shape=reduced_shape(last.shape, factors),
                 chunks=tuple(
                     tile[0] if i == iy else tile[1] if i == ix else c for i, c in enumerate(last.chunks)
                 ),
@@ -153,27 +153,17 @@ class MadeLevels:
                 self._memo_bytes -= self._memo.popitem(last=False)[1].nbytes
 
     def _make(self, level: int, box: Box) -> NDArray[Any]:
-        finer = self.spec.levels[level - 1]
-        factors = tuple(2 if i in self._plane else 1 for i in range(len(finer.shape)))
-        below = Box(
-            tuple(a * f for a, f in zip(box.start, factors, strict=True)),
-            tuple(min(b * f, n) for b, f, n in zip(box.stop, factors, finer.shape, strict=True)),
-        )
-        data = self._read_below(level - 1, below)
+        shape = self.spec.levels[level - 1].shape
+        factors = tuple(2 if i in self._plane else 1 for i in range(len(shape)))
+        data = self._read_below(level - 1, finer(box, factors, shape))
         return reduce_block(data, factors, self._method)
 
     def _read_below(self, level: int, box: Box) -> NDArray[Any]:
         if level < self._count:
             return self._stored.read(level, box)
-        iy, ix = self._plane
+        # made levels have tiles of one whole plane, and ``box`` begins where a tile does
+        edges = dict(zip(self._plane, self._tile, strict=True))
         out = np.empty(box.shape, self.spec.dtype)
-        for y in range(box.start[iy], box.stop[iy], self._tile[0]):
-            for x in range(box.start[ix], box.stop[ix], self._tile[1]):
-                start, stop = list(box.start), list(box.stop)
-                start[iy], start[ix] = y, x
-                stop[iy] = min(y + self._tile[0], box.stop[iy])
-                stop[ix] = min(x + self._tile[1], box.stop[ix])
-                part = Box(tuple(start), tuple(stop))
-                place = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, box.start, strict=True))
-                out[place] = self.read(level, part)
+        for part in parts(box, tuple(edges.get(axis, stop) for axis, stop in enumerate(box.stop))):
+            out[inside(part, box)] = self.read(level, part)
         return out
