@@ -14,9 +14,12 @@ from __future__ import annotations
 def main() -> None:
     """Entry point of the ``octree`` command."""
     import gc
+    import warnings
 
     # importing makes many objects and no garbage: looking through them every 700 took a twentieth of the start
     gc.set_threshold(50_000, 20, 100)
     from octree.cli.app import run
+    from octree.cli.console import say_warning
 
+    warnings.showwarning = say_warning  # of libraries; their words may be those of a file
     raise SystemExit(run())

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from octree.cli.console import print_error
+from octree.cli.console import print_error, say
 from octree.cli.options import debug_wanted, json_wanted
 from octree.pyramid.errors import Interrupted, OctreeError, UsageError
 
@@ -105,7 +105,9 @@ def _report(failure: BaseException) -> int:
     if debug_wanted.get():
         import traceback
 
-        traceback.print_exception(failure)
+        for part in traceback.format_exception(failure):
+            for line in part.splitlines():
+                say(line)
     print_error(error, as_json=json_wanted.get())
     return error.exit_code
 

@@ -219,6 +219,7 @@ def _resume_command() -> str:
 
 
 def _print_plan(plan: BuildPlan) -> None:
+    from octree.cli.console import put
     from octree.cli.progress import bytes_text
 
     rows = [
@@ -237,7 +238,7 @@ def _print_plan(plan: BuildPlan) -> None:
     ]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        print("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
+        put("  ".join(word.ljust(width) for word, width in zip(row, widths, strict=True)).rstrip())
     facts = {
         "axes": "".join(plan.spec.axis_names) + (" (c holds colour samples)" if plan.spec.rgb else ""),
         "dtype": plan.spec.dtype.name,
@@ -249,24 +250,25 @@ def _print_plan(plan: BuildPlan) -> None:
         "workers": f"{plan.workers}, {plan.tasks} blocks",
     }
     for key, value in facts.items():
-        print(f"{key:8} {value}")
+        put(f"{key:8} {value}")
     for note in plan.notes:
-        print(f"note: {note}")
+        put(f"note: {note}")
 
 
 def _print_result(result: BuildResult) -> None:
+    from octree.cli.console import put
     from octree.cli.progress import bytes_text
 
     rate = result.bytes_read / result.seconds if result.seconds > 0 else 0
-    print(
+    put(
         f"{result.dest}: {len(result.spec.levels)} levels, {bytes_text(result.bytes_written)} in "
         f"{result.files} files, {result.seconds:.1f} s ({bytes_text(rate)}/s), "
         f"peak memory {bytes_text(result.peak_rss_bytes)}{', resumed' if result.resumed else ''}"
     )
     for hole in result.holes[:20]:
-        print(f"hole: {_by(hole.start)} to {_by(hole.stop)}: {hole.error}")
+        put(f"hole: {_by(hole.start)} to {_by(hole.stop)}: {hole.error}")
     if len(result.holes) > 20:
-        print(f"and {len(result.holes) - 20} more holes; --json lists them all")
+        put(f"and {len(result.holes) - 20} more holes; --json lists them all")
 
 
 def _by(numbers: tuple[float, ...]) -> str:

@@ -102,27 +102,24 @@ _COLOURS = {"pass": "green", "new": "yellow", "fail": "red", "unstable": "yellow
 
 def _say_case(case: CaseResult) -> None:
     """One line per case as soon as it is known, and why it did not pass."""
-    from octree.cli.console import err_console
+    from octree.cli.console import say
 
-    say = err_console().print
     verdict = case.verdict.value
-    say(f"[{_COLOURS[verdict]}]{verdict:>8}[/] ", end="")
-    say(f"{case.name} ({case.seconds:.1f} s)", markup=False)
+    say(f"{case.name} ({case.seconds:.1f} s)", style=_COLOURS[verdict], lead=f"{verdict:>8} ")
     for reason in case.reasons:
-        say(f"         {reason}", markup=False)
+        say(f"         {reason}")
     if case.error and case.error.get("hint"):
-        say(f"         hint: {case.error['hint']}", markup=False)
+        say(f"         hint: {case.error['hint']}")
     for warning in case.warnings:
-        say(f"         warning: {warning}", markup=False)
+        say(f"         warning: {warning}")
 
 
 def _say_end(result: SuiteResult) -> None:
-    from octree.cli.console import err_console
+    from octree.cli.console import say
     from octree.render.check.reports import headline
 
-    say = err_console().print
-    say(headline(result), markup=False)
+    say(headline(result))
     for name in result.unused:
-        say(f"warning: baseline without a case: {result.baselines / name}", markup=False)
+        say(f"warning: baseline without a case: {result.baselines / name}")
     if any(case.stageable and case.verdict.value in ("fail", "new") for case in result.cases):
-        say(f"look at {result.output / 'report.html'}; to accept: {result.accept_command()}", markup=False)
+        say(f"look at {result.output / 'report.html'}; to accept: {result.accept_command()}")

@@ -29,7 +29,7 @@ def config(
 
     The output is a file that --config takes; what it came from is said on stderr.
     """
-    from octree.cli.console import err_console, print_json
+    from octree.cli.console import print_json, say
     from octree.pyramid.errors import UsageError
     from octree.render.config import default_settings, load_settings
 
@@ -38,4 +38,4 @@ def config(
     settings = default_settings() if defaults else load_settings(config)
     print_json(settings.to_json())
     if not (quiet or json_ or defaults):
-        err_console().print(f"settings from {settings.origin}", markup=False)
+        say(f"settings from {settings.origin}")

@@ -1,16 +1,17 @@
-"""Where words go: data on stdout, everything else on stderr.
+"""Where words go: data on stdout, everything else on stderr. Nothing else in this room writes to either.
 
-rich obeys NO_COLOR and writes plain text where there is no terminal.
+A line that is said may hold text from files: it is shown, never obeyed (``octree.pyramid.foreign``). rich obeys
+NO_COLOR and writes plain text where there is no terminal.
 """
 
 from __future__ import annotations
 
 import functools
-import json
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from octree.pyramid.errors import OctreeError
+from octree.pyramid.foreign import json_text, printable
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -21,31 +22,62 @@ def err_console() -> Console:
     """The console for people, on stderr."""
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
-@functools.cache
-def out_console() -> Console:
-    """The console for results that people read, on stdout."""
-    from rich.console import Console
+def say(line: str, *, style: str = "", lead: str = "") -> None:
+    """One line on stderr, after ``lead``, words of ours in rich's ``style``."""
+    console = err_console()
+    if lead:
+        console.print(lead, style=style, markup=False, end="")
+    console.print(printable(line), markup=False)
 
-    return Console(highlight=False, soft_wrap=True)
+
+def say_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """In the place of ``warnings.showwarning``: what a library warns of, without its line of code."""
+    say(f"warning: {category.__name__}: {message}")
+
+
+def say_json(document: Any) -> None:
+    """One JSON document on one line of stderr."""
+    print(json_text(document, ascii_only=True), file=sys.stderr, flush=True)
+
+
+def put(line: str = "", *, lead: tuple[str, str, str] | None = None) -> None:
+    """One line of a result that people read, on stdout, after a ``lead`` of ours: words, and words in a style."""
+    if lead is not None:
+        from rich.console import Console
+
+        console = Console(highlight=False, soft_wrap=True, emoji=False)
+        console.print(lead[0], markup=False, end="")
+        console.print(lead[1], style=lead[2], markup=False, end="")
+    _write_out(printable(line))
 
 
 def print_json(document: Any) -> None:
     """Exactly one JSON document on stdout. Non-finite numbers are a bug and raise."""
-    json.dump(document, sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
-    sys.stdout.write("\n")
+    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    _write_out(json_text(document, indent=2, ascii_only=ascii_only))
     sys.stdout.flush()
+
+
+def _write_out(text: str) -> None:
+    """What the encoding of stdout has no character for goes out as an escape."""
+    encoding = sys.stdout.encoding or "ascii"
+    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
 
 
 def print_error(error: OctreeError, *, as_json: bool) -> None:
     """What, where, why and what to do, in a few lines; with ``as_json`` also the document on stdout."""
     if as_json:
         print_json({"error": error.to_json()})
-    console = err_console()
-    console.print("[bold red]error:[/] ", end="")
-    console.print(error.message, markup=False)
+    say(error.message, style="bold red", lead="error: ")
     if error.hint:
-        console.print("[bold]hint:[/]  ", end="")
-        console.print(error.hint, markup=False)
+        say(error.hint, style="bold", lead="hint:  ")

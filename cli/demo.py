@@ -26,7 +26,8 @@ def demo(
 
     A picture that ships with the dependencies and a generated uint16 image; nothing is fetched.
     """
-    from octree.cli.console import err_console, print_json
+    from octree.cli.console import print_json, put
+    from octree.cli.console import say as print_line
     from octree.render.showcase import make_demo
 
     lines: list[str] = []
@@ -34,7 +35,7 @@ def demo(
     def say(line: str) -> None:
         lines.append(line)
         if not quiet:
-            err_console().print(line, markup=False)
+            print_line(line)
 
     start_s = time.perf_counter()
     made = make_demo(folder, edge_px=LARGE_PX if large else SMALL_PX, say=say)
@@ -46,4 +47,4 @@ def demo(
         return
     say(f"done in {seconds:.1f} s; look at:")
     for path in made:
-        print(path)
+        put(str(path))

@@ -71,35 +71,29 @@ def _extras() -> list[dict[str, Any]]:
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
-    from octree.cli.console import out_console
+    from octree.cli.console import put
 
-    console = out_console()
-    say = console.print
-    cpus = facts["cpus"]
-    display = facts["display"] or "none"
-    say(f"octree {facts['octree_version']}, Python {facts['python']}, {facts['system']}", markup=False)
-    say(f"{cpus} CPUs, display {display}\n", markup=False)
+    put(f"octree {facts['octree_version']}, Python {facts['python']}, {facts['system']}")
+    put(f"{facts['cpus']} CPUs, display {facts['display'] or 'none'}")
+    put()
     for found in facts["platforms"]:
         name = f"--gl {found['platform']:<7}"
         if found["usable"]:
             renderer = found["renderer"]
-            say(f"{name}[green]ok[/]       ", end="")
-            say(f"{renderer['renderer']}, OpenGL {renderer['version']}", markup=False)
-            say(
-                f"{'':<22}textures up to {renderer['max_texture_size']}, fingerprint {renderer['fingerprint']}",
-                markup=False,
+            put(f"{renderer['renderer']}, OpenGL {renderer['version']}", lead=(name, "ok       ", "green"))
+            put(
+                f"{'':<22}textures up to {renderer['max_texture_size']}, fingerprint {renderer['fingerprint']}"
             )
         else:
-            say(f"{name}[red]missing[/]  ", end="")
-            say(found["error"], markup=False)
+            put(found["error"], lead=(name, "missing  ", "red"))
             if found["hint"]:
-                say(f"{'':<22}{found['hint']}", markup=False)
+                put(f"{'':<22}{found['hint']}")
     for extra in facts["extras"]:
-        state = "ok" if extra["installed"] else "missing"
-        say(f"{extra['name']:<12}[{'green' if extra['installed'] else 'yellow'}]{state:<9}[/] ", end="")
-        say(extra["for"] + ("" if extra["installed"] else f": {extra['hint']}"), markup=False)
-    say()
+        there, name = extra["installed"], f"{extra['name']:<12}"
+        lead = (name, "ok       ", "green") if there else (name, "missing  ", "yellow")
+        put(extra["for"] + ("" if there else f": {extra['hint']}"), lead=lead)
+    put()
     if facts["ok"]:
-        say(f"--gl auto takes {facts['auto']}.", markup=False)
+        put(f"--gl auto takes {facts['auto']}.")
     else:
-        say(f"[bold red]{facts['error']['message']}[/]")
+        put("", lead=("", facts["error"]["message"], "bold red"))

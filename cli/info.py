@@ -28,20 +28,22 @@ def info(
 
 
 def _print_facts(facts: dict[str, Any]) -> None:
+    from octree.cli.console import put
+
     for name, value in _head(facts):
-        print(f"{name:<11} {value}")
+        put(f"{name:<11} {value}")
     # not rich's table: it cuts columns to the width of the terminal, and of a pipe
     rows: list[tuple[str, ...]] = [
         ("level", "shape", "chunks", "shards", "codec", "scale", "offset", "bytes", "on disk", "files")
     ]
     rows += [_row(number, level) for number, level in enumerate(facts["levels"])]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    print()
+    put()
     for row in rows:
         cells = [
             c.rjust(w) if i > 6 else c.ljust(w) for i, (c, w) in enumerate(zip(row, widths, strict=True))
         ]
-        print("  ".join(cells).rstrip())
+        put("  ".join(cells).rstrip())
 
 
 def _row(number: int, level: dict[str, Any]) -> tuple[str, ...]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from octree.cli.console import err_console
+from octree.cli.console import err_console, say, say_json
 
 if TYPE_CHECKING:
     from octree.pyramid.building.job import Progress
@@ -62,13 +61,13 @@ class Lines(Reporter):
         now = time.monotonic()
         if now >= self._next or (self._every_s == JSON_EVERY_S and progress.tasks_done == progress.tasks):
             self._next = now + self._every_s
-            print(self._line(progress), file=sys.stderr, flush=True)
+            self._say(progress)
 
-    def _line(self, progress: Progress) -> str:
+    def _say(self, progress: Progress) -> None:
         rate, left = self._rate_and_left(progress)
         share = 100 * progress.bytes_done / max(1, progress.bytes_total)
         ending = f", about {left:.0f} s left" if left is not None else ""
-        return (
+        say(
             f"{share:.0f} %: {bytes_text(progress.bytes_done)} of {bytes_text(progress.bytes_total)}, "
             f"{bytes_text(rate)}/s{ending}"
         )
@@ -77,7 +76,7 @@ class Lines(Reporter):
 class JsonLines(Lines):
     """JSON objects, one a line."""
 
-    def _line(self, progress: Progress) -> str:
+    def _say(self, progress: Progress) -> None:
         rate, left = self._rate_and_left(progress)
         facts: dict[str, Any] = {
             "tasks_done": progress.tasks_done,
@@ -87,7 +86,7 @@ class JsonLines(Lines):
             "bytes_per_second": rate,
             "seconds_left": left,
         }
-        return json.dumps({"progress": facts})
+        say_json({"progress": facts})
 
 
 class Bar(Reporter):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -272,10 +271,11 @@ class _Job:
         return keeper.pngs() if keeper is not None else []
 
     def _write(self, document: dict[str, Any], kept: list[bytes], trace: NullTrace) -> None:
+        from octree.pyramid.foreign import json_text
         from octree.render.output.files import atomic_file
 
         if self.report is not None:
-            text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False)
+            text = json_text(document, indent=2)
             with atomic_file(self.report) as partial:
                 partial.write_text(text + "\n", encoding="utf-8")
         if self.html is not None:
@@ -288,7 +288,7 @@ class _Job:
 
 def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> int:
     """0, or 1 with the reason when a frame stayed below the coverage that was asked for."""
-    from octree.cli.console import err_console
+    from octree.cli.console import say
 
     low = [
         (frame, wanted)
@@ -299,23 +299,21 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
     if not low:
         return 0
     frame, wanted = low[0]
-    say = err_console().print
     say(
         f"error: coverage: frame {frame.index} ({frame.camera.name}) is {frame.coverage.ideal:.4f} ideal, "
-        f"{wanted:g} asked for; {len(low)} of {len(report.frames)} frames are below",
-        markup=False,
+        f"{wanted:g} asked for; {len(low)} of {len(report.frames)} frames are below"
     )
     for failure in report.failures[:3]:
         key = failure["key"]
         place = ", ".join(map(str, [*key["index"], *key["grid"]]))
-        say(f"  failed: level {key['level']}, tile ({place}): {failure['error']}", markup=False)
+        say(f"  failed: level {key['level']}, tile ({place}): {failure['error']}")
     if report.failures:
         hint = "the tiles above could not be read; octree verify --deep finds what is damaged"
     elif frame.degraded:
         hint = "the view needs more tiles than the atlas holds: give more --atlas, or fewer layers"
     else:
         hint = "give more --timeout, or accept less with --min-coverage"
-    say(f"hint:  {hint}", markup=False)
+    say(f"hint:  {hint}")
     return 1
 
 
@@ -333,9 +331,10 @@ def _watch(progress: str) -> Iterator[Callable[[Shot, float], None] | None]:
         from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
         from octree.cli.console import err_console
+        from octree.pyramid.foreign import printable
 
         with Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             TaskProgressColumn(),
             TimeElapsedColumn(),
@@ -345,7 +344,9 @@ def _watch(progress: str) -> Iterator[Callable[[Shot, float], None] | None]:
             task = bars.add_task("coverage", total=1.0)
 
             def show_bar(shot: Shot, ideal: float) -> None:
-                bars.update(task, completed=ideal, description=f"frame {shot.index} {shot.camera.name}")
+                bars.update(
+                    task, completed=ideal, description=printable(f"frame {shot.index} {shot.camera.name}")
+                )
 
             yield show_bar
     else:
@@ -362,12 +363,13 @@ class _Lines:
     def show(self, shot: Shot, ideal: float) -> None:
         import time
 
+        from octree.cli.console import say, say_json
+
         now_s = time.monotonic()
         if ideal < 1 and now_s - self._said_s < 1:
             return
         self._said_s = now_s
         if self._as_json:
-            line = json.dumps({"frame": shot.index, "camera": shot.camera.name, "ideal": round(ideal, 4)})
+            say_json({"frame": shot.index, "camera": shot.camera.name, "ideal": round(ideal, 4)})
         else:
-            line = f"frame {shot.index} {shot.camera.name}: {100 * ideal:.0f} % ideal"
-        print(line, file=sys.stderr)
+            say(f"frame {shot.index} {shot.camera.name}: {100 * ideal:.0f} % ideal")

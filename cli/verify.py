@@ -54,23 +54,20 @@ def _failure(result: VerifyResult) -> dict[str, str]:
 
 
 def _print_result(result: VerifyResult, *, quiet: bool) -> None:
-    from octree.cli.console import err_console, out_console
+    from octree.cli.console import put, say
 
-    console, err = out_console(), err_console()
     for finding in result.findings:
         level = "" if finding.level is None else f"level {finding.level}: "
         where = finding.where.removeprefix(level.replace(": ", ", "))
-        console.print(f"{finding.kind}: {level}{where}: {finding.what}", markup=False)
+        put(f"{finding.kind}: {level}{where}: {finding.what}")
     if not quiet:
         for note in result.notes:
-            err.print(f"note: {note}", markup=False)
+            say(f"note: {note}")
         images = f"{result.images} images, " if result.images > 1 else ""
         looked = f"{images}{result.levels} levels, {result.files} files, {result.compared} of {result.total} blocks compared"
-        console.print(f"{'whole' if result.ok else 'NOT whole'}: {looked}", markup=False)
+        put(f"{'whole' if result.ok else 'NOT whole'}: {looked}")
     if not result.ok:
-        failure = _failure(result)
-        err.print("[bold red]error:[/] ", end="")
-        err.print(failure["message"], markup=False)
+        say(_failure(result)["message"], style="bold red", lead="error: ")
 
 
 @contextmanager

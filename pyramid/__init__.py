@@ -8,6 +8,7 @@ errors.py      the error tree
 model.py       frozen value types: Axis, Box, LevelInfo, PyramidSpec, TileKey
 boxes.py       arithmetic of boxes and of grids of blocks (pure)
 grid.py        tiles of a displayed plane (pure)
+foreign.py     text out of files on its way to a screen, a log or a page (pure)
 units.py axes.py            what people write: sizes, units, names of axes (pure)
 downsample.py  block reductions and their contract (pure)
 memory.py      what the allocator must be told to keep the memory promise

@@ -3,7 +3,6 @@ arriving, and an HTML report. Everything comes from installed packages; nothing 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from octree.pyramid import BuildResult, build
+from octree.pyramid.foreign import json_text
 from octree.pyramid.sources.sample import GeneratedImage, picture
 from octree.render.frames import Frame, Renderer
 from octree.render.output.encode import FrameWriter, PngKeeper
@@ -115,4 +115,4 @@ def _run(
 
 def _write_json(path: Path, document: Any) -> None:
     with atomic_file(path) as partial:
-        partial.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+        partial.write_text(json_text(document, indent=2) + "\n", encoding="utf-8")

@@ -72,7 +72,7 @@ def test_the_junit_file_is_what_ci_systems_read(mixed: SuiteResult) -> None:
         "path": ["failure"],
         "fresh": ["system-out"],
     }
-    assert cases["broken"][0].get("message") == "no <file>[31m | here"
+    assert cases["broken"][0].get("message") == r"no <file>\x00\x1b[31m | here"
     assert cases[NASTY][0].get("type") == "pixels"
     assert "frame 8:" in str(cases["path"][0].text)
 

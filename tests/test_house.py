@@ -36,7 +36,7 @@ def imported(path: Path) -> Iterator[str]:
 ORDER = {
     "": [{"pyramid"}, {"render"}, {"cli"}],
     "pyramid": [
-        {"errors", "model", "boxes", "grid", "units", "axes", "downsample", "memory"},
+        {"errors", "model", "boxes", "grid", "units", "axes", "downsample", "memory", "foreign"},
         {"store"},
         {"sources", "verify"},
         {"building"},

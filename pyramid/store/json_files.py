@@ -39,7 +39,8 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     partial = path.with_name(path.name + ".partial")
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     try:
-        with partial.open("w", encoding="utf-8") as stream:
+        # bytes of a file name that are no text become ?: readers in other languages take no document with them
+        with partial.open("w", encoding="utf-8", errors="replace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())

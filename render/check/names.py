@@ -3,13 +3,11 @@ names a file or folder in the place where it is used, and nothing beyond it, on 
 
 from __future__ import annotations
 
-import unicodedata
+from octree.pyramid.foreign import INVISIBLE
 
 MAX_NAME_BYTES = 150
 HINT = 'names become file names: no / \\ : * ? " < > |, no control characters, no dot or space at either end'
 _FORBIDDEN = frozenset('/\\:*?"<>|')
-_INVISIBLE = frozenset(("Cc", "Cf", "Cs", "Zl", "Zp"))
-_JOINERS = frozenset("\u200c\u200d")  # part of how words and emoji are spelt
 _PORTS = [f"{port}{number}" for port in ("com", "lpt") for number in "123456789¹²³"]
 _DEVICES = frozenset(("con", "prn", "aux", "nul", "conin$", "conout$", *_PORTS))
 
@@ -18,7 +16,7 @@ def fault(name: object) -> str | None:
     """What keeps ``name`` from being a plain name, in words; None when it is one."""
     if not isinstance(name, str) or not name.strip():
         return "no name"
-    if any(unicodedata.category(char) in _INVISIBLE and char not in _JOINERS for char in name):
+    if INVISIBLE.search(name):
         return f"{name[:60]!a} cannot be a name: it has characters that nobody sees"
     if len(name.encode()) > MAX_NAME_BYTES:
         return f"{name[:60]!r}…: the name is too long for a file name"

@@ -156,15 +156,19 @@ def octree_check(request: pytest.FixtureRequest) -> Callable[..., CaseResult]:
 def _tell(result: CaseResult, output: Path) -> None:
     """Fail the test, or warn, with the reasons."""
     __tracebackhide__ = True
+    from octree.pyramid.foreign import printable
+
     said = f"octree check {result.name!r}: {result.verdict.value}: {'; '.join(result.reasons)}"
     if result.failed:
         hint = (result.error or {}).get("hint")
         lines = [said, *([hint] if hint else []), f"see {output / 'report.html'}"]
         if result.stageable:
             lines.append("to accept: pytest --octree-accept")
-        pytest.fail("\n".join(lines), pytrace=False)
+        pytest.fail("\n".join(map(printable, lines)), pytrace=False)
     if result.verdict.value == "new":
-        warnings.warn(OctreeCheckWarning(f"{said}; to accept: pytest --octree-accept"), stacklevel=3)
+        warnings.warn(
+            OctreeCheckWarning(printable(f"{said}; to accept: pytest --octree-accept")), stacklevel=3
+        )
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -179,6 +183,8 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
         return
     if any(result.verdict.value != "pass" for result in checks.results):
         terminalreporter.write_line(f"octree: see {checks.output / 'report.html'}")
+    from octree.pyramid.foreign import printable
+
     for result in checks.results:  # not as warnings: a slow machine must not fail where those are errors
         for text in result.warnings:
-            terminalreporter.write_line(f"octree: {result.name}: {text}")
+            terminalreporter.write_line(printable(f"octree: {result.name}: {text}"))

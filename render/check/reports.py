@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from octree.pyramid.foreign import json_text, markdown, xml_text
 from octree.render.check.compare import Frame, amplified, highlighted
 from octree.render.check.folders import Folder
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
@@ -33,7 +33,7 @@ def write_reports(result: SuiteResult, env: Mapping[str, str] = os.environ) -> N
     document = to_json(result)
     output = result.output
     _write_differences(result)
-    _write(output / "report.json", json.dumps(document, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    _write(output / "report.json", json_text(document, indent=1) + "\n")
     _write(output / "junit.xml", to_junit(result))
     _write(output / "summary.md", to_markdown(result))
     _write(output / "report.html", to_html(result))
@@ -140,30 +140,26 @@ def to_junit(result: SuiteResult) -> str:
     }
     facts = {key: str(value) for key, value in counts.items()} | {"time": f"{result.seconds:.3f}"}
     root = ElementTree.Element("testsuites", {"name": "octree check", **facts})
-    suite = ElementTree.SubElement(root, "testsuite", {"name": _xml(result.suite.stem), **facts})
+    suite = ElementTree.SubElement(root, "testsuite", {"name": xml_text(result.suite.stem), **facts})
     for case in result.cases:
         item = ElementTree.SubElement(
             suite,
             "testcase",
-            {"classname": "octree.check", "name": _xml(case.name), "time": f"{case.seconds:.3f}"},
+            {"classname": "octree.check", "name": xml_text(case.name), "time": f"{case.seconds:.3f}"},
         )
-        said = _xml("; ".join(case.reasons))
+        said = xml_text("; ".join(case.reasons))
         if case.failed:
             kinds = sorted({kind for frame in case.frames for kind in frame.kinds})
             tag = "error" if case.verdict is Verdict.ERROR else "failure"
             what = ", ".join(kinds) or case.verdict.value
             detail = ElementTree.SubElement(item, tag, {"message": said, "type": what})
-            detail.text = _xml("\n".join(f"frame {f.index}: {r}" for f in case.frames for r in f.reasons))
+            lines = [f"frame {f.index}: {r}" for f in case.frames for r in f.reasons]
+            detail.text = "\n".join(map(xml_text, lines))
         notes = [*(() if case.failed else case.reasons), *(f"warning: {text}" for text in case.warnings)]
         if notes:
-            ElementTree.SubElement(item, "system-out").text = _xml("\n".join(notes))
+            ElementTree.SubElement(item, "system-out").text = "\n".join(map(xml_text, notes))
     ElementTree.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ElementTree.tostring(root, encoding="unicode") + "\n"
-
-
-def _xml(text: str) -> str:
-    """``text`` without what XML 1.0 cannot hold."""
-    return "".join(c for c in text if c in "\t\n" or (ord(c) >= 32 and not 0xD800 <= ord(c) <= 0xDFFF))
 
 
 # Markdown
@@ -171,7 +167,7 @@ def _xml(text: str) -> str:
 
 def to_markdown(result: SuiteResult) -> str:
     """A short summary: one line, and a table of what did not simply pass."""
-    lines = [f"### {'✅' if result.passed else '❌'} octree check: {_cell(result.suite.name)}", ""]
+    lines = [f"### {'✅' if result.passed else '❌'} octree check: {markdown(result.suite.name)}", ""]
     lines += [headline(result), ""]
     rows = [case for case in by_gravity(result.cases) if case.verdict is not Verdict.PASS or case.warnings]
     if rows:
@@ -179,12 +175,11 @@ def to_markdown(result: SuiteResult) -> str:
         for case in rows:
             why = "; ".join([*case.reasons, *(f"warning: {text}" for text in case.warnings)])
             lines.append(
-                f"| {_cell(case.name)} | {case.verdict.value} | {_cell(why)} | {_cell(case.baseline or '–')} |"
+                f"| {markdown(case.name)} | {case.verdict.value} | {markdown(why)} | {markdown(case.baseline or '–')} |"
             )
         lines.append("")
     if result.unused:
-        names = ", ".join(f"`{name}`" for name in result.unused)
-        lines += [f"Baselines without a case: {_cell(names)}", ""]
+        lines += [f"Baselines without a case: {', '.join(map(markdown, result.unused))}", ""]
     return "\n".join(lines)
 
 
@@ -193,10 +188,6 @@ def headline(result: SuiteResult) -> str:
     counts = [f"{result.count(verdict)} {verdict.value}" for verdict in Verdict if result.count(verdict)]
     many = len(result.cases)
     return f"{many} case{'s' if many != 1 else ''}: {', '.join(counts) or 'nothing to do'}, in {result.seconds:.1f} s"
-
-
-def _cell(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def by_gravity(cases: Iterable[CaseResult]) -> list[CaseResult]:

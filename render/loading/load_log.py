@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from octree.pyramid.errors import DestinationError
+from octree.pyramid.foreign import printable
 from octree.render.loading.load import Arrival
 from octree.render.loading.requests import LoadRequest, Tier
 
@@ -34,7 +35,7 @@ class TextLog:
 
     def write(self, line: str) -> None:
         if self._file is not None:
-            self._file.write(line + "\n")
+            self._file.write(printable(line) + "\n")
 
     def close(self) -> None:
         if self._file is not None:

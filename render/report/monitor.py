@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
 
 from octree.pyramid.errors import WriteError
+from octree.pyramid.foreign import json_text
 from octree.render.output.files import write_error
 from octree.render.report.values import FrameReport, plain_json
 
@@ -42,7 +42,7 @@ class Monitor:
 
     def _line(self, value: dict[str, Any]) -> None:
         try:
-            self._stream.write(json.dumps(plain_json(value), allow_nan=False, separators=(",", ":")) + "\n")
+            self._stream.write(json_text(plain_json(value), ascii_only=True) + "\n")
             self._stream.flush()
         except BrokenPipeError:  # the reader has gone, as head does: the command ends quietly
             raise

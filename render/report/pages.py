@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from octree.pyramid.foreign import printable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,18 +27,50 @@ def render_page(template: str, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader([_ROOM, _ROOM.parent / "check"]),
         autoescape=True,
+        finalize=_shown,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    source, _, _ = environment.loader.get_source(environment, template)  # type: ignore[union-attr]
+    environment.globals["policy"] = policy(source)
+    environment.filters["lines"] = lines
     environment.filters["bytes"] = human_bytes
     environment.filters["ms"] = human_ms
     return environment.get_template(template).render(**values)
 
 
+def policy(template: str) -> str:
+    """What a page may do: show its own pictures, and run the scripts of its template, known by their digests. Text
+    that got in as markup in spite of all would be shown by no browser as more than text."""
+    digests = [
+        base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        for script in re.findall(r"<script>(.*?)</script>", template, re.S)
+    ]
+    scripts = " ".join(f"'sha256-{digest}'" for digest in digests) or "'none'"
+    return (
+        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data: 'self'; "
+        f"style-src 'unsafe-inline'; script-src {scripts}"
+    )
+
+
+def lines(text: str) -> Any:
+    """A text of ours of several lines, each shown as it is."""
+    from markupsafe import Markup, escape
+
+    return Markup("\n").join(escape(printable(line)) for line in text.split("\n"))
+
+
+def _shown(value: Any) -> Any:
+    """Every value on a page: what is not marked as safe may be text from a file."""
+    return printable(value) if type(value) is str else value
+
+
 def data_url(png: bytes) -> str:
-    """A picture as an address that is the picture."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    """A picture as an address that is the picture; marked as safe, being of letters and digits."""
+    from markupsafe import Markup
+
+    return Markup("data:image/png;base64," + base64.b64encode(png).decode("ascii"))
 
 
 def human_bytes(count: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from octree.pyramid.foreign import json_text
 from octree.render.output.files import atomic_file
 from octree.render.report.values import plain_json
 
@@ -107,7 +107,7 @@ class Trace(NullTrace):
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write the trace, atomically. Raises ``DestinationError`` or ``WriteError``."""
         with atomic_file(Path(path)) as partial:
-            partial.write_text(json.dumps(self.to_json(), allow_nan=False, separators=(",", ":")))
+            partial.write_text(json_text(self.to_json(), ascii_only=True))
 
 
 class _Span:
