@@ -12,7 +12,7 @@ import typer
 
 from octree.cli.console import print_error, say
 from octree.cli.options import debug_wanted, json_wanted
-from octree.pyramid.errors import Interrupted, OctreeError, UsageError
+from octree.pyramid.errors import Interrupted, OctreeError, UsageError, WriteError
 
 READER_GONE = 128 + 13  # what a shell sees of a program that SIGPIPE ended
 COMMANDS = ("build", "info", "verify", "render", "check", "doctor", "demo", "config")
@@ -122,7 +122,7 @@ def _as_octree_error(failure: BaseException) -> OctreeError:
         path = context.command_path if context else "octree"
         return UsageError(failure.format_message(), hint=f"see '{path} --help'")
     if isinstance(failure, MemoryError):
-        return OctreeError(
+        return WriteError(
             "out of memory", hint="give less with --memory, --cache or --atlas, or a smaller --size"
         )
     return OctreeError(

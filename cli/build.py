@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet, json_wanted, parsed
+from octree.cli.options import MAX_DECODED, MAX_PIXELS, Debug, Json, Quiet, json_wanted, parsed
 
 if TYPE_CHECKING:
     from octree.pyramid.building.builder import BuildResult
@@ -92,6 +92,13 @@ def build(
         typer.Option(help="Threads.  [default: all cores the process may use]", rich_help_panel=RUN),
     ] = None,
     memory: Annotated[str, typer.Option(help="Bytes the build may hold.", rich_help_panel=RUN)] = "1GiB",
+    max_pixels: Annotated[
+        str | None, typer.Option(help=MAX_PIXELS, rich_help_panel=RUN, show_default=False)
+    ] = None,
+    max_decoded: Annotated[
+        str | None,
+        typer.Option(help=f"{MAX_DECODED} At least --memory.", rich_help_panel=RUN, show_default=False),
+    ] = None,
     scheduler: Annotated[
         str | None,
         typer.Option(
@@ -141,6 +148,8 @@ def build(
         "memory": memory,
         "ome_version": ome_version,
         "name": name,
+        "max_pixels": max_pixels,
+        "max_decoded": max_decoded,
     }
     if dry_run:
         plan = plan_build(source, dest, **options)

@@ -6,21 +6,24 @@ from typing import Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json
+from octree.cli.options import Debug, Json, MaxDecoded, MaxPixels
 
 _STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
 def info(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A pyramid, or any SOURCE of build.")],
+    max_pixels: MaxPixels = None,
+    max_decoded: MaxDecoded = None,
     json_: Json = False,
     debug: Debug = False,
 ) -> None:
     """Print levels, shapes, chunks, shards, codec, scales and sizes."""
     from octree.cli.console import print_json
+    from octree.pyramid.limits import make_limits
     from octree.pyramid.sources.describe import describe
 
-    facts = describe(path)
+    facts = describe(path, limits=make_limits(max_pixels, max_decoded))
     if json_:
         print_json(facts)
     else:

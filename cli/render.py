@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet
+from octree.cli.options import MAX_DECODED, MAX_PIXELS, Debug, Json, Quiet
 
 if TYPE_CHECKING:
     from octree.render.frames import Renderer, Shot
@@ -136,6 +136,8 @@ def render(
     atlas: Annotated[
         One, typer.Option(help="Bytes of the texture atlas (default 256MiB).", rich_help_panel=RUN)
     ] = None,
+    max_pixels: Annotated[One, typer.Option(help=MAX_PIXELS, rich_help_panel=RUN)] = None,
+    max_decoded: Annotated[One, typer.Option(help=MAX_DECODED, rich_help_panel=RUN)] = None,
     clock: Annotated[One, typer.Option(help="real or virtual (default real).", rich_help_panel=RUN)] = None,
     latency: Annotated[
         One, typer.Option(help="Simulated latency of each read, as 50ms.", rich_help_panel=RUN)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet
+from octree.cli.options import Debug, Json, MaxDecoded, MaxPixels, Quiet
 
 if TYPE_CHECKING:
     from octree.pyramid.verify.run import VerifyResult
@@ -23,6 +23,8 @@ def verify(
     sample: Annotated[
         int, typer.Option(min=0, help="Blocks of each level to read and compare without --deep.")
     ] = 16,
+    max_pixels: MaxPixels = None,
+    max_decoded: MaxDecoded = None,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
@@ -32,10 +34,12 @@ def verify(
     Exit code 1 when something is wrong, 3 when there is no pyramid.
     """
     from octree.cli.console import print_json
+    from octree.pyramid.limits import make_limits
     from octree.pyramid.verify.run import verify as run
 
+    limits = make_limits(max_pixels, max_decoded)
     with _progress(deep and not quiet) as show:
-        result = run(pyramid, deep=deep, sample=sample, progress=show)
+        result = run(pyramid, deep=deep, sample=sample, progress=show, limits=limits)
     if json_:
         document = result.to_json()
         if not result.ok:

@@ -11,6 +11,8 @@ grid.py        tiles of a displayed plane (pure)
 foreign.py     text out of files on its way to a screen, a log or a page (pure)
 units.py axes.py            what people write: sizes, units, names of axes (pure)
 downsample.py  block reductions and their contract (pure)
+limits.py declared.py       how much one piece of a source may take; what encoded pixels say of their size (pure)
+confined.py confined_child.py           code that is not trusted with memory or time, in a process of its own
 memory.py      what the allocator must be told to keep the memory promise
 store/         pyramids and arrays as they lie on disk
 sources/       any SOURCE as one array in canonical axis order

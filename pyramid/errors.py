@@ -3,7 +3,8 @@
 OctreeError            1
 ├── UsageError         2    also ValueError
 ├── SourceError        3    missing, corrupt, unsupported SOURCE or PYRAMID
-│   └── SourceNotFound 3    also FileNotFoundError
+│   ├── SourceNotFound 3    also FileNotFoundError
+│   └── LimitError     3    decoding it would take more than --max-pixels or --max-decoded allow
 ├── DestinationError   4    DEST exists, is locked, or cannot be used
 ├── WriteError         5    no space, or writing failed; also OSError
 ├── GLError            6    no usable OpenGL, or a call failed
@@ -49,6 +50,10 @@ class SourceError(OctreeError):
 
 class SourceNotFound(SourceError, FileNotFoundError):
     kind = "source-not-found"
+
+
+class LimitError(SourceError):
+    kind = "limit"
 
 
 class DestinationError(OctreeError):

@@ -115,6 +115,11 @@ _BYTE_WORDS = {
     "tb": 10**12, "ki": 2**10, "kib": 2**10, "mi": 2**20, "mib": 2**20, "gi": 2**30, "gib": 2**30, "ti": 2**40,
     "tib": 2**40,
 }  # fmt: skip
+_PIXEL_WORDS = {
+    unit + px: factor
+    for unit, factor in (("", 1), ("k", 10**3), ("m", 10**6), ("g", 10**9), ("t", 10**12))
+    for px in ("", "px", "pixels")
+}
 _MS_WORDS = {
     "": 1.0,
     "ms": 1.0,
@@ -136,6 +141,14 @@ def parse_bytes(text: str | float) -> int:
     amount = _parse_quantity(text, _BYTE_WORDS, "a size", "use bytes, or KiB, MiB, GiB, KB, MB, GB: 512MiB")
     if amount >= 2**63:
         raise UsageError(f"{text!r} is too large a size", hint="use at most 8388607TiB")
+    return round(amount)
+
+
+def parse_pixels(text: str | float) -> int:
+    """Pixels from ``500M``, ``2G``, ``1e9`` or a plain number; at least 0. Raises UsageError."""
+    amount = _parse_quantity(text, _PIXEL_WORDS, "a number of pixels", "use pixels, or k, M, G: 500M")
+    if amount >= 2**63:
+        raise UsageError(f"{text!r} is too large a number of pixels", hint="use at most 9e18")
     return round(amount)
 
 

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.units import parse_bytes, parse_ms
+from octree.pyramid.limits import MAX_DECODED_BYTES, MAX_PIXELS, Limits
+from octree.pyramid.units import parse_bytes, parse_ms, parse_pixels
 
 T = TypeVar("T")
 MAX_WORKERS = 256
@@ -96,6 +97,13 @@ class RenderSettings:
     retries: int = 3
     retry_delay_ms: float = 250.0
     read_timeout_ms: float = 30_000.0
+    max_pixels: int = MAX_PIXELS
+    max_decoded_bytes: int = MAX_DECODED_BYTES
+
+    @property
+    def limits(self) -> Limits:
+        """What one chunk, tile or flat image of a source may take."""
+        return Limits(self.max_pixels, self.max_decoded_bytes)
 
     def to_json(self) -> dict[str, Any]:
         return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
@@ -341,8 +349,19 @@ def _quantity(parse_text: Callable[[str | float], T], words: str) -> Parser:
     return parse
 
 
+def _above_0(parse: Parser) -> Parser:
+    def checked(value: Any) -> Any:
+        amount = parse(value)
+        if amount <= 0:
+            raise _NotAllowed("a limit above 0")
+        return amount
+
+    return checked
+
+
 _MS = _quantity(parse_ms, "milliseconds of at least 0, or a text such as 50ms")
 _BYTES = _quantity(parse_bytes, "bytes of at least 0, or a text such as 512MiB")
+_PIXELS = _quantity(parse_pixels, "a number of pixels above 0, or a text such as 500M")
 _POOL: dict[str, Parser] = {
     "num_workers": _whole(1, MAX_WORKERS),
     "use_processes": _flag,
@@ -360,6 +379,8 @@ _RENDER: dict[str, Parser] = {
     "retries": _whole(1, 100),
     "retry_delay_ms": _MS,
     "read_timeout_ms": _MS,
+    "max_pixels": _above_0(_PIXELS),
+    "max_decoded_bytes": _above_0(_BYTES),
 }
 
 

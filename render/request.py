@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeVar
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.units import parse_bytes, parse_ms, parse_rate
+from octree.pyramid.units import parse_bytes, parse_ms, parse_pixels, parse_rate
 from octree.render.config import Settings, default_settings, load_settings
 from octree.render.loading.network import Network
 
@@ -77,6 +77,7 @@ LAYER_OPTIONS = ("clim", "gamma", "colormap", "opacity", "blending", "interpolat
 RUN_OPTIONS = (
     *("size", "settle", "stream", "timeout", "min_coverage", "background", "labels", "index"),
     *("single_level", "show_grid", "mark_pending", "overview", "config", "cache", "atlas", "clock"),
+    *("max_pixels", "max_decoded"),
     *("latency", "bandwidth", "jitter", "fail_rate", "seed", "gl"),
 )
 OPTION_NAMES = (*LAYER_OPTIONS, *RUN_OPTIONS)
@@ -174,6 +175,8 @@ def _with_budgets(settings: Settings, read: _Reader) -> Settings:
         setting: read.value(option, parse_bytes, None)
         for option, setting in (("cache", "cache_bytes"), ("atlas", "atlas_bytes"))
     }
+    limits["max_pixels"] = read.value("max_pixels", _above_0(parse_pixels), None)
+    limits["max_decoded_bytes"] = read.value("max_decoded", _above_0(parse_bytes), None)
     return replace(
         settings, render=replace(settings.render, **{k: v for k, v in limits.items() if v is not None})
     )
@@ -325,6 +328,16 @@ def _whole(value: Any) -> int:
     if number != int(number) or number < 0:
         raise UsageError(f"{value!r} is not a whole number from 0")
     return int(number)
+
+
+def _above_0(parse: Callable[[Any], int]) -> Callable[[Any], int]:
+    def checked(value: Any) -> int:
+        amount = parse(value)
+        if amount <= 0:
+            raise UsageError(f"a limit of {value} is not above 0", hint="leave it out for the default")
+        return amount
+
+    return checked
 
 
 def _positive_ms(value: Any) -> float:

@@ -36,7 +36,21 @@ def imported(path: Path) -> Iterator[str]:
 ORDER = {
     "": [{"pyramid"}, {"render"}, {"cli"}],
     "pyramid": [
-        {"errors", "model", "boxes", "grid", "units", "axes", "downsample", "memory", "foreign"},
+        {
+            "errors",
+            "model",
+            "boxes",
+            "grid",
+            "units",
+            "axes",
+            "downsample",
+            "memory",
+            "foreign",
+            "limits",
+            "declared",
+            "confined",
+            "confined_child",
+        },
         {"store"},
         {"sources", "verify"},
         {"building"},

@@ -93,13 +93,29 @@ def plan_build(
     memory: str | int = "1GiB",
     ome_version: str = "0.5",
     name: str | None = None,
+    max_pixels: str | int | None = None,
+    max_decoded: str | int | None = None,
 ) -> BuildPlan:
     """What ``build`` would do with these options; writes nothing. Raises as ``build`` does.
 
     With ``dest``, also refuses a SOURCE and DEST that contain one another.
     """
     options = BuildOptions(
-        axes, voxel_size, unit, tile, shard, method, labels, nodata, codec, workers, memory, ome_version, name
+        axes=axes,
+        voxel_size=voxel_size,
+        unit=unit,
+        tile=tile,
+        shard=shard,
+        method=method,
+        labels=labels,
+        nodata=nodata,
+        codec=codec,
+        workers=workers,
+        memory=memory,
+        ome_version=ome_version,
+        name=name,
+        max_pixels=max_pixels,
+        max_decoded=max_decoded,
     )
     with _open(source, options) as opened:
         if dest is not None:
@@ -127,6 +143,8 @@ def build(
     ome_version: str = "0.5",
     name: str | None = None,
     on_error: str = "fail",
+    max_pixels: str | int | None = None,
+    max_decoded: str | int | None = None,
     scheduler: Any = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
@@ -141,6 +159,7 @@ def build(
     ``workers``     threads, all usable cores by default.  ``memory``  bytes the build may hold, or "512MiB".
     ``overwrite``   build beside ``dest``, then change places.  ``resume``  go on with an interrupted build.
     ``on_error``    "fail", or "fill": parts of the source that cannot be read become ``nodata`` or 0, and holes.
+    ``max_pixels``, ``max_decoded``  pixels of a flat image, bytes of one decoded piece of the source; see limits.py.
     ``scheduler``   None or "threads", "serial", "local" (dask LocalCluster), "tcp://…", or a dask Client.
     ``progress``    called in this thread after each step.  ``stop``  asked in between: True ends the build.
 
@@ -163,6 +182,8 @@ def build(
         ome_version,
         name,
         on_error,
+        max_pixels,
+        max_decoded,
     )
     places = places_of(dest)
     with _open(source, options) as opened:
@@ -199,6 +220,7 @@ def _open(source: Any, options: BuildOptions) -> ArraySource:
         unit=options.unit,
         threads=options.threads,
         labels=options.labels,
+        limits=options.limits,
     )
 
 

@@ -187,7 +187,9 @@ class Job:
         plan, folder = self.plan, self.places.folder(journal.header.aside)
         fill = self.options.on_error == "fill"
         runner = TaskRunner(plan, self.source, folder, fill_holes=fill, again=again)
-        recipe = Recipe(plan, str(folder), str(self.given_source), self.options.axes, fill, again)
+        recipe = Recipe(
+            plan, str(folder), str(self.given_source), self.options.axes, fill, again, self.options.limits
+        )
         resumed_bytes = done.bytes_read
         self._report(done, resumed_bytes)
         try:

@@ -13,6 +13,7 @@ import numpy as np
 from octree.pyramid.building.layout import PlanRequest
 from octree.pyramid.downsample import METHODS, Method, Scalar
 from octree.pyramid.errors import UsageError
+from octree.pyramid.limits import Limits, make_limits
 from octree.pyramid.sources.source import ArraySource
 from octree.pyramid.store.codecs import parse_codec
 from octree.pyramid.units import parse_bytes
@@ -39,6 +40,8 @@ class BuildOptions:
     ome_version: str = "0.5"
     name: str | None = None
     on_error: str = "fail"
+    max_pixels: str | int | None = None
+    max_decoded: str | int | None = None
 
     def __post_init__(self) -> None:
         _at_least("tile", self.tile, 1)
@@ -49,7 +52,7 @@ class BuildOptions:
         _one_of("OME version", self.ome_version, OME_VERSIONS)
         _one_of("on_error", self.on_error, ON_ERROR)
         parse_codec(self.codec)
-        _ = self.memory_bytes
+        _ = self.limits
 
     @property
     def memory_bytes(self) -> int:
@@ -58,6 +61,11 @@ class BuildOptions:
         if size <= 0:
             raise UsageError(f"a memory limit of {given} is not above 0", hint="give --memory 512MiB or so")
         return size
+
+    @property
+    def limits(self) -> Limits:
+        """What one piece of SOURCE may take."""
+        return make_limits(self.max_pixels, self.max_decoded, memory_bytes=self.memory_bytes)
 
     @property
     def threads(self) -> int:

@@ -20,6 +20,7 @@ from octree.pyramid.boxes import around, inside, overlap, parts
 from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.downsample import reduce_block
 from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
 from octree.pyramid.store.arrays import LevelWriter, write_context
@@ -182,10 +183,11 @@ class Recipe:
     axes: str | None
     fill_holes: bool
     again: bool
+    limits: Limits = DEFAULT_LIMITS
 
     def make_runner(self) -> TaskRunner:
         """Raises SourceError when this machine does not see SOURCE."""
-        source = open_source(self.source, axes=self.axes, labels=self.plan.spec.labels)
+        source = open_source(self.source, axes=self.axes, labels=self.plan.spec.labels, limits=self.limits)
         return TaskRunner(self.plan, source, Path(self.folder), fill_holes=self.fill_holes, again=self.again)
 
 

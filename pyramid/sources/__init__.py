@@ -4,7 +4,8 @@ The way of a source:  source → its reader → protocol.Raw → views (other ax
 
 source.py      which reader a SOURCE has; ``open_source``
 protocol.py    what a reader gives; views.py   other views of it
-flat.py        images that are decoded whole: PNG, JPEG, GIF, and what imageio knows
+flat.py flat_decode.py      images that are decoded whole: PNG, JPEG, GIF, and what imageio knows
+npz.py         .npz of one array
 hdf5.py        datasets of HDF5 files
 objects.py     arrays in memory: numpy, dask, zarr, xarray, and whatever slices like them
 plain.py       .npy, .npz and headerless files

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from octree.pyramid.errors import SourceNotFound
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Axis, Channel, LevelInfo
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.store import ngff
@@ -15,26 +16,28 @@ from octree.pyramid.store.images import images_of
 from octree.pyramid.store.zarr_meta import is_array, read_array_meta
 
 
-def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
+def describe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any]:
     """Levels with shapes, chunks, shards, codec, scales and sizes of the pyramid or SOURCE at ``path``.
 
     A SOURCE without levels has one, whose ``chunks`` are the block in which reading is cheap. ``bytes`` are
     uncompressed, ``stored_bytes`` what the files take (null when it is not known).
 
-    Raises SourceNotFound or SourceError.
+    Raises SourceNotFound or SourceError, LimitError for what is above ``limits``.
     """
     place = Path(path)
     if place.is_dir() and ngff.is_pyramid(place):
-        return _describe_pyramid(place)
-    with open_source(path) as source:
+        return _describe_pyramid(place, limits)
+    with open_source(path, limits=limits) as source:
         return _describe_source(place, source)
 
 
-def _describe_pyramid(path: Path) -> dict[str, Any]:
+def _describe_pyramid(path: Path, limits: Limits) -> dict[str, Any]:
     image = ngff.read_multiscale(path)
     itemsize = image.arrays[0].dtype.itemsize
     levels = []
     for level in image.levels:
+        size = math.prod(level.chunks) * itemsize
+        limits.check_bytes(str(path), f"one chunk of level {level.path}", size)
         files, stored = disk_usage(image.group / level.path)
         levels.append(_level(level, itemsize, stored, files))
     base = image.levels[0]

@@ -1,41 +1,33 @@
 """PNG, JPEG and other flat images: decoded as a whole, once, at the first read.
 
-These formats have no tiles to pick from. ``held_bytes`` says what the decoded image costs, decoding included. Pillow opens most of
-them; imagecodecs those with 16-bit colour, which Pillow would cut to 8 bits; imageio what is left.
+These formats have no tiles to pick from. ``held_bytes`` says what the decoded image costs, decoding included; what is above
+the limits is refused before that. Formats whose header says all there is to say are decoded in this process, the others in
+one of their own, which cannot take more memory or time than it is given.
 """
 
 from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import SourceError
+from octree.pyramid.confined import OPEN_DEADLINE_S, Confined, ConfinedFailure
+from octree.pyramid.errors import LimitError, OctreeError, SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits, words_of
 from octree.pyramid.model import Box
+from octree.pyramid.sources.flat_decode import Look, decode, look, pillow_without_limit
 from octree.pyramid.sources.protocol import Facts
 
-_LIMIT_LOCK = threading.Lock()
-
-# Pillow's mode → the mode it is taken in (colour spaces become RGB, alpha is kept), dtype, samples
-_MODES: dict[str, tuple[str, str, int]] = {
-    "1": ("1", "bool", 0), "L": ("L", "u1", 0), "I": ("I", "i4", 0), "F": ("F", "f4", 0),
-    "I;16": ("I;16", "u2", 0), "I;16L": ("I;16L", "u2", 0), "I;16B": ("I;16B", "u2", 0), "I;16N": ("I;16N", "u2", 0),
-    "RGB": ("RGB", "u1", 3), "RGBX": ("RGB", "u1", 3), "YCbCr": ("RGB", "u1", 3), "HSV": ("RGB", "u1", 3),
-    "CMYK": ("RGB", "u1", 3), "RGBA": ("RGBA", "u1", 4), "RGBa": ("RGBA", "u1", 4), "LA": ("RGBA", "u1", 4),
-    "La": ("RGBA", "u1", 4), "PA": ("RGBA", "u1", 4), "P": ("RGB", "u1", 3),
-}  # fmt: skip
-_DEEP_PNG = {"RGB;16B": 3, "LA;16B": 4, "RGBA;16B": 4}
-_SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
-_MOVING = {"GIF", "PNG", "WEBP"}  # other formats' "frames" are previews or stereo pairs
-_ORIENTATION = 0x0112
-_BAND_PIXELS = 1 << 18
-_CODEC_BYTES = {"WEBP": 12, "JPEG2000": 16}  # for each pixel, while it decodes; others decode row by row
+_HERE = ("PNG", "JPEG", "BMP", "PPM")
+_HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+"""What the formats of ``_HERE`` begin with: one image, row by row, of the size that the header says. Measured: their
+decoding in a process of its own costs a third of a second more, of 0.5 s for the whole command on a small image."""
+_PIXELS_PER_S = 1e6  # slower than any decoder that ends
 
 
 class DecodedArray:
@@ -89,174 +81,115 @@ class DecodedArray:
         self._image = None
 
 
-@contextmanager
-def _no_pixel_limit() -> Iterator[None]:
-    """Pillow refuses images of more than 179 million pixels as possible attacks; big images are what we are for."""
-    from PIL import Image
-
-    with _LIMIT_LOCK:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def open_flat(path: Path, *, as_stored: bool = False) -> DecodedArray:
+def open_flat(path: Path, *, as_stored: bool = False, limits: Limits = DEFAULT_LIMITS) -> DecodedArray:
     """A flat image; moving ones (GIF, PNG, WebP) have an axis t. ``as_stored``: of a palette, the indices.
 
     EXIF orientation is applied, so that a photograph stands as every viewer shows it.
-    Raises SourceError when nothing can decode the file.
+    Raises SourceError when nothing can decode the file, LimitError when it is above ``limits``.
     """
-    from PIL import Image, UnidentifiedImageError
-
+    with path.open("rb") as stream:
+        head = stream.read(8)
     try:
-        with _no_pixel_limit(), Image.open(path) as image:
-            deep = _deep_color(path, image)
-            return deep or _by_pillow(path, image, as_stored)
-    except UnidentifiedImageError:
-        return _by_imageio(path)
-    except MemoryError:
+        array = (_open_here if head.startswith(_HEADS) else _open_confined)(path, as_stored, limits)
+    except (OctreeError, MemoryError):
         raise
     except Exception as error:  # each of Pillow's readers fails in its own way
         raise _damaged(path, error) from error
+    limits.check_bytes(str(path), "this image", array.held_bytes)
+    return array
 
 
-def _by_pillow(path: Path, image: Any, as_stored: bool) -> DecodedArray:
-    mode, (width, height) = image.mode, image.size
-    if mode == "P" and "transparency" in image.info:
-        mode = "PA"
-    frames = int(getattr(image, "n_frames", 1)) if image.format in _MOVING else 1
-    if frames > 1:  # each frame may have its own mode
-        mode = "RGBA" if _MODES.get(mode, ("",))[0] == "RGBA" else "RGB"
-    orientation = _orientation(image)
-    if orientation in _SIDEWAYS:
-        width, height = height, width
-    indices = as_stored and image.mode == "P" and frames == 1
-    taken, dtype, samples = ("P", "u1", 0) if indices else _MODES.get(mode, ("RGB", "u1", 3))
-    shape = (height, width, samples) if samples else (height, width)
-    if frames > 1:
-        shape = (frames, *shape)
-    axes = ("t" if frames > 1 else "") + ("yxs" if samples else "yx")
+def _open_here(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
+    from PIL import UnidentifiedImageError
+
+    try:
+        with pillow_without_limit():
+            found = look(path, as_stored, limits, _HERE)
+    except UnidentifiedImageError:  # other formats may begin so, too
+        return _open_confined(path, as_stored, limits)
+
+    def whole() -> NDArray[Any]:
+        try:
+            with pillow_without_limit():
+                return decode(path, found, np.empty)
+        except (OctreeError, MemoryError):
+            raise
+        except Exception as error:  # each of Pillow's readers fails in its own way
+            raise _damaged(path, error) from error
+
+    return _array(path, found, whole)
+
+
+def _open_confined(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
+    process = Confined()
+    try:
+        facts, pixels = _confined(
+            process, path, limits, "look_confined", (as_stored, limits.max_pixels), OPEN_DEADLINE_S
+        )
+    finally:
+        process.close()
+    found = Look.from_json(facts)
+    if pixels is not None:
+        here = pixels
+        return _array(path, found, lambda: here)
+
+    def whole() -> NDArray[Any]:
+        process = Confined()
+        seconds = OPEN_DEADLINE_S + math.prod(found.shape) / _PIXELS_PER_S
+        try:
+            arguments = (found.to_json(), limits.max_pixels)
+            _, pixels = _confined(process, path, limits, "decode_confined", arguments, seconds)
+        finally:
+            process.close()
+        assert pixels is not None
+        return pixels
+
+    return _array(path, found, whole)
+
+
+def _array(path: Path, found: Look, whole: Callable[[], NDArray[Any]]) -> DecodedArray:
     return DecodedArray(
         path,
-        shape,
-        dtype,
-        lambda: _decode_pillow(path, taken, frames, orientation),
-        engine="pillow",
-        axes=axes,
-        codec=str(image.format or "").lower(),
-        decoding_bytes=width * height * _bytes_per_pixel(image, (samples or 1) * np.dtype(dtype).itemsize),
+        found.shape,
+        found.dtype,
+        whole,
+        engine=found.engine,
+        axes=found.axes,
+        codec=found.codec,
+        decoding_bytes=found.decoding_bytes,
     )
 
 
-def _bytes_per_pixel(image: Any, result: int) -> int:
-    """What decoding holds besides ``result``, which is made when the codec is done: Pillow's image, where colour
-    takes 4 bytes, and what the codec needs more than that."""
-    pillow = {"1": 1, "L": 1, "P": 1}.get(image.mode, 2 if image.mode.startswith("I;16") else 4)
-    codec = _CODEC_BYTES.get(str(image.format), 0)
-    if "progressive" in image.info:  # a JPEG whose coefficients are all kept until the last pass
-        codec = 2 * len(image.getbands())
-    return pillow + max(0, codec - result)
-
-
-def _orientation(image: Any) -> int:
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1  # Pillow would decode the whole image to look for a note behind the pixels
-    return int(image.getexif().get(_ORIENTATION) or 1)
-
-
-def _pixels(image: Any, mode: str) -> NDArray[Any]:
-    """Pillow's image as an array, band by band: at once it would take two more copies of the whole, or three."""
-    width, height = image.size
-    rows = max(1, _BAND_PIXELS // max(1, width))
-    out: NDArray[Any] | None = None
-    for top in range(0, height, rows):
-        band = image.crop((0, top, width, min(top + rows, height)))
-        part = np.asarray(band if band.mode == mode else band.convert(mode))
-        if out is None:
-            out = np.empty((height, *part.shape[1:]), part.dtype)
-        out[top : top + rows] = part
-    assert out is not None  # Pillow opens no image without a row
-    return out
-
-
-def _upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """A view of rows and columns as EXIF says that they are to be seen."""
-    if orientation in _SIDEWAYS:
-        pixels = pixels.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        pixels = pixels[::-1]
-    return pixels[:, ::-1] if orientation in (2, 3, 6, 7) else pixels
-
-
-def _decode_pillow(path: Path, mode: str, frames: int, orientation: int) -> NDArray[Any]:
-    from PIL import Image
-
+def _confined(
+    process: Confined, path: Path, limits: Limits, name: str, arguments: tuple[Any, ...], deadline_s: float
+) -> tuple[Any, NDArray[Any] | None]:
+    """One call of ``flat_decode`` in a process of its own; what becomes of it as the user meets it."""
     try:
-        with _no_pixel_limit(), Image.open(path) as image:
-            first = _upright(_pixels(image, mode), orientation)
-            if frames == 1:
-                return first
-            planes = np.empty((frames, *first.shape), first.dtype)
-            planes[0] = first
-            for number in range(1, frames):
-                image.seek(number)
-                planes[number] = _upright(_pixels(image, mode), orientation)
-            return planes
-    except MemoryError:
-        raise
-    except Exception as error:  # each of Pillow's readers fails in its own way
-        raise _damaged(path, error) from error
-
-
-def _deep_color(path: Path, image: Any) -> DecodedArray | None:
-    """Colour of more than 8 bits per sample (PNG, JPEG 2000), which Pillow would cut to 8; None when it is not."""
-    width, height = image.size
-    if image.format == "PNG" and image.tile and (samples := _DEEP_PNG.get(str(image.tile[0][3]), 0)):
-        return DecodedArray(
-            path,
-            (height, width, samples),
-            "u2",
-            lambda: _decode_deep(path, "png"),
-            engine="imagecodecs",
-            axes="yxs",
-            decoding_bytes=path.stat().st_size,
+        return process.call(
+            f"octree.pyramid.sources.flat_decode:{name}",
+            str(path),
+            *arguments,
+            room_bytes=limits.probe_bytes,
+            deadline_s=deadline_s,
         )
-    if image.format == "JPEG2000" and image.mode in ("RGB", "RGBA") and _jpeg2000_bits(path) > 8:
-        samples = len(image.mode)
-        return DecodedArray(
-            path,
-            (height, width, samples),
-            "u2",
-            lambda: _decode_deep(path, "jpeg2k"),
-            engine="imagecodecs",
-            axes="yxs",
-            decoding_bytes=path.stat().st_size + width * height * _CODEC_BYTES["JPEG2000"],
-        )
-    return None
-
-
-def _jpeg2000_bits(path: Path) -> int:
-    """Bits of the first component, from the SIZ marker at the head of the codestream; 8 when it is not found."""
-    with path.open("rb") as stream:
-        head = stream.read(65536)
-    place = head.find(b"\xff\x4f\xff\x51")
-    bits = head[place + 42 : place + 43] if place >= 0 else b""
-    return (bits[0] & 0x7F) + 1 if bits else 8
-
-
-def _decode_deep(path: Path, codec: str) -> NDArray[Any]:
-    import imagecodecs
-
-    decode = {"png": imagecodecs.png_decode, "jpeg2k": imagecodecs.jpeg2k_decode}[codec]
-    try:
-        image: NDArray[Any] = decode(path.read_bytes())
-    except Exception as error:  # imagecodecs raises its own kind per codec
-        raise _damaged(path, error) from error
-    if image.ndim == 3 and image.shape[2] == 2:  # grey and alpha, as colour and alpha
-        image = image[..., [0, 0, 0, 1]]
-    return image
+    except ConfinedFailure as failure:
+        if failure.reason == "error":
+            raise _damaged(path, failure) from failure
+        if failure.reason == "deadline":
+            raise SourceError(
+                f"{path} cannot be decoded: {failure}",
+                hint="the file is damaged, or made to keep its reader busy",
+                path=str(path),
+            ) from failure
+        by_memory = limits.probe_bytes < limits.max_decoded_bytes
+        option = "--memory" if by_memory else "--max-decoded"
+        raise LimitError(
+            f"{path}: decoding this image takes more than the limit of {words_of(limits.probe_bytes)} ({failure})",
+            hint=f"the file is damaged; or, if you trust it, give more {option}",
+            path=str(path),
+            option=option,
+            limit=limits.probe_bytes,
+        ) from failure
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
@@ -265,20 +198,3 @@ def _damaged(path: Path, error: Exception) -> SourceError:
         hint="the file is damaged or not an image; copy it again",
         path=str(path),
     )
-
-
-def _by_imageio(path: Path) -> DecodedArray:
-    import imageio.v3 as imageio
-
-    extension: Any = path.suffix or None  # a hint which plug-in to try
-    try:
-        with path.open("rb") as stream:  # given a path, imageio may leave the file open
-            image = np.asarray(imageio.imread(stream, extension=extension))
-    except Exception as error:  # imageio's plug-ins raise whatever their libraries raise
-        raise SourceError(
-            f"{path} is no image that octree can read",
-            hint="TIFF, PNG, JPEG and what else imageio reads, .npy, Zarr folders and file.h5::/dataset can be read",
-            path=str(path),
-        ) from error
-    dtype = image.dtype.newbyteorder("=").str
-    return DecodedArray(path, image.shape, dtype, lambda: image, engine="imageio", axes=None)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from octree.pyramid.axes import name_axes
 from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.protocol import Facts
 
@@ -24,12 +25,14 @@ _LIBRARY_BYTES = 12 << 20  # h5py and HDF5 themselves, which only this reader ne
 class Hdf5Array:
     """One dataset. h5py serialises all its calls under one lock, so reading is safe from any thread."""
 
-    def __init__(self, path: Path, file: Any, dataset: Any) -> None:
+    def __init__(self, path: Path, file: Any, dataset: Any, limits: Limits) -> None:
         self._path, self._file, self._dataset = path, file, dataset
         self.shape, self.engine = tuple(dataset.shape), "hdf5"
         self.held_bytes = _LIBRARY_BYTES + (_CACHE_BYTES if dataset.chunks else 0)
         self.dtype = np.dtype(dataset.dtype).newbyteorder("=")
         self._chunks = dataset.chunks
+        if self._chunks:
+            limits.check_bytes(str(path), "one chunk", math.prod(self._chunks) * self.dtype.itemsize)
         self.block = fitted(self._chunks or _row_band(self.shape, self.dtype.itemsize), self.shape)
         labels = [dim.label for dim in dataset.dims]
         self.facts = Facts(
@@ -75,10 +78,11 @@ def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return (*(1 for _ in shape[:-2]), *(max(1, rows) for _ in shape[-2:-1]), *shape[-1:])
 
 
-def open_hdf5(path: Path, inner: str) -> Hdf5Array:
+def open_hdf5(path: Path, inner: str, limits: Limits = DEFAULT_LIMITS) -> Hdf5Array:
     """The dataset ``inner`` of the HDF5 file ``path``; with no name, the only one that could be an image.
 
-    Raises SourceNotFound (the file, or the dataset: it lists what is there) and SourceError.
+    Raises SourceNotFound (the file, or the dataset: it lists what is there), SourceError, and LimitError for
+    chunks above ``limits``.
     """
     import h5py
 
@@ -91,7 +95,7 @@ def open_hdf5(path: Path, inner: str) -> Hdf5Array:
     except OSError as error:
         raise _damaged(path, error) from error
     try:
-        return Hdf5Array(path, file, _dataset(path, file, inner.strip("/")))
+        return Hdf5Array(path, file, _dataset(path, file, inner.strip("/")), limits)
     except SourceError:
         file.close()
         raise

@@ -6,11 +6,12 @@ that shrinks under a map kills it. Nothing but the asked box is read either way.
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import threading
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from octree.pyramid.model import Box
 from octree.pyramid.sources.protocol import Facts
 
 _BAND_BYTES = 4 << 20
+_HEADER_BYTES = 1 << 16  # of .npy: numpy's own are of some hundred bytes
 _NEAR_BYTES = 4 << 10  # a page, which the system reads as a whole anyway
 
 
@@ -191,11 +193,9 @@ class RawFileArray:
 
 def open_npy(path: Path) -> RawFileArray:
     """A ``.npy`` file, C or Fortran order, either byte order. Raises SourceError for anything else."""
-    from numpy.lib import format as npy
-
     try:
         with path.open("rb") as stream:
-            shape, fortran, dtype = _npy_header(npy, stream)
+            shape, fortran, dtype = npy_header(stream)
             offset = stream.tell()
     except Exception as error:  # a damaged header is parsed as Python and may fail in any way
         raise SourceError(
@@ -213,12 +213,27 @@ def open_npy(path: Path) -> RawFileArray:
         raise
 
 
-def _npy_header(npy: Any, stream: Any) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    version = npy.read_magic(stream)
+def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, "in Fortran order" and dtype, as ``stream`` says from its beginning; it is then at the first value.
+
+    Raises whatever a damaged header leads to: it is a Python expression.
+    """
+    from numpy.lib import format as npy
+
+    head = stream.read(12)
+    version = npy.read_magic(io.BytesIO(head))
     # version 3 is version 2 with a UTF-8 header, which matters to names of fields only
     readers = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
     readers[3, 0] = readers[2, 0]
     if version not in readers:
         raise ValueError(f"version {version[0]}.{version[1]} of the format is not known")
-    shape, fortran, dtype = readers[version](stream)
+    long = version != (1, 0)
+    length = int.from_bytes(head[8:12] if long else head[8:10], "little")
+    if length > _HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    begun = head[8:] if long else head[8:12]
+    rest = stream.read(length - (0 if long else 2)) if length > 2 else b""
+    shape, fortran, dtype = readers[version](io.BytesIO(begun + rest))
+    if any(n < 0 for n in shape):
+        raise ValueError(f"a negative length in shape {shape}")
     return shape, fortran, dtype

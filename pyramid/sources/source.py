@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, AXIS_TYPES, Axis, Box, Channel
 from octree.pyramid.sources.measures import Measures, measure
 from octree.pyramid.sources.protocol import RawArray
@@ -100,7 +101,14 @@ class ArraySource:
         own = self._own_box(box)
         if 0 in box.shape:
             return np.empty(box.shape, self.dtype)
-        data = self._raw.read(own).transpose(self._order)
+        try:
+            data = self._raw.read(own).transpose(self._order)
+        except MemoryError as error:
+            raise SourceError(
+                f"{self.path}: there is not enough memory to read the block from {box.start} to {box.stop}",
+                hint="the file may be damaged; else give less with --memory, or fewer --workers",
+                path=self.path,
+            ) from error
         # libraries hand out bools of other bytes than 0 and 1 (Pillow's are 255), which no reader of Zarr accepts
         return data.view(np.uint8) != 0 if self.dtype.kind == "b" else data
 
@@ -149,6 +157,7 @@ def open_source(
     engine: str = "auto",
     threads: int | None = None,
     labels: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ArraySource:
     """Open ``source``: a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
 
@@ -158,13 +167,14 @@ def open_source(
     ``engine``      "auto", or for Zarr "tensorstore" or "zarr".
     ``threads``     how many decode Zarr chunks at a time, all cores by default.
     ``labels``      the values are ids: those of a palette image are its indices, not its colours.
+    ``limits``      what a flat image, a tile or a chunk may take; an object in memory has none.
 
-    Raises SourceNotFound, SourceError (corrupt, unsupported) or UsageError (axes, voxel size, unit).
+    Raises LimitError, SourceNotFound, SourceError (corrupt, unsupported) or UsageError (axes, voxel size, unit).
     """
     if engine not in ENGINES:
         raise UsageError(f"there is no engine {engine!r}", hint=f"use {', '.join(ENGINES)}")
     word = space_unit(unit) if unit else None
-    raw, path, name = _open_raw(source, engine, threads, labels)
+    raw, path, name = _open_raw(source, engine, threads, labels, limits)
     try:
         _check_array(raw, path)
         letters = (
@@ -198,7 +208,9 @@ def _check_array(raw: RawArray, path: str) -> None:
         guess_axes(raw.shape, raw.dtype, path)  # raises
 
 
-def _open_raw(source: Any, engine: str, threads: int | None, labels: bool) -> tuple[RawArray, str, str]:
+def _open_raw(
+    source: Any, engine: str, threads: int | None, labels: bool, limits: Limits
+) -> tuple[RawArray, str, str]:
     """The format's reader, what to call the source in messages, and the image's name."""
     if not isinstance(source, (str, os.PathLike)):
         from octree.pyramid.sources.objects import wrap_array
@@ -209,10 +221,14 @@ def _open_raw(source: Any, engine: str, threads: int | None, labels: bool) -> tu
     if "::" in text and not os.path.exists(text):
         file, _, inner = text.partition("::")
         if Path(file).is_dir():
-            return _open_raw(Path(file) / inner.strip("/"), engine, threads, labels)
+            return _open_raw(Path(file) / inner.strip("/"), engine, threads, labels, limits)
         from octree.pyramid.sources.hdf5 import open_hdf5
 
-        return open_hdf5(Path(file), inner), text, inner.strip("/").rpartition("/")[2] or Path(file).stem
+        return (
+            open_hdf5(Path(file), inner, limits),
+            text,
+            inner.strip("/").rpartition("/")[2] or Path(file).stem,
+        )
     if not text:
         raise SourceNotFound("the name of the source is empty", hint="name a file or folder")
     path = Path(text)
@@ -224,7 +240,7 @@ def _open_raw(source: Any, engine: str, threads: int | None, labels: bool) -> tu
         raise SourceNotFound(
             f"there is no file or folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    return _open_file(path, engine, threads, labels), str(path), _stem(path)
+    return _open_file(path, engine, threads, labels, limits), str(path), _stem(path)
 
 
 def _stem(path: Path) -> str:
@@ -235,32 +251,11 @@ def _stem(path: Path) -> str:
     return path.resolve().stem or name
 
 
-def _check_archive(path: Path) -> None:
-    """Of archives, only a ``.npz`` of one array is an image."""
-    if path.suffix.lower() != ".npz":
-        raise SourceError(
-            f"{path} is a ZIP archive", hint="unpack it, and name what it holds", path=str(path)
-        )
-    import zipfile
-
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name.removesuffix(".npy") for name in archive.namelist()]
-    except (OSError, zipfile.BadZipFile) as error:
-        raise SourceError(f"{path} is damaged: {error}", hint="copy it again", path=str(path)) from error
-    if len(names) != 1:
-        raise SourceError(
-            f"{path} holds {len(names)} arrays: {', '.join(names[:8])}",
-            hint="save the one that is the image as .npy",
-            path=str(path),
-        )
-
-
-def _open_file(path: Path, engine: str, threads: int | None, labels: bool) -> RawArray:
+def _open_file(path: Path, engine: str, threads: int | None, labels: bool, limits: Limits) -> RawArray:
     if path.is_dir():
         from octree.pyramid.sources.zarr_array import open_zarr
 
-        return open_zarr(path, engine, threads)
+        return open_zarr(path, engine, threads, limits)
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD_BYTES)
@@ -275,13 +270,15 @@ def _open_file(path: Path, engine: str, threads: int | None, labels: bool) -> Ra
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         from octree.pyramid.sources.tiff.pages import open_tiff
 
-        return open_tiff(path, as_stored=labels)
+        return open_tiff(path, as_stored=labels, limits=limits)
     if any(head[place : place + 8] == _HDF5 for place in (0, 512, 1024, 2048)):
         from octree.pyramid.sources.hdf5 import open_hdf5
 
-        return open_hdf5(path, "")
+        return open_hdf5(path, "", limits)
     if head[:4] == b"PK\3\4":
-        _check_archive(path)
+        from octree.pyramid.sources.npz import open_npz
+
+        return open_npz(path, limits)
     from octree.pyramid.sources.flat import open_flat
 
-    return open_flat(path, as_stored=labels)
+    return open_flat(path, as_stored=labels, limits=limits)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from octree.pyramid.axes import letter_of, name_axes
 from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.store import ngff
@@ -26,11 +27,13 @@ _FILES_LOOKED_AT = 20_000
 class ZarrArray:
     """One Zarr array on disk. Reading is the store's: TensorStore, or zarr where TensorStore cannot."""
 
-    def __init__(self, path: Path, meta: ArrayMeta, facts: Facts, engine: str, threads: int | None) -> None:
+    def __init__(
+        self, path: Path, meta: ArrayMeta, facts: Facts, engine: str, threads: int | None, limits: Limits
+    ) -> None:
         from octree.pyramid.store.arrays import open_array
 
         self._path, self._meta = path, meta
-        self._array = open_array(path, engine=engine, threads=threads)
+        self._array = open_array(path, engine=engine, threads=threads, limits=limits)
         self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
         self.block = fitted(meta.shards or meta.chunks, meta.shape)
         self.engine = self._array.engine
@@ -73,7 +76,9 @@ def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
             yield entry
 
 
-def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> ZarrArray:
+def open_zarr(
+    path: Path, engine: str = "auto", threads: int | None = None, limits: Limits = DEFAULT_LIMITS
+) -> ZarrArray:
     """A Zarr array, or level 0 of an OME-Zarr image with its axes, voxel sizes and channels.
 
     Raises SourceError for a folder that is neither, naming what it holds.
@@ -82,7 +87,7 @@ def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> Z
         meta = read_array_meta(path)
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
-        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine, threads)
+        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine, threads, limits)
     if not ngff.is_pyramid(path):
         raise _no_image(path)
     scale = ngff.read_multiscale(path, base_only=True)
@@ -105,7 +110,7 @@ def open_zarr(path: Path, engine: str = "auto", threads: int | None = None) -> Z
         name=scale.name,
         codec=base.codec,
     )
-    return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine, threads)
+    return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine, threads, limits)
 
 
 def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> bool:

@@ -7,6 +7,7 @@ only when it is needed: its import takes longer than a whole frame.
 from __future__ import annotations
 
 import functools
+import math
 import os
 import re
 import threading
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.boxes import blocks_met
 from octree.pyramid.errors import SourceError, WriteError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
 from octree.pyramid.store.codecs import Codec
@@ -35,9 +37,16 @@ class StoredArray:
     """
 
     def __init__(
-        self, path: Path, meta: ArrayMeta, engine: str, what: str, threads: int | None = None
+        self,
+        path: Path,
+        meta: ArrayMeta,
+        engine: str,
+        what: str,
+        threads: int | None = None,
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.path, self.meta, self.what = path, meta, what
+        limits.check_bytes(f"{what} at {path}", "one chunk", math.prod(meta.chunks) * meta.dtype.itemsize)
         self.shape, self.dtype = meta.shape, meta.dtype
         self.chunks, self.shards = meta.chunks, meta.shards
         self._reader: _Readable
@@ -143,18 +152,25 @@ def chunk_text(box: Box, chunks: tuple[int, ...]) -> str:
 
 
 def open_array(
-    path: str | Path, *, engine: str = "auto", what: str | None = None, threads: int | None = None
+    path: str | Path,
+    *,
+    engine: str = "auto",
+    what: str | None = None,
+    threads: int | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> StoredArray:
     """The Zarr array at ``path`` for reading.
 
     ``engine``   "auto" (TensorStore, else zarr), "tensorstore" or "zarr".
     ``threads``  how many decode chunks at a time, all cores by default.
+    ``limits``   what one chunk may decode to.
 
-    Raises SourceNotFound or SourceError when there is no array or it cannot be opened.
+    Raises SourceNotFound or SourceError when there is no array or it cannot be opened, LimitError for chunks above
+    ``limits``.
     """
     path = Path(path)
     name = what or f"array {path.name}"
-    return StoredArray(path, read_array_meta(path, name), engine, name, threads)
+    return StoredArray(path, read_array_meta(path, name), engine, name, threads, limits)
 
 
 class Pyramid:
@@ -163,8 +179,14 @@ class Pyramid:
     Levels are opened when first read. Owner of the open arrays: this object, under its lock; any thread reads.
     """
 
-    def __init__(self, path: str | Path, spec: PyramidSpec, engine: str = "auto") -> None:
-        self.path, self.spec = str(path), spec
+    def __init__(
+        self,
+        path: str | Path,
+        spec: PyramidSpec,
+        engine: str = "auto",
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.path, self.spec, self._limits = str(path), spec, limits
         self._group = Path(spec.extra.get("group", path))
         self._wanted_engine = engine
         self._lock = threading.Lock()
@@ -183,7 +205,9 @@ class Pyramid:
                 array = self._arrays.get(level)
                 if array is None:
                     path = self._group / self.spec.levels[level].path
-                    array = open_array(path, engine=self._wanted_engine, what=f"level {level}")
+                    array = open_array(
+                        path, engine=self._wanted_engine, what=f"level {level}", limits=self._limits
+                    )
                     self._arrays[level] = array
         return array
 
@@ -195,9 +219,14 @@ class Pyramid:
         return self.array(level).read(box)
 
 
-def open_pyramid(path: str | Path, *, engine: str = "auto") -> Pyramid:
-    """The OME-Zarr pyramid at ``path``. Raises SourceNotFound or SourceError for a folder that is none."""
-    return Pyramid(path, ngff.read_spec(path), engine)
+def open_pyramid(path: str | Path, *, engine: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Pyramid:
+    """The OME-Zarr pyramid at ``path``. Raises SourceNotFound or SourceError for a folder that is none, LimitError when
+    a chunk of one of its levels is above ``limits``."""
+    spec = ngff.read_spec(path)
+    for level in spec.levels:
+        size = math.prod(level.chunks) * spec.dtype.itemsize
+        limits.check_bytes(str(path), f"one chunk of level {level.path}", size)
+    return Pyramid(path, spec, engine, limits)
 
 
 class LevelWriter:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from octree.pyramid.boxes import block_at, blocks_met, coarser, counts, finer, inside, moved, parts, whole
 from octree.pyramid.downsample import METHODS, Method, reduce_block
 from octree.pyramid.errors import SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.store.arrays import StoredArray, chunk_text, open_array
 from octree.pyramid.store.ngff import Multiscale
@@ -41,6 +42,7 @@ class LevelChecker:
     """
 
     image: Multiscale
+    limits: Limits = DEFAULT_LIMITS
     arrays: list[StoredArray] = field(init=False)
     exact: bool = field(init=False)
     method: Method | None = field(init=False)
@@ -49,7 +51,7 @@ class LevelChecker:
     def __post_init__(self) -> None:
         image = self.image
         self.arrays = [
-            open_array(Path(image.group) / level.path, what=f"level {i}")
+            open_array(Path(image.group) / level.path, what=f"level {i}", limits=self.limits)
             for i, level in enumerate(image.levels)
         ]
         self.exact = image.by_octree

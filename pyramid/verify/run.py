@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from octree.pyramid.errors import SourceError
+from octree.pyramid.errors import LimitError, SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import Absent, Listed, images_of
@@ -34,16 +35,18 @@ def verify(
     sample: int = 16,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> VerifyResult:
     """Check the pyramid at ``path``; what is wrong is in the result's ``findings``.
 
     ``sample``    blocks of each level that are read and compared; with ``deep`` all of them are.
     ``workers``   threads (all cores this process may use).
     ``progress``  called with (blocks done, blocks) from this thread.
+    ``limits``    what one chunk may decode to.
 
-    Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all.
+    Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all, LimitError for chunks above ``limits``.
     """
-    how = _How(deep, sample, workers or _cores(), progress)
+    how = _How(deep, sample, workers or _cores(), progress, limits)
     listed = images_of(_existing(Path(path)))
     parts = [_verify_image(image, how) for image in listed]
     return VerifyResult(
@@ -142,6 +145,7 @@ class _How:
     sample: int
     workers: int
     progress: Callable[[int, int], None] | None
+    limits: Limits
 
 
 def _check_pixels(
@@ -151,7 +155,9 @@ def _check_pixels(
     from octree.pyramid.verify.levels import LevelChecker, chunk_count, sample_boxes
 
     try:
-        checker = LevelChecker(image)
+        checker = LevelChecker(image, how.limits)
+    except LimitError:
+        raise
     except SourceError as error:
         findings.add("unreadable", str(image.group), error.message)
         return 0, 0

@@ -74,6 +74,7 @@ def open_layer_source(source: Any, request: RenderRequest, *, labels: bool) -> O
         labels=labels,
         single_level=request.single_level,
         untiled=not octree.enabled,
+        limits=request.settings.render.limits,
     )
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import SourceError
+from octree.pyramid.errors import LimitError, SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, Box, LevelInfo, PyramidSpec
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.store import ngff
@@ -40,18 +41,20 @@ class Opened:
     """Every read gives new memory, shared with nobody."""
 
 
-def open_levels(source: Any, *, labels: bool = False) -> Opened:
-    """Open the path of a pyramid, or anything ``open_source`` takes; ``labels`` as there. Raises SourceError,
+def open_levels(source: Any, *, labels: bool = False, limits: Limits = DEFAULT_LIMITS) -> Opened:
+    """Open the path of a pyramid, or anything ``open_source`` takes; ``labels`` and ``limits`` as there. Raises SourceError,
     SourceNotFound."""
     if isinstance(source, str | os.PathLike) and ngff.is_pyramid(Path(source)):
         try:
-            return _open_pyramid(str(source))
+            return _open_pyramid(str(source), limits)
+        except LimitError:
+            raise
         except SourceError:
             # axes in an order of its own: level 0 is read like any array, and coarser levels are made
             names = [axis.name for axis in ngff.read_multiscale(Path(source)).axes]
             if names == sorted(names, key=AXIS_ORDER.index):
                 raise
-    return _open_array(source, labels)
+    return _open_array(source, labels, limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,8 @@ class _ArrayLevel:
         return self.source.read(box)
 
 
-def _open_array(source: Any, labels: bool) -> Opened:
-    array = source if isinstance(source, ArraySource) else open_source(source, labels=labels)
+def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
+    array = source if isinstance(source, ArraySource) else open_source(source, labels=labels, limits=limits)
     spec = PyramidSpec(
         axes=array.axes,
         dtype=array.dtype,
@@ -86,8 +89,8 @@ def _open_array(source: Any, labels: bool) -> Opened:
     return Opened(levels, array.path, f"array {next(_numbers)}", lambda: _array_digest(array), close)
 
 
-def _open_pyramid(path: str) -> Opened:
-    pyramid = open_pyramid(path)
+def _open_pyramid(path: str, limits: Limits) -> Opened:
+    pyramid = open_pyramid(path, limits=limits)
     spec = pyramid.spec
     facts = json.dumps(
         [spec.dtype.str, spec.axis_names, [[v.shape, v.chunks, v.scale, v.translation] for v in spec.levels]]

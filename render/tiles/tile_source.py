@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from octree.pyramid.downsample import METHODS, Method
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Plane, plane_of
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, PyramidSpec, TileKey
 from octree.render.loading.guard import ReadCounter
 from octree.render.tiles.made_levels import MadeLevels
@@ -197,6 +198,7 @@ def open_tile_source(
     labels: bool = False,
     single_level: bool = False,
     untiled: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> OpenTileSource:
     """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.sources.source.open_source`` takes.
 
@@ -205,17 +207,24 @@ def open_tile_source(
     ``labels``        values are ids.
     ``single_level``  do not make levels coarser than the stored ones.
     ``untiled``       each level as one image, or the fewest tiles that textures allow.
+    ``limits``        what one chunk, tile or flat image may take.
 
     Raises SourceError, SourceNotFound, UsageError (an axis or position that there is not).
     """
-    opened = open_levels(source, labels=labels)
+    opened = open_levels(source, labels=labels, limits=limits)
     spec = opened.levels.spec
     try:
         if labels and spec.rgb:
             raise UsageError(
                 f"{opened.path} is a colour image, not labels", hint="leave out --labels, or give one channel"
             )
-        options = {"tile": tile, "labels": labels, "single_level": single_level, "untiled": untiled}
+        options = {
+            "tile": tile,
+            "labels": labels,
+            "single_level": single_level,
+            "untiled": untiled,
+            "limits": limits,
+        }
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
         positions = dict(index or {})
         if channel is not None:

@@ -1,13 +1,20 @@
-"""Was a TIFF written to its end? Asked of its structure, where tifffile takes what is left for all there is."""
+"""Was a TIFF written to its end, and can it hold what it says? Asked of its structure, where tifffile takes what is left
+for all there is, and every number for what is there."""
 
 from __future__ import annotations
 
+import math
 import struct
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
+from xml.etree.ElementTree import Element
 
 from octree.pyramid.errors import SourceError
 
+_PLANES_AT_LEAST = 1 << 20
+"""So many planes may be described and be missing: a list of them takes a few megabytes."""
+_PLANE_BYTES = 18  # of the smallest page: a count, one tag, the place of the next
 DAMAGED = "the file is damaged or was not written to its end; copy it again"
 
 
@@ -44,3 +51,51 @@ def check_imagej(path: Path, tiff: Any) -> None:
             hint=DAMAGED,
             path=str(path),
         )
+
+
+def check_planes(path: Path, tiff: Any) -> None:
+    """A file of 600 bytes may say in OME-XML that it has 400 million planes, of which tifffile would make a list. Asked
+    before ``tiff.series``."""
+    xml = tiff.ome_metadata
+    if not xml:
+        return
+    try:
+        root = ElementTree.fromstring(xml)
+        planes = sum(_planes_of(pixels) for pixels in root.iter() if str(pixels.tag).endswith("Pixels"))
+        planes += sum(_labels_of(node) for node in root.iter() if "Start" in node.attrib)
+    except (ElementTree.ParseError, ValueError, KeyError, OverflowError):
+        return  # tifffile says so itself, or does without
+    if planes <= _PLANES_AT_LEAST:
+        return
+    size = tiff.filehandle.size + sum(_companion_sizes(root, path))
+    if planes * _PLANE_BYTES > size:
+        raise SourceError(
+            f"{path}: its OME-XML describes {planes} planes, more than its files of {size} bytes can hold",
+            hint=DAMAGED,
+            path=str(path),
+            planes=planes,
+        )
+
+
+def _planes_of(pixels: Element) -> int:
+    sizes = [int(pixels.attrib[f"Size{axis}"]) for axis in "ZCT"]
+    listed = sum(
+        max(int(node.get("PlaneCount", 0)), int(node.get("NumPlanes", 0)))
+        for node in pixels
+        if str(node.tag).endswith("TiffData")
+    )
+    return max(math.prod(max(0, n) for n in sizes), listed)
+
+
+def _labels_of(node: Element) -> int:
+    """Places along an axis of "modulo" annotations, of which tifffile makes an array, too."""
+    if not str(node.tag)[:-1].endswith("Along"):
+        return 0
+    start, end, step = (float(node.get(key, 1)) for key in ("Start", "End", "Step"))
+    return int(abs(end - start) / abs(step)) if step else 0
+
+
+def _companion_sizes(root: Element, path: Path) -> list[int]:
+    names = {node.get("FileName") or "" for node in root.iter() if str(node.tag).endswith("UUID")}
+    places = {path.parent / Path(name).name for name in names if name} - {path}
+    return [place.stat().st_size for place in places if place.is_file()]

@@ -17,26 +17,40 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.declared import declared_pixels
 from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
-from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_imagej
+from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_imagej, check_planes
 from octree.pyramid.sources.tiff.facts import companion_xml, missing_files, ome_image, series_facts
 from octree.pyramid.sources.tiff.segments import SegmentCache
 from octree.pyramid.sources.tiff.values import rgb_of_ycbcr, shown_values, stores_ycbcr
 
 _JPEG = {6, 7, 34892, 33007}
+_IMAGE_CODECS = {
+    *_JPEG,
+    *(33003, 33004, 33005, 34712),
+    34887,
+    *(22610, 34934),
+    34933,
+    *(34927, 50001),
+    *(50002, 52546),
+}
+"""JPEG, JPEG 2000, LERC, JPEG XR, PNG, WebP, JPEG XL: they decode what their own header says. tifffile tells all others how
+much to decode at most."""
+_SMALL_PIXELS = 1 << 16
 _TILE_CACHE_BYTES = 32 << 20
 _STRIP_CACHE_BYTES = (16 << 20, 128 << 20)
 _BAND_ROWS = 2048
 _SILENT = logging.NullHandler()
 
 
-def open_tiff(path: Path, *, as_stored: bool = False) -> RawArray:
+def open_tiff(path: Path, *, as_stored: bool = False, limits: Limits = DEFAULT_LIMITS) -> RawArray:
     """Level 0 of the first image of a TIFF; ``as_stored``: samples as they are, whatever colours they stand for.
 
-    Raises SourceError for a file that is none, or is damaged.
+    Raises SourceError for a file that is none, or is damaged; LimitError when a tile or strip is above ``limits``.
     """
     import tifffile
 
@@ -50,7 +64,8 @@ def open_tiff(path: Path, *, as_stored: bool = False) -> RawArray:
     except Exception as error:  # tifffile raises many kinds for a damaged file
         raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=DAMAGED, path=str(path)) from error
     try:
-        return _open_series(path, tiff, as_stored)
+        check_planes(path, tiff)
+        return _open_series(path, tiff, as_stored, limits)
     except OctreeError:
         tiff.close()
         raise
@@ -63,7 +78,7 @@ def open_tiff(path: Path, *, as_stored: bool = False) -> RawArray:
         ) from error
 
 
-def _open_series(path: Path, tiff: Any, as_stored: bool) -> RawArray:
+def _open_series(path: Path, tiff: Any, as_stored: bool, limits: Limits) -> RawArray:
     if not len(tiff.pages) or not tiff.series:
         raise SourceError(f"{path} holds no image", hint=DAMAGED, path=str(path))
     number = _own_series(tiff)
@@ -88,7 +103,7 @@ def _open_series(path: Path, tiff: Any, as_stored: bool) -> RawArray:
         )
     facts = series_facts(tiff, series, image)
     block = _contiguous(path, tiff, series, facts)
-    stored = block or TiffArray(path, tiff, series, facts)
+    stored = block or TiffArray(path, tiff, series, facts, limits)
     raw = stored if as_stored else shown_values(stored, tiff, series)
     if block:
         tiff.close()
@@ -144,7 +159,9 @@ class TiffArray:
     says which of these five the page's own shape has.
     """
 
-    def __init__(self, path: Path, tiff: Any, series: Any, facts: Facts) -> None:
+    def __init__(
+        self, path: Path, tiff: Any, series: Any, facts: Facts, limits: Limits = DEFAULT_LIMITS
+    ) -> None:
         self._path, self._tiff, self._series = path, tiff, series
         self._page = page = series.keyframe
         self.shape, self.dtype = tuple(series.shape), np.dtype(page.dtype).newbyteorder("=")
@@ -168,6 +185,7 @@ class TiffArray:
             -(-n // edge) for n, edge in zip((depth, rows, columns), self._segment[:3], strict=True)
         )
         self._segment_bytes = math.prod(self._segment) * self.dtype.itemsize
+        limits.check_bytes(str(path), "one tile" if page.is_tiled else "one strip", self._segment_bytes)
         self._cache = SegmentCache(max(self._cache_bytes(), self._segment_bytes))
         self.held_bytes = self._cache.budget_bytes
         self._pages_lock = threading.Lock()
@@ -270,12 +288,25 @@ class TiffArray:
             if self._page.compression in _JPEG
             else {}
         )
+        self._check_declared(number, index, file, data)
         try:
             segment, _, _ = self._decode_page(data, index, **options)
         except Exception as error:  # every codec raises its own kind
             raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
         decoded: NDArray[Any] = np.asarray(segment).astype(self.dtype, copy=False)
         return rgb_of_ycbcr(decoded) if self._ycbcr else decoded
+
+    def _check_declared(self, number: int, index: int, file: PositionedFile, data: bytes) -> None:
+        """Codecs of whole images decode what their own header says, whatever the page says of its segments."""
+        if self._page.compression not in _IMAGE_CODECS:
+            return
+        header = self._page.jpegheader if self._page.compression in _JPEG else None
+        declared = max(declared_pixels(part) or 0 for part in (header or b"", data))
+        # strips may hold more rows than there are left, and tiles of subsampled colour whole blocks
+        if declared > 2 * math.prod(self._segment) + _SMALL_PIXELS:
+            shape = " x ".join(map(str, self._segment[1:3]))
+            why = f"its own header says that it holds {declared} pixels, the page says {shape}"
+            raise self._damage(number, index, file, why)
 
     def _damage(self, number: int, index: int, file: PositionedFile, why: str) -> SourceError:
         what = "tile" if self._page.is_tiled else "strip"

@@ -1,0 +1,160 @@
+"""What encoded pixels say that they decode to, read from their own headers before a decoder is asked. Pure.
+
+A tile of 400 bytes can hold a JPEG whose header says 65500 x 65500 pixels, and its decoder would ask for 12 GiB.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+_SOI, _SOS = 0xD8, 0xDA
+_NO_LENGTH = {0x01, *range(0xD0, 0xD8), _SOI}
+_NOT_FRAMES = {0xC4, 0xC8, 0xCC}  # tables among the markers SOF0 to SOF15
+_JXL_SIZES = ((9, 1), (13, 1), (18, 1), (30, 1))
+_JXL_RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+def declared_pixels(data: bytes) -> int | None:
+    """Height times width of the image that ``data`` begins with: JPEG, JPEG 2000, PNG, WebP, JPEG XL, JPEG XR or LERC
+    (all its bands). None when it is none of these, or its header is cut."""
+    for magic, read in _READERS:
+        if data.startswith(magic):
+            try:
+                return read(data)
+            except (struct.error, IndexError, ValueError):
+                return None
+    return None
+
+
+def _jpeg(data: bytes) -> int | None:
+    place = 2
+    while place + 4 <= len(data):
+        if data[place] != 0xFF:
+            place += 1
+            continue
+        marker = data[place + 1]
+        if marker == 0xFF:
+            place += 1
+        elif marker in _NO_LENGTH or marker == 0:
+            place += 2
+        elif marker == _SOS:
+            return None
+        elif 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
+            height, width = struct.unpack_from(">HH", data, place + 5)
+            return int(height * width)
+        else:
+            place += 2 + int.from_bytes(data[place + 2 : place + 4])
+    return None
+
+
+def _jpeg_2000(data: bytes) -> int | None:
+    place = data.find(b"\xff\x4f\xff\x51", 0, 1 << 16)
+    if place < 0:
+        return None
+    right, bottom, left, top = struct.unpack_from(">4I", data, place + 8)
+    return int(max(0, right - left) * max(0, bottom - top))
+
+
+def _png(data: bytes) -> int:
+    width, height = struct.unpack_from(">II", data, 16)
+    return int(width * height)
+
+
+def _webp(data: bytes) -> int | None:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        width, height = (1 + int.from_bytes(data[i : i + 3], "little") for i in (24, 27))
+    elif kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        width, height = 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    elif kind == b"VP8 ":
+        width, height = (n & 0x3FFF for n in struct.unpack_from("<HH", data, 26))
+    else:
+        return None
+    return width * height
+
+
+def _jpeg_xl_boxes(data: bytes) -> int | None:
+    place = 0
+    while place + 8 <= len(data):
+        size, kind = struct.unpack_from(">I4s", data, place)
+        head = 8
+        if size == 1:
+            size, head = struct.unpack_from(">Q", data, place + 8)[0], 16
+        if kind in (b"jxlc", b"jxlp"):
+            return _jpeg_xl(data[place + head + (4 if kind == b"jxlp" else 0) :][:32])
+        if size < head:
+            return None
+        place += size
+    return None
+
+
+def _jpeg_xl(data: bytes) -> int | None:
+    if data[:2] != b"\xff\x0a":
+        return None
+    bits, used = int.from_bytes(data[2:24], "little"), 0
+
+    def take(count: int) -> int:
+        nonlocal used
+        value = bits >> used & ((1 << count) - 1)
+        used += count
+        return value
+
+    def side(small: int) -> int:
+        if small:
+            return 8 * (1 + take(5))
+        count, least = _JXL_SIZES[take(2)]
+        return least + take(count)
+
+    small = take(1)
+    height = side(small)
+    ratio = take(3)
+    width = height * _JXL_RATIOS[ratio][0] // _JXL_RATIOS[ratio][1] if ratio else side(small)
+    return height * width
+
+
+def _jpeg_xr(data: bytes) -> int | None:
+    place = struct.unpack_from("<I", data, 4)[0]
+    count = struct.unpack_from("<H", data, place)[0]
+    sides = {}
+    for number in range(count):
+        tag, kind, _ = struct.unpack_from("<HHI", data, place + 2 + 12 * number)
+        if tag in (0xBC80, 0xBC81):
+            word = {1: "<B", 3: "<H"}.get(kind, "<I")
+            sides[tag] = struct.unpack_from(word, data, place + 10 + 12 * number)[0]
+    return int(sides[0xBC80] * sides[0xBC81]) if len(sides) == 2 else None
+
+
+def _lerc_1(data: bytes) -> int:
+    height, width = struct.unpack_from("<ii", data, 18)
+    return int(max(0, height) * max(0, width))
+
+
+def _lerc_2(data: bytes) -> int | None:
+    place = count = 0
+    while data[place : place + 6] == b"Lerc2 ":
+        version = struct.unpack_from("<i", data, place + 6)[0]
+        head = place + (14 if version >= 3 else 10)
+        rows, columns = struct.unpack_from("<ii", data, head)
+        deep = struct.unpack_from("<i", data, head + 8)[0] if version >= 4 else 1
+        size = struct.unpack_from("<i", data, head + (20 if version >= 4 else 16))[0]
+        if min(rows, columns, deep) < 0 or size <= 0:
+            return None
+        count += rows * columns * deep
+        place += size
+    return count
+
+
+_READERS: tuple[tuple[bytes, Callable[[bytes], int | None]], ...] = (
+    (b"\xff\xd8", _jpeg),
+    (b"\xff\x4f\xff\x51", _jpeg_2000),
+    (b"\0\0\0\x0cjP  ", _jpeg_2000),
+    (b"\x89PNG\r\n\x1a\n", _png),
+    (b"RIFF", _webp),
+    (b"\xff\x0a", _jpeg_xl),
+    (b"\0\0\0\x0cJXL ", _jpeg_xl_boxes),
+    (b"II\xbc", _jpeg_xr),
+    (b"CntZImage ", _lerc_1),
+    (b"Lerc2 ", _lerc_2),
+)

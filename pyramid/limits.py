@@ -1,0 +1,99 @@
+"""How much one piece of a source may take before it is decoded: pixels of a flat image, bytes of whatever is decoded at
+once (a tile, a strip, a chunk, a flat image with what its decoder needs). Pure.
+
+A file of a few hundred bytes can say that it is an image of terabytes. What a file says is compared with these limits
+before memory is asked for; what a decoder does beyond that is stopped by the limits of ``confined.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from octree.pyramid.errors import LimitError, UsageError
+from octree.pyramid.units import parse_bytes, parse_pixels
+
+MAX_PIXELS = 2**30
+MAX_DECODED_BYTES = 2 * 2**30
+_STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """``max_pixels`` of one flat image, frames times height times width; ``max_decoded_bytes`` that one tile, strip, chunk
+    or flat image may take, decoding included. ``probe_bytes``: what a decoder may take that has to decode before anything
+    is known and planned, never above ``max_decoded_bytes``."""
+
+    max_pixels: int = MAX_PIXELS
+    max_decoded_bytes: int = MAX_DECODED_BYTES
+    memory_bytes: int | None = None
+
+    @property
+    def probe_bytes(self) -> int:
+        return min(self.max_decoded_bytes, self.memory_bytes or self.max_decoded_bytes)
+
+    def check_pixels(self, path: str, height: int, width: int, frames: int = 1) -> None:
+        """Raises LimitError for an image with more pixels than ``max_pixels``."""
+        count = height * width * frames
+        if count > self.max_pixels:
+            each = f"{frames} frames of " if frames > 1 else ""
+            raise LimitError(
+                f"{path} says that it is an image of {each}{width} x {height} pixels, {count} in all; "
+                f"the limit is {self.max_pixels}",
+                hint=f"if you trust the file, give --max-pixels {count}",
+                path=path,
+                option="--max-pixels",
+                needed=count,
+                limit=self.max_pixels,
+            )
+
+    def check_bytes(self, path: str, what: str, count: int) -> None:
+        """Raises LimitError when ``what`` of the file at ``path`` ("a tile") takes more than ``max_decoded_bytes``."""
+        if count > self.max_decoded_bytes:
+            raise LimitError(
+                f"{path}: decoding {what} takes {words_of(count)}; the limit is {words_of(self.max_decoded_bytes)}",
+                hint=f"if you trust the file, give --max-decoded {-(-count // 2**20)}MiB",
+                path=path,
+                option="--max-decoded",
+                needed=count,
+                limit=self.max_decoded_bytes,
+            )
+
+
+DEFAULT_LIMITS = Limits()
+
+
+def make_limits(
+    max_pixels: str | int | None = None,
+    max_decoded: str | int | None = None,
+    *,
+    memory_bytes: int | None = None,
+) -> Limits:
+    """Limits from what options say; None is the default. Raises UsageError.
+
+    With ``memory_bytes``, what a whole build may hold, the default of ``max_decoded`` is at least that: who gives a build
+    more memory means it.
+    """
+    pixels = _above_0("--max-pixels", max_pixels, parse_pixels, MAX_PIXELS)
+    decoded = _above_0("--max-decoded", max_decoded, parse_bytes, max(MAX_DECODED_BYTES, memory_bytes or 0))
+    return Limits(pixels, decoded, memory_bytes)
+
+
+def _above_0(option: str, given: str | int | None, parse: Callable[[str | float], int], default: int) -> int:
+    if given is None:
+        return default
+    try:
+        amount = parse(given)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.message}", hint=error.hint) from error
+    if amount <= 0:
+        raise UsageError(f"{option}: a limit of {given} is not above 0", hint="leave it out for the default")
+    return amount
+
+
+def words_of(count: int) -> str:
+    """``1.5 GiB``: as people read it."""
+    size, step = float(count), 0
+    while size >= 1024 and step < len(_STEPS) - 1:
+        size, step = size / 1024, step + 1
+    return f"{size:.3g} {_STEPS[step]}" if size < 1000 else f"{size:.0f} {_STEPS[step]}"

@@ -1,0 +1,189 @@
+"""Small files that ask for a lot of memory: refused before that, by every command, with a word on what to do.
+
+Each was seen to take gigabytes. Peaks are those of the real command, from outside; the slack is what the allocator and
+libraries differ by from run to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import bombs
+import numpy as np
+import pytest
+from bombs import MIB, Measured
+from PIL import Image
+
+from octree.cli.app import run as octree
+from octree.pyramid import build
+from octree.render import parse_request
+
+SLACK = 64 * MIB
+LIMIT = 128 * MIB
+
+FLAT: dict[str, tuple[str, Callable[[], bytes]]] = {
+    "png": ("a.png", lambda: bombs.png_of(10_000, 10_000)),
+    "jpeg": ("a.jpg", lambda: bombs.jpeg_of(65_500, 65_500)),
+    "gif": ("a.gif", lambda: bombs.gif_of(10_000, 10_000, 12)),
+    "icns": ("a.icns", lambda: bombs.icns_of(bombs.png_of(10_000, 10_000))),
+    "blp": ("a.blp", lambda: bombs.blp_of(bombs.jpeg_of(20_000, 20_000), 64, 64)),
+    "npz": ("a.npz", lambda: bombs.npz_of((30_000, 20_000))),
+    "tile": ("a.tif", lambda: bombs.page(64, 64, 7, bombs.jpeg_of(65_500, 65_500))),
+}
+HIDDEN = {"icns", "blp", "tile"}
+"""What is too much lies inside: ``info`` decodes nothing and finds nothing wrong."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("bombs")
+
+
+def run(command: str, file: Path, folder: Path, *options: object) -> Measured:
+    outputs: dict[str, tuple[object, ...]] = {
+        "info": (),
+        "verify": (),
+        "build": (folder / f"{file.name}.zarr",),
+        "render": ("-o", folder / f"{file.name}.out.png", "--size", "64x48"),
+    }
+    return Measured(command, file, *outputs[command], *options)
+
+
+def made(folder: Path, name: str, make: Callable[[], bytes]) -> Path:
+    file = folder / name
+    if not file.exists():
+        file.write_bytes(make())
+    assert file.stat().st_size < MIB
+    return file
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        *(("png", "render"), ("png", "build"), ("jpeg", "info"), ("gif", "render"), ("icns", "render")),
+        *(("blp", "build"), ("npz", "info"), ("npz", "build"), ("tile", "build"), ("tile", "render")),
+    ],
+)
+def test_a_flat_image_that_is_too_much(folder: Path, name: str, command: str) -> None:
+    file = made(folder, *FLAT[name])
+    done = run(command, file, folder, "--max-decoded", LIMIT)
+    if name in HIDDEN and command == "info":
+        assert done.code == 0
+    elif name in HIDDEN and command == "render":
+        assert done.code == 1
+        assert "failed: level 0" in done.stderr
+    else:
+        assert done.code == 3, done.stderr
+        assert name == "tile" or "--max-" in done.stderr
+    assert done.beyond(bombs.bare(command, folder)) < LIMIT + SLACK
+
+
+def test_the_defaults_hold_too(folder: Path) -> None:
+    """Below gigabytes without any option: a build within its own --memory."""
+    done = run("render", made(folder, "b.gif", lambda: bombs.gif_of(30_000, 30_000, 12)), folder)
+    assert done.code == 3
+    assert "--max-pixels" in done.stderr
+    assert done.beyond(bombs.bare("render", folder)) < SLACK
+
+
+SIZES = 'SizeZ="{}" SizeC="{}" SizeT="{}"'
+
+
+@pytest.mark.parametrize(
+    ("command", "sizes"),
+    [
+        ("info", SIZES.format(400_000_000, 1, 1)),
+        ("render", SIZES.format(30_000, 100, 30_000)),
+        ("info", SIZES.format(1, 1, 1) + '><TiffData IFD="0" PlaneCount="300000000"/><Plane/'),
+    ],
+)
+def test_planes_that_no_file_can_hold(tmp_path: Path, folder: Path, sizes: str, command: str) -> None:
+    file = tmp_path / "planes.ome.tif"
+    file.write_bytes(bombs.ome_tiff_of(sizes))
+    assert file.stat().st_size < 1000
+    done = run(command, file, tmp_path)
+    assert done.code == 3, done.stderr
+    assert "planes" in done.stderr
+    assert done.beyond(bombs.bare(command, folder)) < SLACK
+
+
+def test_planes_that_are_missing_are_no_bomb(tmp_path: Path) -> None:
+    """An acquisition that was stopped describes more planes than it has."""
+    file = tmp_path / "stopped.ome.tif"
+    file.write_bytes(bombs.ome_tiff_of(SIZES.format(1, 2, 50_000)))
+    assert "cannot hold" not in run("info", file, tmp_path).stderr
+
+
+class TestOptions:
+    """Nothing is measured here: the command in this process."""
+
+    @pytest.fixture
+    def photo(self, tmp_path: Path) -> Path:
+        Image.effect_noise((300, 200), 60).save(tmp_path / "photo.png")
+        return tmp_path / "photo.png"
+
+    @pytest.fixture
+    def said(self, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str]]:
+        def said(*arguments: object) -> tuple[int, str]:
+            code = octree([str(argument) for argument in arguments])
+            return code, capsys.readouterr().err
+
+        return said
+
+    @pytest.mark.parametrize(
+        ("option", "below", "enough"), [("--max-pixels", "50k", "60k"), ("--max-decoded", "100k", "120k")]
+    )
+    def test_each_names_itself(
+        self, photo: Path, tmp_path: Path, said: Any, option: str, below: str, enough: str
+    ) -> None:
+        for arguments in (
+            ("info", photo),
+            ("build", photo, tmp_path / "out.zarr"),
+            ("render", photo, "-o", tmp_path / "out.png", "--size", "64x48", "--gl", "osmesa"),
+        ):
+            code, words = said(*arguments, option, below)
+            assert code == 3
+            assert option in words
+            assert said(*arguments, option, enough)[0] == 0
+
+    def test_environment(self, photo: Path, said: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("OCTREE_INFO_MAX_PIXELS", "100")
+        assert said("info", photo)[0] == 3
+
+    def test_settings(self, photo: Path) -> None:
+        settings = {"render": {"max_pixels": 100, "max_decoded_bytes": "1MiB"}}
+        found = parse_request([photo], ["fit"], {"config": settings}).settings.render.limits
+        assert (found.max_pixels, found.max_decoded_bytes) == (100, MIB)
+        found = parse_request(
+            [photo], ["fit"], {"config": settings, "max_pixels": "1M"}
+        ).settings.render.limits
+        assert (found.max_pixels, found.max_decoded_bytes) == (10**6, MIB)
+
+    def test_a_pyramid_with_large_chunks(self, tmp_path: Path, said: Any) -> None:
+        build(np.zeros((300, 300), "u1"), tmp_path / "a.zarr", tile=256, shard=0)
+        for arguments in (
+            ("info", tmp_path / "a.zarr"),
+            ("verify", tmp_path / "a.zarr"),
+            ("render", tmp_path / "a.zarr", "-o", tmp_path / "out.png", "--gl", "osmesa"),
+            ("build", tmp_path / "a.zarr", tmp_path / "b.zarr"),
+        ):
+            code, words = said(*arguments, "--max-decoded", "60KiB")
+            assert code == 3
+            assert "--max-decoded" in words
+
+    @pytest.mark.parametrize("value", ["0", "many", "1e30"])
+    def test_nonsense_is_usage(self, photo: Path, said: Any, value: str) -> None:
+        for option in ("--max-pixels", "--max-decoded"):
+            code, words = said("info", photo, f"{option}={value}")
+            assert code == 2
+            assert option in words
+
+    def test_frames_of_a_film_count(self, tmp_path: Path, said: Any) -> None:
+        file = tmp_path / "film.gif"
+        file.write_bytes(bombs.gif_of(100, 100, 12))
+        assert said("info", file, "--max-pixels", 12 * 100 * 100)[0] == 0
+        code, words = said("info", file, "--max-pixels", 12 * 100 * 100 - 1)
+        assert code == 3
+        assert "12 frames" in words
