@@ -118,7 +118,7 @@ def test_until_the_end_no_reader_takes_the_folder_for_a_pyramid(tmp_path: Path, 
 def test_a_journal_that_cannot_be_read_is_refused_and_forgotten_by_overwrite(tmp_path: Path) -> None:
     dest = tmp_path / "p"
     build(image((40, 40)), dest)
-    places_of(dest).journal.write_text("from another time\n")
+    places_of(dest).journal.write_text('{"octree_journal": 2, "dest": "p", from another time\n')
     for options in ({}, {"resume": True}):
         with pytest.raises(DestinationError, match="journal"):
             build(image((40, 40)), dest, **options)
@@ -127,7 +127,7 @@ def test_a_journal_that_cannot_be_read_is_refused_and_forgotten_by_overwrite(tmp
     assert leftovers(dest) == []
 
 
-@pytest.mark.parametrize("marker", ["", "another word"])
+@pytest.mark.parametrize("marker", ["", '{"octree_mar', '{"octree_marker": 1, "dest": "p", "build": "b"}\n'])
 def test_killed_before_anything_but_the_marker_was_written(
     tmp_path: Path, source: Path, undisturbed: dict[str, str], marker: str
 ) -> None:
@@ -276,7 +276,7 @@ def test_overwrite_changes_places_at_the_end(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch, at_once: bool
 ) -> None:
     if not at_once:
-        monkeypatch.setattr(destination_module, "_exchange_at_once", lambda new, dest: False)
+        monkeypatch.setattr(destination_module, "exchange_at_once", lambda *names: False)
     dest = tmp_path / "p"
     build(image((70, 70)), dest)
     old = tree(dest)
@@ -300,7 +300,7 @@ def test_killed_between_the_exchange_and_the_tidying(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(shutil, "rmtree", killed)
+        patch.setattr(destination_module, "_remove_replaced", killed)
         with pytest.raises(KeyboardInterrupt):
             build(str(source), dest, tile=32, shard=1, name="n", overwrite=True)
     assert leftovers(dest) != []

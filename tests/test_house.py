@@ -193,6 +193,59 @@ def test_only_platform_chooses_the_backend() -> None:
         assert not calls or path == ROOT / "render/gl/platform.py", f"{path} calls vispy.use"
 
 
+REMOVES = {
+    "rmtree",
+    "move",
+    "remove",
+    "unlink",
+    "rmdir",
+    "removedirs",
+    "rename",
+    "renames",
+    "truncate",
+    "ftruncate",
+}
+MAY_REMOVE = {
+    ("pyramid/store/removal.py", "rmtree"),
+    ("pyramid/store/removal.py", "unlink"),
+    ("pyramid/store/removal.py", "rmdir"),
+    ("pyramid/store/removal.py", "rename"),
+    ("pyramid/store/removal.py", "replace"),
+    # the finished folder and DEST change places; a folder with something in it is never renamed over
+    ("pyramid/building/destination.py", "rename"),
+    ("render/check/folders.py", "rename"),
+    # what is cut off is a torn line of a journal of ours; the lock's text, in a file that was found to be a lock
+    ("pyramid/building/journal.py", "ftruncate"),
+    ("pyramid/building/lock.py", "ftruncate"),
+    # memory that processes share
+    ("render/loading/processes.py", "ftruncate"),
+    ("pyramid/confined_child.py", "ftruncate"),
+}
+
+
+def removals(path: Path) -> Iterator[str]:
+    """Calls in ``path`` that take something from the disk, or put one thing in another's place."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+            continue
+        name, owner = node.func.attr, node.func.value
+        of = owner.id if isinstance(owner, ast.Name) else ""
+        if name == "replace":
+            # those of text and of dataclasses have two arguments, or named ones
+            if of == "os" or (len(node.args) == 1 and not node.keywords):
+                yield name
+        elif name in ("remove", "move"):  # lists have one too
+            if of in ("os", "shutil"):
+                yield name
+        elif name in REMOVES:
+            yield name
+
+
+def test_only_one_file_removes_anything() -> None:
+    found = {(p.relative_to(ROOT).as_posix(), name) for p in sources(*ROOMS) for name in removals(p)}
+    assert found <= MAY_REMOVE, "pyramid/store/removal.py removes, and says why it may; others ask it"
+
+
 NGFF_KEYS = {"multiscales", "coordinateTransformations", "omero", "image-label", "bioformats2raw.layout"}
 
 

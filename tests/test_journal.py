@@ -12,7 +12,7 @@ from octree.pyramid.building.journal import Header, Journal, TaskSet, changed_fa
 from octree.pyramid.building.task import Hole, Task, TaskResult
 from octree.pyramid.errors import DestinationError
 
-HEADER = Header("word", True, {"method": "mean", "shape": [3, 4]})
+HEADER = Header("word", True, {"method": "mean", "shape": [3, 4]}, "p")
 RESULTS = [
     TaskResult(Task(0, 7), 10, 5, 2),
     TaskResult(Task(1, 0), 0, 1, 1, (Hole((0, 0), (1, 2), 'chunk "é" is\ngone'),)),
@@ -30,8 +30,8 @@ def written(path: Path) -> bytes:
 def test_what_is_recorded_is_read(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     written(path)
-    assert read_header(path) == HEADER
-    journal, done = Journal.load(path)
+    assert read_header(path, "p") == HEADER
+    journal, done = Journal.load(path, "p")
     journal.close()
     assert done.tasks == {Task(0, 7), Task(1, 0)}
     assert (done.bytes_read, done.bytes_written, done.files) == (10, 6, 3)
@@ -44,7 +44,7 @@ def test_wherever_the_last_record_is_torn_the_ones_before_count_and_new_ones_fol
     lines = text.splitlines(keepends=True)
     for cut in range(len(lines[0]), len(text)):
         path.write_bytes(text[:cut])
-        journal, done = Journal.load(path)
+        journal, done = Journal.load(path, "p")
         kept = [
             r.task
             for r, end in zip(RESULTS, (len(lines[0] + lines[1]), len(text)), strict=True)
@@ -53,19 +53,26 @@ def test_wherever_the_last_record_is_torn_the_ones_before_count_and_new_ones_fol
         assert sorted(done.tasks) == kept
         journal.append(TaskResult(Task(0, 9), 1, 1, 1))
         journal.close()
-        journal, done = Journal.load(path)
+        journal, done = Journal.load(path, "p")
         journal.close()
         assert done.tasks == {*kept, Task(0, 9)}
 
 
 @pytest.mark.parametrize(
-    "text", ["", "nonsense\n", "{}\n", '{"octree_journal": 99, "build": "", "aside": 0, "facts": {}}\n']
+    "text",
+    [
+        "nonsense\n",
+        "{}\n",
+        '{"octree_journal": 99, "build": "", "aside": 0, "facts": {}, "dest": "p"}\n',
+        '{"octree_journal": 2, "dest": "other", "build": "", "aside": 0, "facts": {}}\n',
+        "[" * 100_000 + "\n",
+    ],
 )
 def test_a_stranger_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "journal").write_text(text)
     with pytest.raises(DestinationError):
-        read_header(tmp_path / "journal")
-    assert read_header(tmp_path / "none") is None
+        read_header(tmp_path / "journal", "p")
+    assert read_header(tmp_path / "none", "p") is None
 
 
 @settings(deadline=None, max_examples=50)

@@ -1,29 +1,37 @@
 """DEST and what lies beside it: what state a build finds, and how a finished one takes its place.
 
     DEST                     the pyramid, or the folder being built
-    DEST/.octree-partial     holds the build's random word, until the build is finished
+    DEST/.octree-partial     names DEST and the build (a random word), until the build is finished
     .DEST.octree-journal     done-records                .DEST.octree-lock  who is writing
     .DEST.octree-new         with --overwrite: the folder being built, until it changes places with DEST
+    DEST/.octree-replaced    in the pyramid that is about to be replaced: names DEST and the build that does it
+    .DEST.octree-old         that pyramid, for a moment, where two names cannot change places in one step
 
 States are told apart by where the marker with the journal's word lies; every step that changes one leaves a
-state that the next run understands.
+state that the next run understands. What carries no such marker is never removed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from octree.pyramid.building.journal import Header, read_header
+from octree.pyramid.building.journal import Header, read_header, remove_journal
+from octree.pyramid.building.replaceable import check_replaceable, in_use
 from octree.pyramid.errors import DestinationError, UsageError, WriteError
-
-MARKER = ".octree-partial"
+from octree.pyramid.store.removal import (
+    MARKER,
+    REPLACED,
+    Folder,
+    is_fresh,
+    mark,
+    remove_folder,
+    unmark,
+    word_in,
+)
 
 
 class State(Enum):
@@ -37,9 +45,16 @@ class State(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Every path that a build of ``dest`` may write. ``dest`` is absolute, links followed."""
+    """Every path that a build of ``dest`` may write. ``dest`` is absolute, links followed. ``through_link``: what
+    the user named is a link."""
 
     dest: Path
+    through_link: bool = False
+
+    @property
+    def name(self) -> str:
+        """What markers call DEST."""
+        return self.dest.name
 
     def _beside(self, word: str) -> Path:
         return self.dest.with_name(f".{self.dest.name}.octree-{word}")
@@ -56,6 +71,10 @@ class Places:
     def aside(self) -> Path:
         return self._beside("new")
 
+    @property
+    def old(self) -> Path:
+        return self._beside("old")
+
     def folder(self, aside: bool) -> Path:
         """Where levels are written."""
         return self.aside if aside else self.dest
@@ -68,7 +87,13 @@ def places_of(dest: str | os.PathLike[str]) -> Places:
     path = Path(os.path.realpath(dest))
     if path.parent == path:
         raise DestinationError(f"{path} cannot be replaced by a pyramid", path=str(path))
-    return Places(path)
+    if os.path.islink(os.path.normpath(dest)) and not path.exists():
+        raise DestinationError(
+            f"{os.fspath(dest)} is a link to {path}, where nothing is",
+            hint="name the folder itself, or remove the link",
+            path=str(path),
+        )
+    return Places(path, os.path.islink(os.path.normpath(dest)))
 
 
 def check_apart(source_path: str, places: Places) -> None:
@@ -86,27 +111,17 @@ def check_apart(source_path: str, places: Places) -> None:
         )
 
 
-def check_replaceable(dest: Path) -> None:
-    """--overwrite removes what is there: not where that would be more than a pyramid. Raises DestinationError."""
-    here = Path(os.path.realpath(os.curdir))
-    if dest == here or dest in here.parents or dest == Path.home() or os.path.ismount(dest):
-        raise DestinationError(
-            f"{dest} is no folder to overwrite: it is in use as working, home or mounted folder",
-            hint="name a folder inside it",
-            path=str(dest),
-        )
-
-
 def inspect(places: Places) -> tuple[State, Header | None]:
     """What is there. The header is given for the two interrupted states. Raises DestinationError."""
-    header = read_header(places.journal) if places.journal.exists() else None
-    if header is not None and marker_of(places.folder(header.aside)) == header.build:
+    header = read_header(places.journal, places.name)
+    if header is not None and marker_of(places, header.aside) == header.build:
         return (State.PARTIAL_ASIDE if header.aside else State.PARTIAL), header
-    return (State.FREE if _is_free(places.dest) else State.OCCUPIED), None
+    return (State.FREE if _is_free(places) else State.OCCUPIED), None
 
 
-def _is_free(dest: Path) -> bool:
-    if not dest.exists():
+def _is_free(places: Places) -> bool:
+    dest = places.dest
+    if not os.path.lexists(dest):
         return True
     if not dest.is_dir():
         raise DestinationError(
@@ -114,106 +129,126 @@ def _is_free(dest: Path) -> bool:
         )
     try:
         # a marker alone is a build that was killed before it knew its own word
-        return all(child.name == MARKER for child in dest.iterdir())
+        with Folder.of(dest.parent) as parent, parent.folder(dest.name) as folder:
+            return is_fresh(folder, MARKER, places.name)
     except OSError as error:
         raise DestinationError(f"{dest} cannot be read: {error.strerror}", path=str(dest)) from error
 
 
-def marker_of(folder: Path) -> str | None:
-    """The word of the build that is writing ``folder``, None when none is."""
+def marker_of(places: Places, aside: bool, marker: str = MARKER) -> str | None:
+    """The word of the build that marked DEST, or the folder beside it; None when none did."""
+    return _marker_at(places.folder(aside), marker, places.name)
+
+
+def _marker_at(path: Path, marker: str, dest: str) -> str | None:
     try:
-        return (folder / MARKER).read_text(encoding="utf-8", errors="replace").strip()
+        with Folder.of(path.parent) as parent, parent.folder(path.name) as folder:
+            return word_in(folder, marker, dest)
     except OSError:
         return None
 
 
-def begin_folder(folder: Path, word: str) -> None:
-    """Make the folder, with the marker in it. Raises DestinationError, or WriteError when the disk is full."""
+def begin_folder(places: Places, aside: bool, word: str) -> None:
+    """Make the folder, with the marker in it; one beside DEST is a new one. Raises DestinationError, or WriteError
+    when the disk is full."""
+    path = places.folder(aside)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / MARKER).write_text(word + "\n", encoding="utf-8")
+        with Folder.of(path.parent) as parent:
+            if aside or not parent.has(path.name):
+                parent.make_folder(path.name)
+            with parent.folder(path.name) as folder:
+                if not is_fresh(folder, MARKER, places.name):
+                    raise FileExistsError(errno.EEXIST, "something has been put there", str(path))
+                mark(folder, MARKER, places.name, word)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise WriteError(f"{folder} cannot be written: {error.strerror}", path=str(folder)) from error
+            raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
         raise DestinationError(
-            f"{folder} cannot be written: {error.strerror}",
+            f"{path} cannot be written: {error.strerror}",
             hint="choose a DEST that you may write",
-            path=str(folder),
+            path=str(path),
         ) from error
-
-
-def forget_strange_journal(places: Places) -> None:
-    """A journal that cannot be read says nothing about DEST; --overwrite begins without it."""
-    try:
-        read_header(places.journal)
-    except DestinationError:
-        with suppress(IsADirectoryError, PermissionError):  # no journal at all: what reads it next says so
-            places.journal.unlink()
 
 
 def tidy_swap(places: Places) -> None:
-    """Finish the clean-up of an ``--overwrite`` that was killed after DEST had been exchanged."""
-    header = read_header(places.journal) if places.journal.exists() else None
-    if header is not None and header.aside and marker_of(places.dest) == header.build:
-        finish(places, aside=True, swapped=True)
+    """Finish an ``--overwrite`` that was killed while DEST was being exchanged, or after it."""
+    old = _marker_at(places.old, REPLACED, places.name)
+    if old is not None and not os.path.lexists(places.dest):
+        with Folder.of(places.dest.parent) as parent:
+            parent.rename(places.old.name, places.dest.name)
+    elif old is not None and marker_of(places, aside=False) == old:
+        remove_folder(places.old, places.name, REPLACED, build=old)
+    header = read_header(places.journal, places.name)
+    if header is not None and header.aside and marker_of(places, aside=False) == header.build:
+        finish(places, header, swapped=True)
 
 
-def finish(places: Places, *, aside: bool, swapped: bool = False) -> None:
+def finish(places: Places, header: Header, *, swapped: bool = False) -> None:
     """The built folder takes its place, then everything of the build but the pyramid goes."""
-    if aside and not swapped:
-        _exchange(places.aside, places.dest)
-    if aside:
-        shutil.rmtree(places.aside, ignore_errors=True)
-    (places.dest / MARKER).unlink(missing_ok=True)
-    places.journal.unlink(missing_ok=True)
+    if header.aside and not swapped:
+        _exchange(places, header.build)
+    if header.aside:
+        _remove_replaced(places, header.build)
+    with Folder.of(places.dest.parent) as parent, parent.folder(places.dest.name) as dest:
+        unmark(dest, MARKER, places.name)
+    remove_journal(places.journal, places.name)
 
 
-def discard(places: Places, header: Header | None) -> None:
-    """Remove an interrupted build: its folder and its journal. DEST itself only when it is that folder."""
-    if header is not None:
-        _remove(places.folder(header.aside))
-    elif places.aside.exists():
-        _remove(places.aside)
-    places.journal.unlink(missing_ok=True)
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder that an interrupted build wrote; the marker goes last. Raises DestinationError."""
+def _remove_replaced(places: Places, build: str) -> None:
     try:
-        for child in folder.iterdir():
-            if child.is_dir() and not child.is_symlink():
-                shutil.rmtree(child)
-            elif child.name != MARKER:
-                child.unlink()
-        shutil.rmtree(folder)
-    except OSError as error:
-        raise DestinationError(
-            f"{folder} cannot be removed: {error.strerror}", hint="remove it yourself", path=str(folder)
+        remove_folder(places.aside, places.name, REPLACED, build=build)
+    except DestinationError as error:
+        raise WriteError(
+            f"{places.dest} is finished and in its place, but what it replaced is left: {error.message}",
+            hint=error.hint,
+            path=str(places.dest),
         ) from error
 
 
-def _exchange(new: Path, dest: Path) -> None:
-    """``new`` and ``dest`` change places; there is no moment without a DEST where the system can do that."""
+def discard(places: Places, header: Header | None, *, aside: bool = False) -> None:
+    """Remove an interrupted build: its folder and its journal. DEST itself only when it is that folder. ``aside``:
+    the place beside DEST is needed, so a stranger there is an error, else it is left alone."""
+    if header is not None:
+        remove_folder(
+            places.folder(header.aside),
+            places.name,
+            MARKER,
+            build=header.build,
+            keep=not header.aside and in_use(places.dest) is not None,
+        )
+    else:
+        try:
+            remove_folder(places.aside, places.name, MARKER, REPLACED)
+        except DestinationError:
+            if aside:
+                raise
+    remove_journal(places.journal, places.name)
+
+
+def _exchange(places: Places, build: str) -> None:
+    """The folder beside DEST and DEST change places; there is no moment without a DEST where the system can do
+    that. What has come to lie in DEST while the build ran is looked at once more."""
+    new, dest, old = (path.name for path in (places.aside, places.dest, places.old))
+    if os.path.lexists(places.dest):
+        check_replaceable(places.dest)
     try:
-        if not dest.exists():
-            new.rename(dest)
-        elif not _exchange_at_once(new, dest):
-            old = new.with_name(new.name.removesuffix("new") + "old")
-            dest.rename(old)
-            new.rename(dest)
-            old.rename(new)
+        with Folder.of(places.dest.parent) as parent:
+            if not parent.has(dest):
+                parent.rename(new, dest)
+                return
+            with parent.folder(dest) as replaced:
+                mark(replaced, REPLACED, places.name, build)
+            if not exchange_at_once(parent, new, dest):
+                parent.rename(dest, old)
+                parent.rename(new, dest)
+                parent.rename(old, new)
     except OSError as error:
         raise WriteError(
-            f"{dest} cannot be replaced: {error.strerror}; the finished pyramid is at {new}",
-            path=str(dest),
+            f"{places.dest} cannot be replaced: {error.strerror}; the finished pyramid is at {places.aside}",
+            path=str(places.dest),
         ) from error
 
 
-def _exchange_at_once(new: Path, dest: Path) -> bool:
-    """Linux can exchange two names in one step; False where it cannot."""
-    try:
-        call = ctypes.CDLL(None, use_errno=True).renameat2
-    except (AttributeError, OSError, TypeError):
-        return False
-    here, exchange = -100, 2
-    return bool(call(here, os.fsencode(new), here, os.fsencode(dest), exchange) == 0)
+def exchange_at_once(parent: Folder, name: str, other: str) -> bool:
+    """Two names change places in one step; False where the system cannot do that."""
+    return parent.exchange(name, other)

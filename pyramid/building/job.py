@@ -14,17 +14,23 @@ from octree.pyramid.building.destination import (
     Places,
     State,
     begin_folder,
-    check_replaceable,
     discard,
     finish,
-    forget_strange_journal,
     inspect,
     tidy_swap,
 )
 from octree.pyramid.building.executors import Executor
-from octree.pyramid.building.journal import Done, Header, Journal, changed_facts
+from octree.pyramid.building.journal import (
+    Done,
+    Header,
+    Journal,
+    changed_facts,
+    read_header,
+    remove_journal,
+)
 from octree.pyramid.building.options import BuildOptions
 from octree.pyramid.building.plan import BuildPlan
+from octree.pyramid.building.replaceable import check_replaceable
 from octree.pyramid.building.task import Recipe, Task, TaskRunner
 from octree.pyramid.building.windows import with_windows
 from octree.pyramid.errors import DestinationError, Interrupted, OctreeError, SourceError, WriteError
@@ -70,23 +76,23 @@ class Job:
 
     def _run(self, *, overwrite: bool, resume: bool) -> tuple[Done, PyramidSpec, bool]:
         if overwrite and not resume:
-            forget_strange_journal(self.places)
+            self._forget_damaged_journal()
         tidy_swap(self.places)
         state, header = inspect(self.places)
         if state is State.OCCUPIED and resume and not overwrite:
             return Done(), self._finished_before(), True
         if header is not None and resume:
             self._check_same(header)
-            journal, done = Journal.load(self.places.journal)
+            journal, done = Journal.load(self.places.journal, self.places.name)
             begun = True
         else:
             if state is not State.FREE and not overwrite:
                 raise self._refused(state)
             # an interrupted build in DEST itself is no pyramid that is worth keeping until the new one is done
-            if state is State.OCCUPIED:
-                check_replaceable(self.places.dest)
-            discard(self.places, header)
-            aside = state is not State.FREE and state is not State.PARTIAL and self.places.dest.exists()
+            aside = state in (State.OCCUPIED, State.PARTIAL_ASIDE) and self.places.dest.exists()
+            if aside:
+                check_replaceable(self.places.dest, through_link=self.places.through_link)
+            discard(self.places, header, aside=aside)
             journal, done, begun = self._begin(aside), Done(), False
         writing = False
         try:
@@ -104,6 +110,14 @@ class Job:
             journal.close()
         spec = self._publish(journal.header, done)
         return done, spec, begun
+
+    def _forget_damaged_journal(self) -> None:
+        """A journal of this DEST that cannot be read says nothing; --overwrite begins without it."""
+        try:
+            read_header(self.places.journal, self.places.name)
+        except DestinationError:
+            with suppress(DestinationError):  # no journal of ours: what reads it next says so
+                remove_journal(self.places.journal, self.places.name)
 
     def _refused(self, state: State) -> DestinationError:
         if state is State.OCCUPIED:
@@ -159,7 +173,7 @@ class Job:
                 path=str(dest),
                 changed=changed,
             )
-        self.places.journal.unlink(missing_ok=True)
+        remove_journal(self.places.journal, self.places.name)
         return found
 
     def _is_older_than_source(self) -> bool:
@@ -168,13 +182,13 @@ class Job:
         return max(times if isinstance(times, list) else [times], default=0) > written
 
     def _begin(self, aside: bool) -> Journal:
-        header = Header(os.urandom(8).hex(), aside, self._facts())
+        header = Header(os.urandom(8).hex(), aside, self._facts(), self.places.name)
         journal = Journal.create(self.places.journal, header)
         try:
-            begin_folder(self.places.folder(aside), header.build)
+            begin_folder(self.places, aside, header.build)
         except BaseException:
             journal.close()
-            self.places.journal.unlink(missing_ok=True)
+            remove_journal(self.places.journal, self.places.name)
             raise
         return journal
 
@@ -267,7 +281,7 @@ class Job:
         try:
             finished = with_windows(Pyramid(folder, spec), self.plan.nodata)
             ngff.write_image_metadata(folder, finished, metadata=metadata)
-            finish(self.places, aside=header.aside)
+            finish(self.places, header)
         except WriteError as error:
             raise self._no_space(error, done) from error
         except OSError as error:

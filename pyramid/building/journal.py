@@ -10,26 +10,37 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Set
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from octree.pyramid.building.task import Hole, Task, TaskResult
 from octree.pyramid.errors import DestinationError, WriteError
+from octree.pyramid.store.removal import Folder, remove_file
 
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """``build`` is a random word that also lies in the folder being built. ``aside``: the folder is not DEST yet."""
+    """``build`` is a random word that also lies in the folder being built. ``aside``: the folder is not DEST yet.
+    ``dest``: the name of DEST."""
 
     build: str
     aside: bool
     facts: dict[str, Any]
+    dest: str
 
     def to_json(self) -> dict[str, Any]:
-        return {"octree_journal": VERSION, "build": self.build, "aside": self.aside, "facts": self.facts}
+        # what says whose journal it is comes first, see _is_ours
+        return {
+            "octree_journal": VERSION,
+            "dest": self.dest,
+            "build": self.build,
+            "aside": self.aside,
+            "facts": self.facts,
+        }
 
 
 class TaskSet(Set[Task]):
@@ -89,25 +100,23 @@ class Journal:
 
     @classmethod
     def create(cls, path: Path, header: Header) -> Journal:
-        """Begin a new journal; it exists with its first line or not at all. Raises WriteError."""
-        partial = path.with_name(path.name + ".partial")
+        """Begin a new journal; without a whole first line it says nothing. Raises WriteError."""
         try:
-            with partial.open("w", encoding="utf-8") as stream:
-                stream.write(json.dumps(header.to_json()) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
-            return cls(path, header, os.open(path, os.O_WRONLY | os.O_APPEND))
+            remove_file(path, lambda text: _is_torn(text, header.dest))
+            with Folder.of(path.parent) as parent:
+                parent.create(path.name, json.dumps(header.to_json()) + "\n")
+                return cls(path, header, parent.open_file(path.name, os.O_WRONLY | os.O_APPEND))
         except OSError as error:
-            partial.unlink(missing_ok=True)
+            with suppress(OSError):
+                remove_file(path, lambda text: _is_ours(text, header.dest))
             raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
 
     @classmethod
-    def load(cls, path: Path) -> tuple[Journal, Done]:
+    def load(cls, path: Path, dest: str) -> tuple[Journal, Done]:
         """Go on with an existing journal. Raises DestinationError when it is none of ours."""
-        with path.open("rb") as stream:
+        with _opened(path) as stream:
             first = stream.readline()
-            header, done, good = _header(first, path), Done(), len(first)
+            header, done, good = _header(first, path, dest), Done(), len(first)
             for line in stream:
                 result = _record(line) if line.endswith(b"\n") else None
                 if result is None:
@@ -115,7 +124,8 @@ class Journal:
                 done.add(result)
                 good += len(line)
         try:
-            file = os.open(path, os.O_WRONLY | os.O_APPEND)
+            with Folder.of(path.parent) as parent:
+                file = parent.open_file(path.name, os.O_WRONLY | os.O_APPEND)
             os.ftruncate(file, good)
         except OSError as error:
             raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
@@ -143,11 +153,12 @@ class Journal:
         os.close(self._file)
 
 
-def read_header(path: Path) -> Header | None:
-    """The header of the journal at ``path``, None when there is no journal. Raises DestinationError."""
+def read_header(path: Path, dest: str) -> Header | None:
+    """The header of the journal at ``path``, None when there is no journal of a build that has begun. Raises
+    DestinationError for what is none, and for the journal of another DEST."""
     try:
-        with path.open("rb") as stream:
-            return _header(stream.readline(), path)
+        with _opened(path) as stream:
+            line = stream.readline()
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -156,18 +167,54 @@ def read_header(path: Path) -> Header | None:
             hint="remove it, or choose another DEST",
             path=str(path),
         ) from error
+    return None if _is_torn(line, dest) else _header(line, path, dest)
 
 
-def _header(line: bytes, path: Path) -> Header:
+def remove_journal(path: Path, dest: str) -> None:
+    """Remove the journal of ``dest``, if there is one. Raises DestinationError for anything else of its name."""
+    try:
+        remove_file(path, lambda text: _is_ours(text, dest))
+    except OSError as error:
+        raise DestinationError(
+            f"{path} is not removed: {error.strerror or error}",
+            hint="move it away, or remove it yourself",
+            path=str(path),
+        ) from error
+
+
+def _opened(path: Path) -> BinaryIO:
+    """Raises OSError; a link is not followed."""
+    with Folder.of(path.parent) as parent:
+        return os.fdopen(parent.open_file(path.name, os.O_RDONLY), "rb")
+
+
+def _head(dest: str) -> bytes:
+    return json.dumps({"octree_journal": VERSION, "dest": dest}).encode()[:-1]
+
+
+def _is_ours(text: bytes, dest: str) -> bool:
+    return text.startswith(_head(dest)) or _is_torn(text, dest)
+
+
+def _is_torn(text: bytes, dest: str) -> bool:
+    """A journal that was killed while its first line was written: nothing of its build had begun."""
+    head = _head(dest)
+    return b"\n" not in text and (text.startswith(head) or head.startswith(text))
+
+
+def _header(line: bytes, path: Path, dest: str) -> Header:
     try:
         given = json.loads(line)
         if given["octree_journal"] != VERSION:
             raise ValueError(f"version {given['octree_journal']}")
-        return Header(str(given["build"]), bool(given["aside"]), dict(given["facts"]))
-    except (ValueError, KeyError, TypeError) as error:
+        header = Header(str(given["build"]), bool(given["aside"]), dict(given["facts"]), str(given["dest"]))
+        if header.dest != dest:
+            raise ValueError(f"it belongs to {header.dest!r}")
+        return header
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DestinationError(
             f"{path} is not a journal that this version of octree can read: {error}",
-            hint="give --overwrite to build from the start",
+            hint="move it away, or give --overwrite to build from the start",
             path=str(path),
         ) from error
 

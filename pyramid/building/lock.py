@@ -14,12 +14,14 @@ from pathlib import Path
 from types import TracebackType
 
 from octree.pyramid.errors import DestinationError
+from octree.pyramid.store.removal import Folder, remove_opened
 
 try:
     import fcntl
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # absence is what the rest of the file asks about
 
+_WORD = "process "
 _NO_LOCKS = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
@@ -33,8 +35,11 @@ class DestLock:
     def __enter__(self) -> DestLock:
         while True:
             try:
-                file = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o666)
+                with Folder.of(self._path.parent) as parent:
+                    file = parent.open_file(self._path.name, os.O_RDWR | os.O_CREAT)
             except OSError as error:
+                if os.path.lexists(self._path):
+                    raise self._strange(error.strerror or str(error)) from error
                 raise DestinationError(
                     f"{self._path.parent} cannot be written: {error.strerror}",
                     hint="choose a DEST whose parent folder you may write",
@@ -43,7 +48,7 @@ class DestLock:
             try:
                 self._take(file)
                 # the holder before may have removed the file between our open and our lock
-                if os.path.exists(self._path) and os.path.samestat(os.fstat(file), os.stat(self._path)):
+                if os.path.lexists(self._path) and os.path.samestat(os.fstat(file), os.lstat(self._path)):
                     break
             except BaseException:
                 os.close(file)
@@ -55,7 +60,12 @@ class DestLock:
         return self
 
     def _take(self, file: int) -> None:
-        holder = os.pread(file, 200, 0).decode(errors="replace").strip()
+        found, facts = os.pread(file, 200, 0), os.fstat(file)
+        if found and not found.startswith(_WORD.encode()):
+            raise self._strange("octree did not write it")
+        if facts.st_nlink > 1 or (hasattr(os, "geteuid") and facts.st_uid != os.geteuid()):
+            raise self._strange("it is not a file of yours alone")
+        holder = found.decode(errors="replace").strip()
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -65,6 +75,13 @@ class DestLock:
                     raise self._taken(holder) from error
         if _lives(holder):
             raise self._taken(holder)
+
+    def _strange(self, why: str) -> DestinationError:
+        return DestinationError(
+            f"{self._path}, where a build notes who is writing, is no lock of yours: {why}",
+            hint="move it away, or choose another DEST",
+            path=str(self._dest),
+        )
 
     def _taken(self, holder: str) -> DestinationError:
         return DestinationError(
@@ -78,13 +95,13 @@ class DestLock:
     ) -> None:
         if self._file is not None:
             # removed while still held, so that nobody locks a file that is about to vanish unnoticed
-            self._path.unlink(missing_ok=True)
+            remove_opened(self._path, self._file)
             os.close(self._file)
             self._file = None
 
 
 def _me() -> str:
-    return f"process {os.getpid()} on {socket.gethostname()}"
+    return f"{_WORD}{os.getpid()} on {socket.gethostname()}"
 
 
 def _lives(holder: str) -> bool:

@@ -23,6 +23,7 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
 from octree.pyramid.store.codecs import Codec
+from octree.pyramid.store.removal import remove_units
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 
 
@@ -268,10 +269,15 @@ class LevelWriter:
         return data
 
     def remove(self, box: Box) -> None:
-        """Remove the files of ``box``, and what a killed writer left of them."""
-        for file in self.files(box):
-            file.unlink(missing_ok=True)
-            file.with_name(file.name + ".__lock").unlink(missing_ok=True)
+        """Remove the files of ``box``, and what a killed writer left of them. Raises WriteError."""
+        keys = [f"{self.level.path}/{key}" for key in unit_keys(self.level, box, v3=self._v3)]
+        try:
+            remove_units(self.path.parent, [name for key in keys for name in (key, f"{key}.__lock")])
+        except OSError as error:
+            raise WriteError(
+                f"level {self.level.path}: what an earlier run left cannot be removed: {error.strerror or error}",
+                path=str(self.path),
+            ) from error
 
     def files(self, box: Box) -> list[Path]:
         """The files of the write units that ``box`` meets, whether they exist or not."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.errors import SourceError, SourceNotFound, WriteError
+from octree.pyramid.store.removal import replacing
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -36,17 +37,14 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
     Raises WriteError; ValueError for a non-finite number (see ``finite``).
     """
-    partial = path.with_name(path.name + ".partial")
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     try:
         # bytes of a file name that are no text become ?: readers in other languages take no document with them
-        with partial.open("w", encoding="utf-8", errors="replace") as stream:
+        with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="replace") as stream:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
 
 

@@ -2,7 +2,7 @@
 
 spec.py        the suite file → frozen cases (strict)
 names.py       which texts from files may name a file
-folders.py     writing and removing in a folder held open, never through a link
+folders.py     writing in a folder held open, never through a link; removing frames of ours
 suite.py       run a suite: render, judge, stage, report
 record.py      what is kept of a rendered case: frames, tile sets, coverage
 baseline.py    baselines on disk, looked up by renderer, family, default; stage and accept

@@ -145,7 +145,7 @@ class BaselineStore:
         entries = self.manifest()
         try:
             with Folder(self.root, create=True) as root:
-                files = _put(root, key, case, staged, record, text)
+                files = _put(root, key, case, staged, record, text, known=f"{key}/{case}" in entries)
                 entries[f"{key}/{case}"] = manifest_entry(record, files, reason)
                 document = {"schema": SCHEMA, "baselines": dict(sorted(entries.items()))}
                 root.write(MANIFEST_FILE, (json.dumps(document, indent=1, allow_nan=False) + "\n").encode())
@@ -165,7 +165,7 @@ class BaselineStore:
 
 
 def _put(
-    root: Folder, key: str, case: str, staged: Folder, record: CaseRecord, text: bytes
+    root: Folder, key: str, case: str, staged: Folder, record: CaseRecord, text: bytes, *, known: bool
 ) -> dict[str, Any]:
     """Copy what was staged to ``key/case`` in ``root``; what the manifest says of each file. Complete in a folder
     of its own before the old one goes."""
@@ -187,18 +187,20 @@ def _put(
             aside.write(RECORD_FILE, text)
             files[RECORD_FILE] = _file_facts(RECORD_FILE, text)
         with root.folder(key, create=True) as folder:
-            _swap(root, new, folder, case)
+            _swap(root, new, folder, case, known=known)
     finally:
         with suppress(OSError):
-            root.remove(new)
+            root.remove(new, known=True)
     return files
 
 
-def _swap(root: Folder, new: str, folder: Folder, case: str) -> None:
-    """Put the folder ``new`` of ``root`` in the place of the one called ``case``, which goes when it is there."""
+def _swap(root: Folder, new: str, folder: Folder, case: str, *, known: bool) -> None:
+    """Put the folder ``new`` of ``root`` in the place of the one called ``case``, which goes when it is there. Raises
+    DestinationError when that is none of ours; ``known``: the manifest names it."""
     try:
-        with folder.folder(case):  # not a link, nor anything else that only looks like a baseline
-            pass
+        folder.check_frames(
+            case, known=known
+        )  # not a link, nor anything else that only looks like a baseline
     except FileNotFoundError:
         root.move(new, folder, case)
         return
@@ -210,7 +212,7 @@ def _swap(root: Folder, new: str, folder: Folder, case: str) -> None:
         root.move(old, folder, case)
         raise
     with suppress(OSError):
-        root.remove(old)
+        root.remove(old, known=True)
 
 
 def _staged_bytes(staged: Folder, name: str, limit_bytes: int) -> bytes:

@@ -1,22 +1,31 @@
 """Folders that ``check`` writes to and removes from: always by one plain name in a folder that is held open, never
-through a link. Whatever lies in them may have come from elsewhere, with a branch or a downloaded artifact."""
+through a link. Whatever lies in them may have come from elsewhere, with a branch or a downloaded artifact.
+
+A folder of frames is removed only when it holds nothing but frames, a record and a mark, and the mark or the record
+says that ``check`` made it: ``--output`` may lead anywhere.
+"""
 
 from __future__ import annotations
 
 import errno
+import json
 import os
-import secrets
-import shutil
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
-_BY_HANDLE = {os.open, os.mkdir, os.rename, os.unlink, os.stat} <= os.supports_dir_fd
-"""Where the system opens names relative to a folder that is open. Elsewhere (Windows) each name is looked at first."""
-_JUNCTION = 0xA0000003  # IO_REPARSE_TAG_MOUNT_POINT, a link between folders on Windows
-_FLAGS = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+from octree.pyramid.store import removal
+from octree.pyramid.store.removal import Members
+
+MARK = "octree-case.json"
+_SCHEMA = "octree-case/1"
+_OURS = re.compile(
+    r"frame-\d{4,}\.png|record\.json|octree-case\.json|\.[0-9a-f]{16}\.(octree-)?part(\.\w+)?", re.ASCII
+)
+_MOST_BYTES = 256 << 20
 
 
 class Folder:
@@ -29,87 +38,93 @@ class Folder:
         if create:
             path.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY) if _BY_HANDLE else None
+        self._held = removal.Folder.of(path, listed=True)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
+        self._held.close()
 
     @contextmanager
     def folder(self, name: str, *, create: bool = False) -> Iterator[Folder]:
         """The folder ``name`` in this one."""
         if create:
             with suppress(FileExistsError):
-                self._do(os.mkdir, name)
+                self._held.make_folder(_plain(name))
         self._refuse_link(name)
         made = Folder.__new__(Folder)
-        made.path = self.path / name
-        made._handle = None
-        if self._handle is not None:
-            flags = os.O_RDONLY | os.O_DIRECTORY | _FLAGS
-            made._handle = os.open(name, flags, dir_fd=self._handle)
+        made.path, made._held = self.path / name, self._held.folder(name)
         with made:
             yield made
 
+    @contextmanager
+    def frames(self, name: str) -> Iterator[Folder]:
+        """The folder ``name`` for frames, made and marked as one that may be removed again."""
+        with self.folder(name, create=True) as made:
+            with suppress(FileExistsError):
+                made._held.create(MARK, json.dumps({"schema": _SCHEMA, "case": name}) + "\n")
+            yield made
+
     def names(self) -> list[str]:
-        return sorted(os.listdir(self.path if self._handle is None else self._handle))
+        return self._held.names()
 
     def read(self, name: str, limit_bytes: int) -> bytes:
         """The bytes of a regular file of at most ``limit_bytes``."""
         self._refuse_link(name)
-        return _all_of(self._do(os.open, name, os.O_RDONLY | _FLAGS), limit_bytes)
+        return _all_of(self._held.open_file(name, os.O_RDONLY), limit_bytes)
 
     def write(self, name: str, data: bytes) -> None:
         """Write ``data`` beside ``name``, then put it there: whatever had the name before, a link too, is gone."""
-        partial = f".{secrets.token_hex(8)}.part"
-        handle = self._do(os.open, partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FLAGS, 0o666)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-            self.move(partial, self, name)
-        except BaseException:
-            with suppress(OSError):
-                self._do(os.unlink, partial)
-            raise
+        self._held.write(_plain(name), data)
 
     def move(self, name: str, into: Folder, new_name: str) -> None:
-        """Rename, as os.replace: a folder takes the place of nothing but an empty one."""
-        if self._handle is None or into._handle is None:
-            os.replace(self.path / name, into.path / new_name)
-        else:
-            os.replace(name, new_name, src_dir_fd=self._handle, dst_dir_fd=into._handle)
+        """Rename: a folder takes the place of nothing but an empty one."""
+        self._held.rename(_plain(name), _plain(new_name), into=into._held)
 
-    def remove(self, name: str) -> None:
-        """Remove the folder ``name`` and all in it, if it is there. Links in it go, what they point to stays."""
+    def remove(self, name: str, *, known: bool = False) -> None:
+        """Remove the folder of frames ``name``, if it is there. ``known``: something else says that we made it.
+
+        Raises DestinationError for what holds, or may hold, anything else."""
         try:
             self._refuse_link(name)
         except FileNotFoundError:
             return
-        if self._handle is None:
-            shutil.rmtree(self.path / name)
-        else:
-            shutil.rmtree(name, dir_fd=self._handle)
+        self._held.remove_members(name, _members(name, known))
 
-    def _do(self, function: Any, name: str, *arguments: Any) -> Any:
-        if self._handle is None:
-            return function(self.path / name, *arguments)
-        return function(name, *arguments, dir_fd=self._handle)
+    def check_frames(self, name: str, *, known: bool = False) -> None:
+        """Raise as ``remove`` would; remove nothing."""
+        self._refuse_link(name)
+        with self._held.folder(name) as folder:
+            _members(name, known).checked(folder)
 
     def _refuse_link(self, name: str) -> None:
-        """What is not a link now may be one when it is opened: O_NOFOLLOW stands behind this. This is for words, and
-        for systems without handles."""
-        if os.path.basename(name) != name or name in ("", os.curdir, os.pardir):
-            raise ValueError(f"{name!r} is not the name of one thing in a folder")
-        facts = self._do(os.lstat if self._handle is None else _lstat, name)
-        if stat.S_ISLNK(facts.st_mode) or getattr(facts, "st_reparse_tag", 0) == _JUNCTION:
+        """What is not a link now may be one when it is opened: O_NOFOLLOW stands behind this. This is for words."""
+        if stat.S_ISLNK(self._held.stat(_plain(name)).st_mode):
             raise OSError(errno.ELOOP, f"{name!r} is a link, and links are not followed here")
 
 
-def _lstat(name: str, *, dir_fd: int) -> os.stat_result:
-    return os.stat(name, dir_fd=dir_fd, follow_symlinks=False)
+def _plain(name: str) -> str:
+    if os.path.basename(name) != name or name in ("", os.curdir, os.pardir):
+        raise ValueError(f"{name!r} is not the name of one thing in a folder")
+    return name
+
+
+def _members(case: str, known: bool) -> Members:
+    def proves(folder: removal.Folder) -> bool:
+        return known or _says(folder, MARK, case) or _says(folder, "record.json", None)
+
+    return Members(lambda name: _OURS.fullmatch(name) is not None, proves)
+
+
+def _says(folder: removal.Folder, name: str, case: str | None) -> bool:
+    try:
+        found = json.loads(folder.read(name, _MOST_BYTES))
+        if case is None:
+            return str(found["schema"]).startswith("octree-record/")
+        return bool(found["schema"] == _SCHEMA and found["case"] == case)
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+        return False
 
 
 def read_file(path: Path, limit_bytes: int) -> bytes:

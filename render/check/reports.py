@@ -66,7 +66,7 @@ def _write_differences(result: SuiteResult) -> None:
                         picture = highlighted(
                             frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks
                         )
-                        with differences.folder(case.name, create=True) as folder:
+                        with differences.frames(case.name) as folder:
                             folder.write(frame_file(frame.index), encode_png(picture))
     except OSError as error:
         raise write_error(place, error) from error

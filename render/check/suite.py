@@ -220,7 +220,7 @@ class CaseRunner:
             result = CaseResult(case, Verdict.ERROR, (said,), error={"kind": "internal", "message": said})
         if result.verdict is not Verdict.PASS and result.stageable and result.record is not None:
             pixels = {frame.index: frame.actual for frame in result.frames if frame.actual is not None}
-            with self._staging(create=True) as staging, staging.folder(case.name, create=True) as folder:
+            with self._staging(create=True) as staging, staging.frames(case.name) as folder:
                 write_record(folder, result.record, pixels)
         return replace(result.without_surplus(), seconds=time.perf_counter() - begin_s)
 

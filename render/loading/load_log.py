@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TextIO
+from pathlib import Path
+from typing import IO
 
 from octree.pyramid.errors import DestinationError
 from octree.pyramid.foreign import printable
+from octree.pyramid.store.removal import append_to
 from octree.render.loading.load import Arrival
 from octree.render.loading.requests import LoadRequest, Tier
 
@@ -17,11 +19,11 @@ class TextLog:
     """Appends lines to a text file; does nothing without a path. One owner: the loader's thread."""
 
     def __init__(self, path: str | None) -> None:
-        self._file: TextIO | None = None
+        self._file: IO[str] | None = None
         if path is None:
             return
         try:
-            self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115 closed by close()
+            self._file = append_to(Path(path))
         except OSError as error:
             raise DestinationError(
                 f"log file {path!r} cannot be written: {error.strerror}",

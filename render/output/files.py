@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from string import Formatter
 
 from octree.pyramid.errors import DestinationError, OctreeError, UsageError, WriteError
+from octree.pyramid.store.removal import probe, replacing
 
 PATTERN_FIELDS = ("index", "camera")
 VIDEO_SUFFIXES = (".gif", ".mp4")
@@ -21,30 +21,21 @@ _HINT_SEVERAL = (
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """A name beside ``path`` to write to; it becomes ``path`` at the end, or is removed if the block raises.
+    """A name beside ``path`` to write to; it becomes ``path`` at the end, or is removed if the block raises. What
+    is no file, as ``/dev/stdout``, is written to at the end.
 
     Raises ``DestinationError`` when ``path`` cannot be a file here, ``WriteError`` for what the system says
     while writing (no space, a quota, a broken disk)."""
-    partial = _beside(path, "part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        yield partial
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            yield partial
     except OctreeError:
         raise
     except OSError as error:
         raise write_error(path, error) from error
-    finally:
-        with suppress(OSError):
-            partial.unlink(missing_ok=True)
-
-
-def _beside(path: Path, what: str) -> Path:
-    """A hidden name of this process for ``path``, short however long that is, with the same ending."""
-    digest = hashlib.blake2b(path.name.encode("utf-8", "surrogateescape"), digest_size=6).hexdigest()
-    return path.with_name(f".{digest}.{os.getpid()}.{what}{path.suffix}")
 
 
 _DESTINATION_ERRNOS = frozenset(
@@ -76,11 +67,9 @@ def check_destination(path: Path) -> None:
     """Raise ``DestinationError`` now if ``path`` cannot be written, rather than after the work is done."""
     if path.is_dir():
         raise write_error(path, IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR)))
-    probe = _beside(path, "probe")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        probe.open("wb").close()
-        probe.unlink()
+        probe(path)
     except OSError as error:
         raise write_error(path, error) from error
 

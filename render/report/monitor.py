@@ -9,6 +9,7 @@ from typing import IO, Any, Self
 
 from octree.pyramid.errors import WriteError
 from octree.pyramid.foreign import json_text
+from octree.pyramid.store.removal import begin_file
 from octree.render.output.files import write_error
 from octree.render.report.values import FrameReport, plain_json
 
@@ -29,7 +30,7 @@ class Monitor:
         path = Path(target)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._stream = self._owned = path.open("w", encoding="utf-8")
+            self._stream = self._owned = begin_file(path)
         except OSError as error:
             raise write_error(path, error) from error
 
