@@ -1,6 +1,10 @@
-"""Pure geometry of one displayed plane: levels, their tiles, and which tiles meet a rectangle.
+"""Pure geometry of what is displayed: levels, their tiles, and which tiles meet a region.
 
-*Base coordinates*: level-0 pixels of the layer, (0, 0) is the outer corner of the first pixel, (y, x) order.
+The *displayed axes* are those of a lattice, however many: (y, x) of a plane, (z, x) of a plane across it, (z, y, x)
+of a volume. Tuples have one entry for each, in axis order; where pixels of a screen are meant, the last two are its
+rows and columns.
+
+*Base coordinates*: level-0 voxels of the layer, 0 is the outer corner of the first one.
 Everything derives from the real shapes, scales and translations of the levels, never from ``2 ** level``: any
 factor, odd sizes and anisotropic levels come out right, and a tile that does not exist cannot be named.
 """
@@ -8,142 +12,190 @@ factor, odd sizes and anisotropic levels come out right, and a tile that does no
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import product
+from operator import add, lt, mul, sub
 from typing import NamedTuple
 
 from octree.pyramid.model import PyramidSpec
 
+TOLERANCE_TILES = 1e-6
+"""Overlaps smaller than this fraction of a tile are rounding: 0.1 * 256 * 2 is not 0.2 * 256 everywhere."""
 
-class Rect(NamedTuple):
-    """A half-open rectangle ``[y0, y1) x [x0, x1)``."""
 
-    y0: float
-    x0: float
-    y1: float
-    x1: float
+class Region(NamedTuple):
+    """A half-open box ``[low, high)``, one number for each displayed axis."""
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
     @property
     def is_empty(self) -> bool:
-        return not (self.y1 > self.y0 and self.x1 > self.x0)
+        return not all(map(lt, self.low, self.high))
 
     @property
-    def area(self) -> float:
-        return 0.0 if self.is_empty else (self.y1 - self.y0) * (self.x1 - self.x0)
-
-    def intersect(self, other: Rect) -> Rect:
-        return Rect(
-            max(self.y0, other.y0), max(self.x0, other.x0), min(self.y1, other.y1), min(self.x1, other.x1)
-        )
-
-
-class TileRange(NamedTuple):
-    """Rows ``[row0, row1)`` and columns ``[col0, col1)`` of tiles."""
-
-    row0: int
-    row1: int
-    col0: int
-    col1: int
+    def size(self) -> tuple[float, ...]:
+        return tuple(map(sub, self.high, self.low))
 
     @property
-    def count(self) -> int:  # type: ignore[override] # hides tuple.count, which nobody calls on a range
-        return max(0, self.row1 - self.row0) * max(0, self.col1 - self.col0)
+    def centre(self) -> tuple[float, ...]:
+        return tuple([sum / 2 for sum in map(add, self.low, self.high)])
+
+    @property
+    def volume(self) -> float:
+        """The area of a plane's region; 0 when it is empty."""
+        return 0.0 if self.is_empty else math.prod(self.size)
+
+    def intersect(self, other: Region) -> Region:
+        return Region(tuple(map(max, self.low, other.low)), tuple(map(min, self.high, other.high)))
+
+    def grown(self, by: Sequence[float]) -> Region:
+        """Larger by so much at both ends of each axis."""
+        return Region(tuple(map(sub, self.low, by)), tuple(map(add, self.high, by)))
+
+    def shifted(self, by: Sequence[float]) -> Region:
+        return Region(tuple(map(add, self.low, by)), tuple(map(add, self.high, by)))
+
+    # the last two axes, as a screen has them
+
+    @property
+    def y0(self) -> float:
+        return self.low[-2]
+
+    @property
+    def x0(self) -> float:
+        return self.low[-1]
+
+    @property
+    def y1(self) -> float:
+        return self.high[-2]
+
+    @property
+    def x1(self) -> float:
+        return self.high[-1]
+
+
+class BlockRange(NamedTuple):
+    """Tiles ``[start, stop)`` of one level, per displayed axis."""
+
+    start: tuple[int, ...]
+    stop: tuple[int, ...]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple([max(0, length) for length in map(sub, self.stop, self.start)])
+
+    @property
+    def size(self) -> int:
+        """How many tiles."""
+        return math.prod(self.shape)
+
+    def intersect(self, other: BlockRange) -> BlockRange:
+        return BlockRange(tuple(map(max, self.start, other.start)), tuple(map(min, self.stop, other.stop)))
+
+    def grids(self) -> Iterator[tuple[int, ...]]:
+        """``TileKey.grid`` of each tile, the last axis fastest."""
+        return product(*map(range, self.start, self.stop))
 
 
 @dataclass(frozen=True, slots=True)
-class PlaneLevel:
-    """One level of a plane, every pair in (y, x) order.
+class LatticeLevel:
+    """One level, every tuple per displayed axis.
 
     ``shape``   texels.  ``tile``  texels of a full tile (edge tiles are smaller).
-    ``scale``   base pixels per texel.  ``origin``  base coordinate of the outer corner of texel (0, 0).
+    ``scale``   base voxels per texel.  ``origin``  base coordinate of the outer corner of the first texel.
     """
 
-    shape: tuple[int, int]
-    tile: tuple[int, int]
-    scale: tuple[float, float]
-    origin: tuple[float, float]
+    shape: tuple[int, ...]
+    tile: tuple[int, ...]
+    scale: tuple[float, ...]
+    origin: tuple[float, ...]
 
     @property
-    def tile_counts(self) -> tuple[int, int]:
-        return math.ceil(self.shape[0] / self.tile[0]), math.ceil(self.shape[1] / self.tile[1])
+    def tile_counts(self) -> tuple[int, ...]:
+        return tuple([-(-length // tile) for length, tile in zip(self.shape, self.tile, strict=True)])
 
-    def tiles_along(self, axis: int, low: float, high: float) -> tuple[int, int]:
-        """Tiles ``[first, last)`` along one axis that share length with ``[low, high)`` of the image (base
-        coordinates inside ``Plane.extent``, ``low < high``); never none."""
+    def block_at(self, axis: int, position: float) -> int:
+        """The tile that would hold a base coordinate, whether there is one or not."""
+        return math.floor((position - self.origin[axis]) / (self.scale[axis] * self.tile[axis]))
+
+    def blocks_along(self, axis: int, low: float, high: float) -> tuple[int, int]:
+        """Tiles ``[first, stop)`` along one axis that show ``[low, high)`` of the image (base coordinates inside
+        ``Lattice.extent``); never none. The one place that decides this, for plans and covers alike: an overlap
+        below ``TOLERANCE_TILES`` is none, and the outermost tiles answer for what lies beyond the level's own
+        edges, which are not the image's where a level was floored or shifted."""
         count = -(-self.shape[axis] // self.tile[axis])
-        size = self.scale[axis] * self.tile[axis]
-        first = math.floor((low - self.origin[axis]) / size)
-        last = math.ceil((high - self.origin[axis]) / size)
-        # a level that was floored or shifted does not reach the edge: its outermost tile stands in
+        origin, size = self.origin[axis], self.scale[axis] * self.tile[axis]
+        first = math.floor((low - origin) / size + TOLERANCE_TILES)
+        stop = math.ceil((high - origin) / size - TOLERANCE_TILES)
         first = min(max(first, 0), count - 1)
-        return first, max(min(last, count), first + 1)
+        return first, max(min(stop, count), first + 1)
 
 
 @dataclass(frozen=True, slots=True)
-class Plane:
-    """All levels of one displayed plane; level 0 is the finest."""
+class Lattice:
+    """All levels over the displayed axes; level 0 is the finest."""
 
-    levels: tuple[PlaneLevel, ...]
+    levels: tuple[LatticeLevel, ...]
 
     @property
-    def extent(self) -> Rect:
-        """What the image covers: the rectangle of level 0, in base coordinates."""
-        level = self.levels[0]
-        return Rect(0.0, 0.0, float(level.shape[0]), float(level.shape[1]))
+    def extent(self) -> Region:
+        """What the image covers: the region of level 0, in base coordinates."""
+        shape = self.levels[0].shape
+        return Region((0.0,) * len(shape), tuple(map(float, shape)))
 
-    def tile_shape(self, level: int, row: int, col: int) -> tuple[int, int]:
-        """Texels of one tile; edge tiles are smaller than ``PlaneLevel.tile``."""
+    def tile_shape(self, level: int, grid: tuple[int, ...]) -> tuple[int, ...]:
+        """Texels of one tile; edge tiles are smaller than ``LatticeLevel.tile``."""
         info = self.levels[level]
-        (rows, cols), (height, width) = info.shape, info.tile
-        return min(height, rows - row * height), min(width, cols - col * width)
+        return tuple([min(t, n - g * t) for t, n, g in zip(info.tile, info.shape, grid, strict=True)])
 
-    def tile_rect(self, level: int, row: int, col: int) -> Rect:
-        """Base rectangle of one tile's texels. Neighbours share their edge to the last bit. Not clipped to
+    def tile_region(self, level: int, grid: tuple[int, ...]) -> Region:
+        """Base region of one tile's texels. Neighbours share their edge to the last bit. Not clipped to
         ``extent``: the last texel of a coarse level may reach beyond the image."""
         info = self.levels[level]
-        (rows, cols), (height, width) = info.shape, info.tile
-        return Rect(
-            info.origin[0] + info.scale[0] * (row * height),
-            info.origin[1] + info.scale[1] * (col * width),
-            info.origin[0] + info.scale[0] * min((row + 1) * height, rows),
-            info.origin[1] + info.scale[1] * min((col + 1) * width, cols),
+        first = tuple(map(mul, grid, info.tile))
+        last = tuple(map(min, map(add, first, info.tile), info.shape))
+        low, high = (tuple(map(add, info.origin, map(mul, info.scale, texels))) for texels in (first, last))
+        return Region(low, high)
+
+    def blocks_meeting(self, level: int, region: Region) -> BlockRange:
+        """Tiles of ``level`` that show what of the image lies in ``region`` (base coordinates); none when nothing
+        does."""
+        seen = region.intersect(self.extent)
+        if seen.is_empty:
+            return BlockRange((0,) * len(seen.low), (0,) * len(seen.low))
+        along = self.levels[level].blocks_along
+        start, stop = zip(
+            *[along(axis, *ends) for axis, ends in enumerate(zip(*seen, strict=True))], strict=True
         )
-
-    def tiles_meeting(self, level: int, rect: Rect) -> TileRange:
-        """Tiles of ``level`` that share area with ``rect`` (base coordinates); empty when none does."""
-        info = self.levels[level]
-        clipped = rect.intersect(self.extent)
-        if clipped.is_empty:
-            return TileRange(0, 0, 0, 0)
-        rows = info.tiles_along(0, clipped.y0, clipped.y1)
-        return TileRange(*rows, *info.tiles_along(1, clipped.x0, clipped.x1))
+        return BlockRange(start, stop)
 
 
-def plane_of(spec: PyramidSpec, tile: int | None = None) -> Plane:
-    """The displayed (y, x) plane of a pyramid.
+def lattice_of(spec: PyramidSpec, tile: int | None = None, displayed: Sequence[str] = "yx") -> Lattice:
+    """The levels of a pyramid over its ``displayed`` axes (names, in axis order).
 
-    ``tile`` is the tile edge in pixels; None takes each level's chunk edge.
+    ``tile`` is the tile edge in voxels; None takes each level's chunk edges.
 
     Level k's texel i covers ``[translation - scale/2, translation + scale/2)`` in world units around its
     centre; subtracting level 0's corner and dividing by level 0's scale gives base coordinates.
     """
-    iy, ix = spec.axis_index("y"), spec.axis_index("x")
-    if iy is None or ix is None:
-        raise ValueError(f"no y and x axes among {spec.axis_names}")
+    places = [place for name in displayed if (place := spec.axis_index(name)) is not None]
+    if len(places) != len(displayed):
+        raise ValueError(f"no {' and '.join(displayed)} axes among {spec.axis_names}")
     base = spec.levels[0]
-    levels = []
-    for level in spec.levels:
-        scale = tuple(level.scale[i] / base.scale[i] for i in (iy, ix))
-        origin = tuple(
-            ((level.translation[i] - level.scale[i] / 2) - (base.translation[i] - base.scale[i] / 2))
-            / base.scale[i]
-            for i in (iy, ix)
-        )
-        levels.append(
-            PlaneLevel(
-                shape=(level.shape[iy], level.shape[ix]),
-                tile=(tile or level.chunks[iy], tile or level.chunks[ix]),
-                scale=(scale[0], scale[1]),
-                origin=(origin[0], origin[1]),
+    return Lattice(
+        tuple(
+            LatticeLevel(
+                shape=tuple(level.shape[i] for i in places),
+                tile=tuple(tile or level.chunks[i] for i in places),
+                scale=tuple(level.scale[i] / base.scale[i] for i in places),
+                origin=tuple(
+                    ((level.translation[i] - level.scale[i] / 2) - (base.translation[i] - base.scale[i] / 2))
+                    / base.scale[i]
+                    for i in places
+                ),
             )
+            for level in spec.levels
         )
-    return Plane(tuple(levels))
+    )

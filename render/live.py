@@ -22,7 +22,7 @@ from vispy.scene.visuals import create_visual_node
 from vispy.scene.widgets import ViewBox
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
@@ -144,7 +144,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             self._stack = stack.pop_all()
         for part, look in zip(parts, looks, strict=True):
             part.visual.opacity = look.opacity  # making the node has set vispy's default
-        self._seen: tuple[Rect, tuple[float, float]] | None = None
+        self._seen: tuple[Region, tuple[float, float]] | None = None
         self._timer = app.Timer(TICK_S, connect=self._tick, start=True)
         self._stack.callback(self._timer.stop)
         self.parent = parent
@@ -160,9 +160,9 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         return self._layer.cover.coverage if self._layer.cover is not None else None
 
     @property
-    def extent(self) -> Rect:
+    def extent(self) -> Region:
         """The image in the node's coordinates: for ``camera.set_range``."""
-        return self._layer.source.plane.extent
+        return self._layer.source.lattice.extent
 
     @property
     def is_settled(self) -> bool:
@@ -224,7 +224,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             count += size > 0
         return count
 
-    def _view(self) -> tuple[Rect, tuple[float, float]]:
+    def _view(self) -> tuple[Region, tuple[float, float]]:
         """What of the image the screen shows, and how many of its pixels a base pixel takes, (y, x)."""
         canvas, extent, screen = self._canvas_in_view(), self.extent, self._screen()
         transform = self._layer.parts[0].visual.get_transform("visual", "canvas")
@@ -234,10 +234,10 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             seen, (py, px) = seen_by_points(transform.imap, extent, screen)
         return seen, (py * canvas.pixel_scale, px * canvas.pixel_scale)
 
-    def _screen(self) -> Rect:
+    def _screen(self) -> Region:
         """The part of the canvas where the node can show: inside every view box that it lies in."""
         width, height = self._canvas_in_view().size
-        screen, node = Rect(0.0, 0.0, height, width), self.parent
+        screen, node = Region((0.0, 0.0), (height, width)), self.parent
         while node is not None:
             if isinstance(node, ViewBox):
                 inner = node.inner_rect
@@ -245,7 +245,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
                     [(x, y) for x in (inner.left, inner.right) for y in (inner.bottom, inner.top)]
                 )[:, :2]
                 (x0, y0), (x1, y1) = corners.min(0).tolist(), corners.max(0).tolist()
-                screen = screen.intersect(Rect(y0, x0, y1, x1))
+                screen = screen.intersect(Region((y0, x0), (y1, x1)))
             node = node.parent
         return screen
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.texture_atlas import Atlas
@@ -26,20 +26,20 @@ def never(_tile: TileKey) -> bool:
     return False
 
 
-def halves(base: NDArray[Any], tile: tuple[int, int], levels: int) -> tuple[Plane, list[NDArray[Any]]]:
+def halves(base: NDArray[Any], tile: tuple[int, int], levels: int) -> tuple[Lattice, list[NDArray[Any]]]:
     """A pyramid by means of 2 x 2, shapes rounded up, edges repeated."""
-    arrays, infos = [base], [PlaneLevel(base.shape[:2], tile, (1.0, 1.0), (0.0, 0.0))]  # type: ignore[arg-type] # a slice of two
+    arrays, infos = [base], [LatticeLevel(base.shape[:2], tile, (1.0, 1.0), (0.0, 0.0))]  # type: ignore[arg-type] # a slice of two
     for level in range(1, levels):
         last = arrays[-1]
         pad = [(0, n % 2) for n in last.shape[:2]] + [(0, 0)] * (last.ndim - 2)
         even = np.pad(last, pad, "edge").astype(np.float64)
         mean = (even[::2, ::2] + even[1::2, ::2] + even[::2, 1::2] + even[1::2, 1::2]) / 4
         arrays.append(mean.astype(base.dtype))
-        infos.append(PlaneLevel(mean.shape[:2], tile, (2.0**level,) * 2, (0.0, 0.0)))
-    return Plane(tuple(infos)), arrays
+        infos.append(LatticeLevel(mean.shape[:2], tile, (2.0**level,) * 2, (0.0, 0.0)))
+    return Lattice(tuple(infos)), arrays
 
 
-def tiles_of(plane: Plane, level: int) -> list[TileKey]:
+def tiles_of(plane: Lattice, level: int) -> list[TileKey]:
     rows, cols = plane.levels[level].tile_counts
     return [TileKey(level, (), (row, col)) for row in range(rows) for col in range(cols)]
 
@@ -48,7 +48,7 @@ def tiles_of(plane: Plane, level: int) -> list[TileKey]:
 class Stage:
     """An image, an atlas and a visual. ``put`` brings tiles in; ``frame`` draws."""
 
-    plane: Plane
+    lattice: Lattice
     arrays: list[NDArray[Any]]
     canvas: Canvas
     atlas: Atlas = field(default_factory=lambda: Atlas(64 * 2**20, page_px=1024))
@@ -58,7 +58,7 @@ class Stage:
         self.visual = TiledImageVisual(self.atlas, **self.options)
 
     def pixels(self, tile: TileKey) -> NDArray[Any]:
-        height, width = self.plane.levels[tile.level].tile
+        height, width = self.lattice.levels[tile.level].tile
         row, col = tile.grid
         part = self.arrays[tile.level][row * height : (row + 1) * height, col * width : (col + 1) * width]
         return np.ascontiguousarray(part)
@@ -74,12 +74,12 @@ class Stage:
     def resident(self, tile: TileKey) -> bool:
         return load_key(tile) in self.atlas
 
-    def cover(self, view: Rect, level: int, failed: Callable[[TileKey], bool] = never) -> Cover:
-        return cover_view(self.plane, view, level, (), self.resident, failed)
+    def cover(self, view: Region, level: int, failed: Callable[[TileKey], bool] = never) -> Cover:
+        return cover_view(self.lattice, view, level, (), self.resident, failed)
 
     def frame(
         self,
-        view: Rect,
+        view: Region,
         size_px: tuple[int, int],
         level: int = 0,
         failed: Callable[[TileKey], bool] = never,
@@ -92,10 +92,10 @@ class Stage:
         return self.canvas.read()
 
 
-def view_at(y: float, x: float, zoom: float, size_px: tuple[int, int]) -> Rect:
+def view_at(y: float, x: float, zoom: float, size_px: tuple[int, int]) -> Region:
     """As ``Camera.rect``."""
     height, width = size_px[1] / zoom / 2, size_px[0] / zoom / 2
-    return Rect(y - height, x - width, y + height, x + width)
+    return Region((y - height, x - width), (y + height, x + width))
 
 
 def difference(a: NDArray[Any], b: NDArray[Any]) -> int:

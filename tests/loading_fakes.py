@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Plane, PlaneLevel
+from octree.pyramid.grid import Lattice, LatticeLevel
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.loader import TileLoader
@@ -107,10 +107,10 @@ def drain(
     return got
 
 
-def pyramid(size: int, levels: int, tile_px: int = 256) -> Plane:
-    return Plane(
+def pyramid(size: int, levels: int, tile_px: int = 256) -> Lattice:
+    return Lattice(
         tuple(
-            PlaneLevel((-(-size // 2**k),) * 2, (tile_px, tile_px), (2.0**k, 2.0**k), (0.0, 0.0))
+            LatticeLevel((-(-size // 2**k),) * 2, (tile_px, tile_px), (2.0**k, 2.0**k), (0.0, 0.0))
             for k in range(levels)
         )
     )

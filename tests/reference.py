@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import PlaneLevel, Rect
+from octree.pyramid.grid import LatticeLevel, Region
 
 
 def texel_positions(low: float, high: float, count: int, scale: float, origin: float) -> list[float]:
@@ -69,9 +69,9 @@ def window(value: Any, clim: tuple[float, float], gamma: float = 1.0) -> Any:
 
 def render(
     pixels: NDArray[Any],
-    level: PlaneLevel,
-    extent: Rect,
-    view: Rect,
+    level: LatticeLevel,
+    extent: Region,
+    view: Region,
     size_px: tuple[int, int],
     color_of: Callable[[Any], Any],
     *,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.view.camera import (
     Camera,
     CameraPath,
@@ -46,7 +46,7 @@ def path(text: str, extent: Any = EXTENT, size: tuple[int, int] = SIZE) -> Camer
         ("fit", (2000, 1000), Camera(1000, 500, 0.2, "fit")),
         ("fit", (100, 1000), Camera(50, 500, 0.3, "fit")),
         ("fit", (1, 1), Camera(0.5, 0.5, 300, "fit")),
-        ("fit", Rect(10, 20, 110, 220), Camera(120, 60, 2, "fit")),
+        ("fit", Region((10, 20), (110, 220)), Camera(120, 60, 2, "fit")),
         ("x=8000,y=-3.5,zoom=1e-2", EXTENT, Camera(8000, -3.5, 0.01)),
         (" x = 1 , zoom=2, y=3 ", EXTENT, Camera(1, 3, 2)),
         ("x=1,y=2,zoom=3,name=top left", EXTENT, Camera(1, 2, 3, "top left")),

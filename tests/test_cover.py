@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
-from octree.render.view.cover import Cover, cover_view
+from octree.render.view.cover import Cover, cover_view, rows_of
 
 
-def plane_of_levels(shape: tuple[int, int], factors: list[int], tile: int = 8, shift: float = 0.0) -> Plane:
-    levels, scale = [PlaneLevel(shape, (tile, tile), (1.0, 1.0), (0.0, 0.0))], 1
+def plane_of_levels(shape: tuple[int, int], factors: list[int], tile: int = 8, shift: float = 0.0) -> Lattice:
+    levels, scale = [LatticeLevel(shape, (tile, tile), (1.0, 1.0), (0.0, 0.0))], 1
     for factor in factors:
         scale *= factor
         size = (math.ceil(shape[0] / scale), math.ceil(shape[1] / scale))
-        levels.append(PlaneLevel(size, (tile, tile), (float(scale),) * 2, (shift * scale,) * 2))
-    return Plane(tuple(levels))
+        levels.append(LatticeLevel(size, (tile, tile), (float(scale),) * 2, (shift * scale,) * 2))
+    return Lattice(tuple(levels))
 
 
 def everything(_tile: TileKey) -> bool:
@@ -38,7 +38,7 @@ def only(*tiles: tuple[int, int, int]) -> Callable[[TileKey], bool]:
 
 
 PLANE = plane_of_levels((32, 32), [2, 2])
-ALL = Rect(0, 0, 32, 32)
+ALL = Region((0, 0), (32, 32))
 
 
 def drawn(cover: Cover) -> list[tuple[int, int, int]]:
@@ -46,7 +46,7 @@ def drawn(cover: Cover) -> list[tuple[int, int, int]]:
 
 
 def test_ideal_tiles_when_they_are_there() -> None:
-    cover = cover_view(PLANE, Rect(0, 0, 16, 8), 0, (), everything)
+    cover = cover_view(PLANE, Region((0, 0), (16, 8)), 0, (), everything)
     assert drawn(cover) == [(0, 0, 0), (0, 1, 0)]
     assert cover.coverage.ideal == 1.0
     assert cover.coverage.by_level == {0: 1.0}
@@ -55,16 +55,16 @@ def test_ideal_tiles_when_they_are_there() -> None:
 
 def test_coverage_counts_the_pixels_that_are_drawn() -> None:
     """Edges on pixel centres, but for the last digit: 3 * 0.05 is more than 0.15."""
-    fine, coarse = (PlaneLevel((n, n), (3, 3), (px, px), (0.0, 0.0)) for n, px in ((6, 0.05), (3, 0.1)))
-    plane = Plane((fine, coarse))
+    fine, coarse = (LatticeLevel((n, n), (3, 3), (px, px), (0.0, 0.0)) for n, px in ((6, 0.05), (3, 0.1)))
+    plane = Lattice((fine, coarse))
     left = only((0, 0, 0), (0, 1, 0), (1, 0, 0))
-    cover = cover_view(plane, Rect(0, 0, 0.3, 0.3), 0, (), left, size_px=(3, 3))
+    cover = cover_view(plane, Region((0, 0), (0.3, 0.3)), 0, (), left, size_px=(3, 3))
     assert cover.coverage.by_level == {0: pytest.approx(1 / 3), 1: pytest.approx(2 / 3)}
 
 
 def test_all_finer_tiles_stand_in_for_a_missing_one() -> None:
     four = only((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1))
-    cover = cover_view(PLANE, Rect(0, 0, 16, 16), 1, (), four)
+    cover = cover_view(PLANE, Region((0, 0), (16, 16)), 1, (), four)
     assert sorted(drawn(cover)) == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)]
     assert cover.coverage.finer == 1.0
     assert cover.coverage.by_level == {0: 1.0}
@@ -72,13 +72,13 @@ def test_all_finer_tiles_stand_in_for_a_missing_one() -> None:
 
 def test_three_of_four_finer_tiles_do_not_stand_in() -> None:
     there = only((0, 0, 0), (0, 0, 1), (0, 1, 0), (2, 0, 0))
-    cover = cover_view(PLANE, Rect(0, 0, 16, 16), 1, (), there)
+    cover = cover_view(PLANE, Region((0, 0), (16, 16)), 1, (), there)
     assert drawn(cover) == [(2, 0, 0)]
     assert cover.coverage.coarser == 1.0
 
 
 def test_finer_tiles_need_only_cover_what_is_visible() -> None:
-    cover = cover_view(PLANE, Rect(0, 0, 8, 8), 1, (), only((0, 0, 0)))
+    cover = cover_view(PLANE, Region((0, 0), (8, 8)), 1, (), only((0, 0, 0)))
     assert drawn(cover) == [(0, 0, 0)]
 
 
@@ -89,7 +89,7 @@ def test_finer_tiles_of_several_levels() -> None:
 
 
 def test_the_matching_part_of_the_nearest_coarser_tile() -> None:
-    cover = cover_view(PLANE, Rect(8, 16, 16, 24), 0, (), only((1, 0, 1), (2, 0, 0)))
+    cover = cover_view(PLANE, Region((8, 16), (16, 24)), 0, (), only((1, 0, 1), (2, 0, 0)))
     assert drawn(cover) == [(1, 0, 1)]
     np.testing.assert_array_equal(cover.quads.dest, [[8, 16, 16, 24]])
     np.testing.assert_array_equal(cover.quads.source, [[4, 0, 8, 4]])
@@ -97,42 +97,44 @@ def test_the_matching_part_of_the_nearest_coarser_tile() -> None:
 
 def test_a_failed_tile_is_shown_as_failed_not_as_blur() -> None:
     broken = TileKey(0, (), (0, 0))
-    cover = cover_view(PLANE, Rect(0, 0, 8, 16), 0, (), only((0, 0, 1), (2, 0, 0)), lambda k: k == broken)
-    assert cover.failed == (Rect(0, 0, 8, 8),)
+    cover = cover_view(
+        PLANE, Region((0, 0), (8, 16)), 0, (), only((0, 0, 1), (2, 0, 0)), lambda k: k == broken
+    )
+    assert cover.failed == (Region((0, 0), (8, 8)),)
     assert (cover.coverage.ideal, cover.coverage.failed) == (0.5, 0.5)
 
 
 def test_missing_when_no_level_has_it() -> None:
-    cover = cover_view(PLANE, Rect(0, 0, 8, 16), 0, (), only((0, 0, 1)))
-    assert cover.missing == (Rect(0, 0, 8, 8),)
+    cover = cover_view(PLANE, Region((0, 0), (8, 16)), 0, (), only((0, 0, 1)))
+    assert cover.missing == (Region((0, 0), (8, 8)),)
     assert cover.coverage.missing == 0.5
 
 
 def test_only_the_visible_image_counts() -> None:
-    cover = cover_view(PLANE, Rect(-100, -100, 4, 4), 0, (), everything)
+    cover = cover_view(PLANE, Region((-100, -100), (4, 4)), 0, (), everything)
     np.testing.assert_array_equal(cover.quads.dest, [[0, 0, 4, 4]])
     assert cover.coverage.ideal == 1.0
 
 
-@pytest.mark.parametrize("view", [Rect(40, 40, 50, 50), Rect(5, 5, 5, 9), Rect(9, 9, 3, 3)])
-def test_nothing_visible_is_all_ideal(view: Rect) -> None:
+@pytest.mark.parametrize("view", [Region((40, 40), (50, 50)), Region((5, 5), (5, 9)), Region((9, 9), (3, 3))])
+def test_nothing_visible_is_all_ideal(view: Region) -> None:
     cover = cover_view(PLANE, view, 0, (), nothing)
     assert len(cover.quads) == 0
     assert cover.coverage.ideal == 1.0
 
 
 def test_index_is_part_of_every_key() -> None:
-    cover = cover_view(PLANE, Rect(0, 0, 8, 8), 0, (3, 1), everything)
+    cover = cover_view(PLANE, Region((0, 0), (8, 8)), 0, (3, 1), everything)
     assert cover.quads.keys == (TileKey(0, (3, 1), (0, 0)),)
 
 
 def test_a_level_that_ends_early_stands_in_to_the_edge() -> None:
     # floor(9 / 2) = 4 texels of 2 pixels do not reach pixel 8
     levels = (
-        PlaneLevel((9, 9), (8, 8), (1.0, 1.0), (0.0, 0.0)),
-        PlaneLevel((4, 4), (8, 8), (2.0, 2.0), (0.0, 0.0)),
+        LatticeLevel((9, 9), (8, 8), (1.0, 1.0), (0.0, 0.0)),
+        LatticeLevel((4, 4), (8, 8), (2.0, 2.0), (0.0, 0.0)),
     )
-    cover = cover_view(Plane(levels), Rect(0, 0, 9, 9), 1, (), everything)
+    cover = cover_view(Lattice(levels), Region((0, 0), (9, 9)), 1, (), everything)
     np.testing.assert_array_equal(cover.quads.dest, [[0, 0, 9, 9]])
     np.testing.assert_array_equal(cover.quads.source, [[0, 0, 4.5, 4.5]])
 
@@ -140,9 +142,11 @@ def test_a_level_that_ends_early_stands_in_to_the_edge() -> None:
 def test_rounding_names_no_extra_tile() -> None:
     # 3 * 0.1 is more than 0.3: a tile touched by rounding only must not be asked for
     scale = 0.1
-    levels = (PlaneLevel((80, 80), (8, 8), (scale, scale), (0.0, 0.0)),)
+    levels = (LatticeLevel((80, 80), (8, 8), (scale, scale), (0.0, 0.0)),)
     asked: list[TileKey] = []
-    cover_view(Plane(levels), Rect(0, 0, 3 * 8 * scale, 8 * scale), 0, (), lambda k: not asked.append(k))
+    cover_view(
+        Lattice(levels), Region((0, 0), (3 * 8 * scale, 8 * scale)), 0, (), lambda k: not asked.append(k)
+    )
     assert [key.grid for key in asked] == [(0, 0), (1, 0), (2, 0)]
 
 
@@ -165,7 +169,7 @@ random_planes = st.builds(
     share=st.sampled_from([0.0, 0.3, 0.6, 0.9, 1.0]),
 )
 def test_every_point_belongs_to_exactly_one(
-    plane: Plane,
+    plane: Lattice,
     corner: tuple[float, float],
     size: tuple[float, float],
     seed: int,
@@ -173,7 +177,7 @@ def test_every_point_belongs_to_exactly_one(
     share: float,
 ) -> None:
     level = min(wanted, len(plane.levels) - 1)
-    view = Rect(*corner, corner[0] + size[0], corner[1] + size[1])
+    view = Region(corner, (corner[0] + size[0], corner[1] + size[1]))
     visible = view.intersect(plane.extent)
 
     def resident(key: TileKey) -> bool:
@@ -186,7 +190,7 @@ def test_every_point_belongs_to_exactly_one(
     numbers = cover.coverage
     total = numbers.ideal + numbers.finer + numbers.coarser + numbers.failed + numbers.missing
     assert total == pytest.approx(1, abs=1e-9)
-    rects = np.array([*cover.quads.dest, *cover.missing, *cover.failed]).reshape(-1, 4)
+    rects = np.concatenate([cover.quads.dest, rows_of(cover.missing), rows_of(cover.failed)])
     if visible.is_empty:
         assert not len(rects)
         return
@@ -195,7 +199,7 @@ def test_every_point_belongs_to_exactly_one(
     assert (rects[:, 3] <= visible.x1).all()
     random = np.random.default_rng(seed)
     for _ in range(40):
-        y, x = random.uniform(visible[:2], visible[2:])
+        y, x = random.uniform(visible.low, visible.high)
         inside = (rects[:, 0] <= y) & (y < rects[:, 2]) & (rects[:, 1] <= x) & (x < rects[:, 3])
         assert inside.sum() == 1, (y, x)
     assert all(resident(key) for key in cover.drawn)
@@ -203,7 +207,7 @@ def test_every_point_belongs_to_exactly_one(
         rows, cols = plane.levels[key.level].tile_counts
         assert 0 <= key.grid[0] < rows
         assert 0 <= key.grid[1] < cols
-        height, width = plane.tile_shape(key.level, *key.grid)
+        height, width = plane.tile_shape(key.level, key.grid)
         # only the outermost tiles may be asked for more than they have
         assert key.grid[0] == 0 or source[0] >= -1e-4
         assert key.grid[1] == cols - 1 or source[3] <= width + 1e-4

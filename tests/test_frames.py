@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import PlaneLevel, Rect
+from octree.pyramid.grid import LatticeLevel, Region
 from octree.render.config import OctreeSettings, default_settings
 from octree.render.frames import Renderer, RunResult, render
 from octree.render.report.values import RunReport
@@ -204,14 +204,14 @@ def test_linear_knows_no_tile_borders(pyramid: Path) -> None:
     options = {"clim": RANGE, "interpolation": ["nearest", "linear"]}
     frame = render([pyramid, pyramid], cameras, size=size, options=options).frames[0]
     half = (size[0] / 7.3 / 2, size[1] / 7.3 / 2)
-    view = Rect(511.6 - half[1], 512.3 - half[0], 511.6 + half[1], 512.3 + half[0])
+    view = Region((511.6 - half[1], 512.3 - half[0]), (511.6 + half[1], 512.3 + half[0]))
     pixels = level(pyramid, 0)
-    whole = PlaneLevel(pixels.shape, (256, 256), (1.0, 1.0), (0.0, 0.0))
+    whole = LatticeLevel(pixels.shape, (256, 256), (1.0, 1.0), (0.0, 0.0))
     low, high = map(float, RANGE.split(","))
     wanted = reference.render(
         pixels,
         whole,
-        Rect(0, 0, *map(float, pixels.shape)),
+        Region((0, 0), tuple(map(float, pixels.shape))),
         view,
         size,
         lambda value: (float(reference.window(value, (low, high))),) * 3,
@@ -391,8 +391,10 @@ def test_switched_off_tiles_draw_each_level_as_one_image(pyramid: Path, tmp_path
 
 
 @pytest.mark.parametrize("size", [(400, 300), (64, 64), (7, 300), (1, 1), (1024, 768)])
-@pytest.mark.parametrize("extent", [Rect(0, 0, 1100, 1501), Rect(0, 0, 1, 90000), Rect(0, 0, 5, 3)])
-def test_the_overview_shows_the_whole_image_in_a_corner(extent: Rect, size: tuple[int, int]) -> None:
+@pytest.mark.parametrize(
+    "extent", [Region((0, 0), (1100, 1501)), Region((0, 0), (1, 90000)), Region((0, 0), (5, 3))]
+)
+def test_the_overview_shows_the_whole_image_in_a_corner(extent: Region, size: tuple[int, int]) -> None:
     view, zoom = inset_view(extent, size)
     left, right = ((x - view.x0) * zoom for x in (extent.x0, extent.x1))
     top, bottom = ((y - view.y0) * zoom for y in (extent.y0, extent.y1))

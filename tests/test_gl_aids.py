@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from gl_scene import Stage, halves, tiles_of
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.marks import PLAIN, Area, MarksVisual, level_color
+from octree.render.view.cover import rows_of
 
 IMAGE = np.full((96, 128), 100, np.uint8)
-VIEW = Rect(0, 0, 96, 128)
+VIEW = Region((0, 0), (96, 128))
 SIZE = (256, 192)
 
 
@@ -46,7 +47,7 @@ def test_the_grid_follows_the_tiles(canvas: Canvas) -> None:
 
 def test_the_grid_tells_levels_apart(canvas: Canvas) -> None:
     stage = stage_with(canvas, 1, show_grid=True)
-    stage.put(tiles_of(stage.plane, 0)[:1])
+    stage.put(tiles_of(stage.lattice, 0)[:1])
     seen = colors_in(stage.frame(VIEW, SIZE))
     assert (255, 0, 0) in seen
     assert len(seen) == 3
@@ -56,9 +57,9 @@ def test_the_grid_tells_levels_apart(canvas: Canvas) -> None:
 def test_whatever_is_not_ideal_is_hatched(canvas: Canvas, level: int) -> None:
     """Stand-ins and holes alike, so that nobody takes blur for data."""
     stage = stage_with(canvas, mark_pending=True)
-    stage.put(tiles_of(stage.plane, 0)[:1])  # the upper left tile is ideal
+    stage.put(tiles_of(stage.lattice, 0)[:1])  # the upper left tile is ideal
     if level == 1:
-        stage.put(tiles_of(stage.plane, 1))
+        stage.put(tiles_of(stage.lattice, 1))
     frame = stage.frame(VIEW, SIZE)
     hatch = (frame[..., :3] == [255, 191, 0]).all(axis=2)
     assert not hatch[:64, :64].any()
@@ -70,7 +71,7 @@ def test_whatever_is_not_ideal_is_hatched(canvas: Canvas, level: int) -> None:
 
 def test_a_failed_tile_is_a_pattern_not_a_picture(canvas: Canvas) -> None:
     stage = stage_with(canvas, 1)
-    stage.put(tiles_of(stage.plane, 0)[1:])
+    stage.put(tiles_of(stage.lattice, 0)[1:])
     frame = stage.frame(VIEW, SIZE, failed=lambda tile: tile.grid == (0, 0))
     broken = frame[:64, :64, :3]
     assert colors_in(broken) == {(255, 51, 51), (51, 10, 10)}
@@ -101,12 +102,12 @@ def test_aids_lie_on_the_image_under_a_camera_of_vispy(gl_info: Any, far: int) -
     from vispy import gloo, scene
     from vispy.visuals.transforms import MatrixTransform
 
-    area = Rect(far + 10, far + 20, far + 30, far + 60)
+    area = Region((far + 10, far + 20), (far + 30, far + 60))
     with scene.SceneCanvas(size=(100, 80), show=False) as canvas:
         canvas.set_current()
         marks = MarksVisual()
         marks.transforms.canvas = canvas
-        marks.set_marks([Area(np.array([area]), (1.0, 0.0, 0.0), PLAIN)], np.zeros((0, 4)), (), None)
+        marks.set_marks([Area(rows_of([area]), (1.0, 0.0, 0.0), PLAIN)], np.zeros((0, 4)), (), None)
         for shift in (0, 7):
             place = MatrixTransform(np.eye(4))
             place.translate((-far - shift - 50, -far - 40, 0))

@@ -10,7 +10,7 @@ from gl_scene import Stage, difference, halves, load_key, tiles_of, view_at
 from reference import render, window
 
 from octree.pyramid.errors import GLError, UsageError
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import TABLE_SIZE
@@ -62,10 +62,10 @@ def test_every_format_shows_its_values(canvas: Canvas, dtype: str, samples: int)
     shape = (20, 30, samples) if samples > 1 else (20, 30)
     high = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
     data = (RNG.random(shape) * high).astype(dtype)
-    plane = Plane((PlaneLevel((20, 30), (16, 16), (1.0, 1.0), (0.0, 0.0)),))
+    plane = Lattice((LatticeLevel((20, 30), (16, 16), (1.0, 1.0), (0.0, 0.0)),))
     stage = Stage(plane, [data], canvas, options={"clim": (0.0, high), "rgb": samples > 1})
     stage.put(tiles_of(plane, 0))
-    view = Rect(-2, -3, 22, 33)
+    view = Region((-2, -3), (22, 33))
 
     def color(value: Any) -> Any:
         value = np.atleast_1d(value) / high
@@ -178,7 +178,7 @@ def test_colours_upload_nothing_and_build_nothing(
     plane, arrays = halves(image, (16, 16), 1)
     stage = Stage(plane, arrays, canvas, options={"clim": (0, 65535), "colormap": "viridis"})
     stage.put(tiles_of(plane, 0))
-    view = Rect(0, 0, 48, 64)
+    view = Region((0, 0), (48, 64))
     frames = [stage.frame(view, SIZE)]
     builds = stage.visual.shader_builds
     texture_calls.clear()
@@ -215,7 +215,7 @@ def test_a_new_shader_after_all_textures_went(canvas: Canvas) -> None:
     for interpolation in ("nearest", "linear", "nearest"):
         stage.put(tiles_of(plane, 0))
         stage.visual.interpolation = interpolation
-        frame = stage.frame(Rect(0, 0, 48, 64), SIZE)
+        frame = stage.frame(Region((0, 0), (48, 64)), SIZE)
         np.testing.assert_array_equal(frame[..., 0], image[:48])
         stage.atlas.clear()
         canvas.draw([])
@@ -241,7 +241,7 @@ def test_full_of_pinned_tiles_says_so(canvas: Canvas) -> None:
 def test_mixed_tile_sizes_and_formats_in_one_atlas(canvas: Canvas) -> None:
     """Sizes changed on the fly, one large root tile, several pages: all are drawn right."""
     atlas = Atlas(64 * 2**20, page_px=300)
-    view = Rect(0, 0, 96, 128)
+    view = Region((0, 0), (96, 128))
     for tile, dtype in ((16, np.uint8), (100, np.uint16), (256, np.float32), (33, np.uint8)):
         high = 1.0 if dtype is np.float32 else float(np.iinfo(dtype).max)
         image = (RNG.random((210, 260)) * high).astype(dtype)
@@ -257,11 +257,11 @@ def test_mixed_tile_sizes_and_formats_in_one_atlas(canvas: Canvas) -> None:
 
 def test_a_root_of_4096_pixels_is_one_tile(canvas: Canvas) -> None:
     image = RNG.integers(0, 256, (4096, 4096)).astype(np.uint8)
-    plane = Plane((PlaneLevel((4096, 4096), (4096, 4096), (1.0, 1.0), (0.0, 0.0)),))
+    plane = Lattice((LatticeLevel((4096, 4096), (4096, 4096), (1.0, 1.0), (0.0, 0.0)),))
     stage = Stage(plane, [image], canvas, atlas=Atlas(), options={"clim": (0, 255)})
     assert stage.atlas.capacity_tiles((4096, 4096), np.uint8) > 1
     assert stage.put(tiles_of(plane, 0)) == 4098**2
-    frame = stage.frame(Rect(4048, 4032, 4096, 4096), SIZE)
+    frame = stage.frame(Region((4048, 4032), (4096, 4096)), SIZE)
     np.testing.assert_array_equal(frame[..., 0], image[4048:, 4032:])
 
 

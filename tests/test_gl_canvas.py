@@ -10,7 +10,7 @@ import pytest
 from gl_scene import Stage, halves, tiles_of
 
 from octree.pyramid.errors import GLError, UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.gl import canvas as canvas_module
 from octree.render.gl import platform
 from octree.render.gl.canvas import Canvas
@@ -58,7 +58,7 @@ def test_a_frame_in_parts_is_the_frame_in_one(canvas: Canvas, monkeypatch: pytes
     stage = Stage(plane, arrays, canvas, options=options)
     stage.put(tiles_of(plane, 1))
     stage.put(tile for tile in tiles_of(plane, 0) if sum(tile.grid) % 2)
-    view, size = Rect(-3.3, 4.1, 58.2, 88.8), (200, 140)
+    view, size = Region((-3.3, 4.1), (58.2, 88.8)), (200, 140)
 
     def broken(key: Any) -> bool:
         return bool(key.grid == (2, 2))
@@ -131,7 +131,7 @@ def test_hundreds_of_canvases_leave_nothing_behind(gl_info: Any) -> None:
             stage = Stage(plane, arrays, canvas, atlas=atlas, options={"colormap": "viridis"})
             stage.put(tiles_of(plane, 0))
             stage.visual.show_grid = True
-            stage.frame(Rect(0, 0, 20, 20), (20, 20))
+            stage.frame(Region((0, 0), (20, 20)), (20, 20))
             atlas.close()
 
     once()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import colormap_values, label_colors, parse_color
 
@@ -21,10 +21,10 @@ RNG = np.random.default_rng(11)
 def shown(canvas: Canvas, image: Any, **options: Any) -> Any:
     """One pixel per texel, (h, w, 4)."""
     height, width = image.shape[:2]
-    plane = Plane((PlaneLevel((height, width), (64, 64), (1.0, 1.0), (0.0, 0.0)),))
+    plane = Lattice((LatticeLevel((height, width), (64, 64), (1.0, 1.0), (0.0, 0.0)),))
     stage = Stage(plane, [image], canvas, options=options)
     stage.put(tiles_of(plane, 0))
-    return stage.frame(Rect(0, 0, height, width), (width, height))
+    return stage.frame(Region((0, 0), (height, width)), (width, height))
 
 
 @pytest.mark.parametrize(
@@ -157,11 +157,11 @@ def test_labels_on_screen_are_those_of_numpy_to_the_bit(canvas: Canvas, interpol
 def test_labels_are_never_mixed(canvas: Canvas) -> None:
     """Not even when linear interpolation is asked for: a mean of ids is another id."""
     ids = RNG.integers(1, 2**32, (8, 8))
-    plane = Plane((PlaneLevel((8, 8), (8, 8), (1.0, 1.0), (0.0, 0.0)),))
+    plane = Lattice((LatticeLevel((8, 8), (8, 8), (1.0, 1.0), (0.0, 0.0)),))
     options = {"labels": True, "interpolation": "linear"}
     stage = Stage(plane, [label_bytes(ids)], canvas, options=options)
     stage.put(tiles_of(plane, 0))
-    frame = stage.frame(Rect(0, 0, 8, 8), (40, 40))
+    frame = stage.frame(Region((0, 0), (8, 8)), (40, 40))
     np.testing.assert_array_equal(frame, np.kron(label_colors(ids), np.ones((5, 5, 1), np.uint8)))
 
 
@@ -208,14 +208,14 @@ def test_a_transparent_background_keeps_straight_colours(canvas: Canvas) -> None
 
 def test_channels_add_up(canvas: Canvas) -> None:
     image = np.full((4, 4), 200, np.uint8)
-    plane = Plane((PlaneLevel((4, 4), (4, 4), (1.0, 1.0), (0.0, 0.0)),))
+    plane = Lattice((LatticeLevel((4, 4), (4, 4), (1.0, 1.0), (0.0, 0.0)),))
     red = Stage(plane, [image], canvas, options={"clim": (0, 255), "colormap": "red", "blending": "additive"})
     green = Stage(
         plane, [image], canvas, options={"clim": (0, 400), "colormap": "#00ff00", "blending": "additive"}
     )
     for stage in (red, green):
         stage.put(tiles_of(plane, 0))
-        stage.frame(Rect(0, 0, 4, 4), (4, 4))
+        stage.frame(Region((0, 0), (4, 4)), (4, 4))
     canvas.draw([red.visual, green.visual])
     assert canvas.read()[0, 0].tolist() == [200, 128, 0, 255]
 
@@ -236,7 +236,7 @@ def test_channels_add_up(canvas: Canvas) -> None:
     ],
 )
 def test_senseless_settings_are_refused(canvas: Canvas, name: str, value: Any) -> None:
-    plane = Plane((PlaneLevel((4, 4), (4, 4), (1.0, 1.0), (0.0, 0.0)),))
+    plane = Lattice((LatticeLevel((4, 4), (4, 4), (1.0, 1.0), (0.0, 0.0)),))
     stage = Stage(plane, [np.zeros((4, 4), np.uint8)], canvas)
     before = getattr(stage.visual, name)
     with pytest.raises(UsageError):

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from reference import render, window
 
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colored import ColoredVisual
@@ -38,9 +38,9 @@ def full_stage(
     return stage
 
 
-def expected(stage: Stage, view: Rect, size: tuple[int, int], level: int = 0, **options: Any) -> Any:
+def expected(stage: Stage, view: Region, size: tuple[int, int], level: int = 0, **options: Any) -> Any:
     return render(
-        stage.arrays[level], stage.plane.levels[level], stage.plane.extent, view, size, gray, **options
+        stage.arrays[level], stage.lattice.levels[level], stage.lattice.extent, view, size, gray, **options
     )
 
 
@@ -140,17 +140,17 @@ def test_negative_controls(canvas: Canvas) -> None:
     view = view_at(41.0, 58.0, 1.0, size)
     stage = full_stage(canvas, levels=2)
     right = expected(stage, view, size)
-    shifted = Rect(view.y0, view.x0 + 1, view.y1, view.x1 + 1)
+    shifted = Region((view.y0, view.x0 + 1), (view.y1, view.x1 + 1))
     assert difference(stage.frame(shifted, size), right) > 3
     assert difference(stage.frame(view, size, level=1), right) > 3
 
     swapped = full_stage(canvas)
     a, b = TileKey(0, (), (2, 3)), TileKey(0, (), (3, 2))
     spots = {a: swapped.pixels(b), b: swapped.pixels(a)}
-    fresh = Stage(swapped.plane, swapped.arrays, canvas, options={"clim": CLIM})
+    fresh = Stage(swapped.lattice, swapped.arrays, canvas, options={"clim": CLIM})
     pixels = fresh.pixels
     fresh.pixels = lambda tile: spots.get(tile, pixels(tile))  # type: ignore[method-assign] # the fault
-    fresh.put(tiles_of(fresh.plane, 0))
+    fresh.put(tiles_of(fresh.lattice, 0))
     assert difference(fresh.frame(view, size), right) > 3
 
 
@@ -208,8 +208,8 @@ def test_watertight(canvas: Canvas, interpolation: str, count: int) -> None:
 def test_a_checkerboard_far_from_the_origin(canvas: Canvas, far: int) -> None:
     """float32 cannot tell these pixels apart; the frame must."""
     board = (np.indices((32, 32)).sum(0) % 2 * 255).astype(np.uint8)
-    level = PlaneLevel((far + 32, far + 32), (32, 32), (1.0, 1.0), (0.0, 0.0))
-    stage = Stage(Plane((level,)), [board], canvas, options={"clim": (0, 255)})
+    level = LatticeLevel((far + 32, far + 32), (32, 32), (1.0, 1.0), (0.0, 0.0))
+    stage = Stage(Lattice((level,)), [board], canvas, options={"clim": (0, 255)})
     stage.pixels = lambda _tile: board  # type: ignore[method-assign] # every tile is this board
     tile = far // 32
     stage.put(TileKey(0, (), (tile + dy, tile + dx)) for dy in (-1, 0) for dx in (-1, 0))

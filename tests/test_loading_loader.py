@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from loading_fakes import FakeSource, drain, number, pause, pyramid, request, requests, settings, tile
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
@@ -901,7 +901,7 @@ def test_force_synchronous_waits_until_settled(clock: RealClock | VirtualClock) 
 
 
 def view_at(plane, x: float, *, motion: float = 0.0, known=lambda key: False, previous=None):
-    view = Rect(4096.0, x, 4096.0 + 768, x + 1024)
+    view = Region((4096.0, x), (4096.0 + 768, x + 1024))
     return plan_view(plane, view, (1, 1), known=known, motion=(0.0, motion), previous=previous)
 
 

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.loading.requests import Tier
 from octree.render.loading.wishes import load_requests
-from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, plane_untiled
+from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, untiled_lattice
 
 
 def pyramid(
@@ -26,14 +26,14 @@ def pyramid(
     tile: int = 256,
     factor: tuple[int, int] = (2, 2),
     ceil: bool = True,
-) -> Plane:
+) -> Lattice:
     made = []
     for level in range(levels):
         scale = (float(factor[0] ** level), float(factor[1] ** level))
         round_up = math.ceil if ceil else math.floor
         shape = (max(1, round_up(height / scale[0])), max(1, round_up(width / scale[1])))
-        made.append(PlaneLevel(shape, (tile, tile), scale, (0.0, 0.0)))
-    return Plane(tuple(made))
+        made.append(LatticeLevel(shape, (tile, tile), scale, (0.0, 0.0)))
+    return Lattice(tuple(made))
 
 
 SEVEN = pyramid(16384, 16384, 7)
@@ -89,7 +89,7 @@ def test_level_of_a_zoom_computed_from_sizes_is_exact() -> None:
     ],
 )
 def test_level_is_chosen_per_axis_from_real_scales_d19_d25(
-    plane: Plane, px_per_base: tuple[float, float], level: int
+    plane: Lattice, px_per_base: tuple[float, float], level: int
 ) -> None:
     """D19, D25: by width alone, and for factors of 2 alone."""
     assert choose_level(plane, px_per_base) == level
@@ -117,7 +117,7 @@ def test_hysteresis_never_holds_a_level_beyond_its_neighbourhood() -> None:
 
 
 def test_fixed_level_is_taken_and_clamped() -> None:
-    view = Rect(0, 0, 512, 512)
+    view = Region((0, 0), (512, 512))
     assert plan_view(SEVEN, view, (1, 1), fixed_level=3).level == 3
     assert plan_view(SEVEN, view, (1, 1), fixed_level=99).level == 6
     assert plan_view(SEVEN, view, (1, 1), fixed_level=-1).level == 0
@@ -127,31 +127,31 @@ def test_fixed_level_is_taken_and_clamped() -> None:
 
 
 def test_a_view_of_exactly_one_tile_wants_one_tile_d22() -> None:
-    plan = plan_view(SEVEN, Rect(256, 512, 512, 768), (1, 1))
+    plan = plan_view(SEVEN, Region((256, 512), (512, 768)), (1, 1))
     assert plan.wanted == (TileKey(0, (), (1, 2)),)
 
 
 @pytest.mark.parametrize(
     "view",
     [
-        Rect(-500, 0, -1, 100),
-        Rect(16384, 0, 17000, 100),
-        Rect(0, 16384, 10, 16390),
-        Rect(5, 5, 5, 5),
-        Rect(9, 9, 3, 3),
-        Rect(math.nan, 0, 1, 1),
-        Rect(-math.inf, 0, math.inf, 1),
+        Region((-500, 0), (-1, 100)),
+        Region((16384, 0), (17000, 100)),
+        Region((0, 16384), (10, 16390)),
+        Region((5, 5), (5, 5)),
+        Region((9, 9), (3, 3)),
+        Region((math.nan, 0), (1, 1)),
+        Region((-math.inf, 0), (math.inf, 1)),
     ],
 )
-def test_a_view_of_nothing_wants_nothing_d22_d23(view: Rect) -> None:
+def test_a_view_of_nothing_wants_nothing_d22_d23(view: Region) -> None:
     plan = plan_view(SEVEN, view, (1, 1), prefetch_margin=0.5, motion=(5, 5), margin_texels=0.5)
     assert (plan.wanted, plan.coverage, plan.prefetch, plan.degraded) == ((), (), (), False)
 
 
 def test_a_view_partly_outside_wants_what_is_inside() -> None:
-    plan = plan_view(SEVEN, Rect(-1000, -1000, 10, 10), (1, 1))
+    plan = plan_view(SEVEN, Region((-1000, -1000), (10, 10)), (1, 1))
     assert plan.wanted == (TileKey(0, (), (0, 0)),)
-    whole = plan_view(SEVEN, Rect(-1e6, -1e6, 1e6, 1e6), (1, 1), fixed_level=6)
+    whole = plan_view(SEVEN, Region((-1e6, -1e6), (1e6, 1e6)), (1, 1), fixed_level=6)
     assert whole.wanted == (TileKey(6, (), (0, 0)),)
 
 
@@ -161,7 +161,7 @@ def test_a_view_partly_outside_wants_what_is_inside() -> None:
 def test_every_tile_in_view_is_wanted_however_many_d21(size_px: tuple[int, int], ratio: float) -> None:
     """D21: 83 tiles and no more, so that the outer part of a large view never sharpened."""
     width, height = size_px[0] * ratio, size_px[1] * ratio
-    plan = plan_view(SEVEN, Rect(100, 100, 100 + height, 100 + width), (1 / ratio, 1 / ratio))
+    plan = plan_view(SEVEN, Region((100, 100), (100 + height, 100 + width)), (1 / ratio, 1 / ratio))
     rows = math.ceil((100 + height) / 256)
     cols = math.ceil((100 + width) / 256)
     assert len(plan.wanted) == rows * cols
@@ -169,7 +169,7 @@ def test_every_tile_in_view_is_wanted_however_many_d21(size_px: tuple[int, int],
 
 
 def test_a_view_that_does_not_fit_takes_the_next_coarser_level_and_says_so_d21_d30() -> None:
-    view = Rect(0, 0, 2560, 2560)
+    view = Region((0, 0), (2560, 2560))
     assert len(plan_view(SEVEN, view, (1, 1), max_tiles=100).wanted) == 100
     plan = plan_view(SEVEN, view, (1, 1), max_tiles=99)
     assert (plan.level, plan.ideal_level, plan.degraded, len(plan.wanted)) == (1, 0, True, 25)
@@ -196,9 +196,9 @@ def test_tiles_of_huge_images_are_exact_d26() -> None:
     """D26: positions beyond 2**24 quantised."""
     plane = pyramid(2**31, 2**31, 24)
     x = 2**31 - 3
-    plan = plan_view(plane, Rect(x, x, x + 1, x + 1), (800, 800))
+    plan = plan_view(plane, Region((x, x), (x + 1, x + 1)), (800, 800))
     assert plan.wanted == (TileKey(0, (), (2**23 - 1, 2**23 - 1)),)
-    plan = plan_view(plane, Rect(2**30 - 0.25, 0, 2**30, 1), (4000, 4000))
+    plan = plan_view(plane, Region((2**30 - 0.25, 0), (2**30, 1)), (4000, 4000))
     assert plan.wanted == (TileKey(0, (), (2**22 - 1, 0)),)
 
 
@@ -210,12 +210,12 @@ def test_no_tile_is_named_that_does_not_exist_d18(size: int, ceil: bool) -> None
     for level in range(5):
         plan = plan_view(plane, plane.extent, (1, 1), fixed_level=level)
         for key in (*plan.wanted, *plan.coverage, *plan.prefetch):
-            assert min(plane.tile_shape(key.level, *key.grid)) > 0
+            assert min(plane.tile_shape(key.level, key.grid)) > 0
         assert len(plan.wanted) == math.prod(plane.levels[level].tile_counts)
 
 
 def test_the_middle_of_the_view_comes_first() -> None:
-    plan = plan_view(SEVEN, Rect(0, 0, 256 * 5, 256 * 5), (1, 1))
+    plan = plan_view(SEVEN, Region((0, 0), (256 * 5, 256 * 5)), (1, 1))
     assert plan.wanted[0].grid == (2, 2)
     distance = [(r - 2) ** 2 + (c - 2) ** 2 for _, _, (r, c) in plan.wanted]
     assert distance == sorted(distance)
@@ -224,7 +224,7 @@ def test_the_middle_of_the_view_comes_first() -> None:
 def test_the_index_is_in_every_key_d32() -> None:
     """D32: the slice of a time series was never replaced."""
     plans = [
-        plan_view(SEVEN, Rect(0, 0, 900, 900), (1, 1), index=index, prefetch_margin=0.5)
+        plan_view(SEVEN, Region((0, 0), (900, 900)), (1, 1), index=index, prefetch_margin=0.5)
         for index in [(0, 3), (1, 3)]
     ]
     for plan, index in zip(plans, [(0, 3), (1, 3)], strict=True):
@@ -233,7 +233,7 @@ def test_the_index_is_in_every_key_d32() -> None:
 
 
 def test_linear_filtering_wants_the_neighbours_whose_edge_shows() -> None:
-    view = Rect(256.2, 256.2, 511.9, 511.0)
+    view = Region((256.2, 256.2), (511.9, 511.0))
     assert len(plan_view(SEVEN, view, (1, 1)).wanted) == 1
     grids = {key.grid for key in plan_view(SEVEN, view, (1, 1), margin_texels=0.5).wanted}
     assert grids == {(1, 1), (0, 1), (1, 0), (2, 1), (0, 0), (2, 0)}
@@ -253,20 +253,22 @@ planes = st.builds(
 
 
 @st.composite
-def views(draw: st.DrawFn) -> tuple[Plane, Rect, float]:
+def views(draw: st.DrawFn) -> tuple[Lattice, Region, float]:
     plane = draw(planes)
     zoom = draw(st.floats(2**-6, 64))
     y, x = draw(st.floats(-0.3, 1.3)), draw(st.floats(-0.3, 1.3))
     height, width = draw(st.integers(1, 700)), draw(st.integers(1, 700))
     cy, cx = y * plane.levels[0].shape[0], x * plane.levels[0].shape[1]
-    rect = Rect(cy - height / zoom / 2, cx - width / zoom / 2, cy + height / zoom / 2, cx + width / zoom / 2)
+    rect = Region(
+        (cy - height / zoom / 2, cx - width / zoom / 2), (cy + height / zoom / 2, cx + width / zoom / 2)
+    )
     return plane, rect, zoom
 
 
 @settings(max_examples=150, deadline=None)
 @given(views(), st.randoms(use_true_random=False))
 def test_every_visible_point_lies_in_a_wanted_tile(
-    case: tuple[Plane, Rect, float], random: np.random.Generator
+    case: tuple[Lattice, Region, float], random: np.random.Generator
 ) -> None:
     plane, view, zoom = case
     plan = plan_view(plane, view, (zoom, zoom))
@@ -289,7 +291,7 @@ def test_every_visible_point_lies_in_a_wanted_tile(
         col = min(int(x / info.scale[1]), info.shape[1] - 1) // info.tile[1]
         assert (row, col) in grids
     for row, col in grids:
-        rect = plane.tile_rect(plan.level, row, col)
+        rect = plane.tile_region(plan.level, (row, col))
         if row + 1 < info.tile_counts[0] and col + 1 < info.tile_counts[1]:
             assert not rect.intersect(seen).is_empty, "a tile out of view is wanted"
 
@@ -299,7 +301,7 @@ def test_every_visible_point_lies_in_a_wanted_tile(
     views(), st.sampled_from([(0.0, 0.0), (40.0, -300.0), (1e6, 0.0)]), st.floats(0, 2), st.integers(0, 2**31)
 )
 def test_stand_ins_and_prefetch_are_bounded_real_and_unknown(
-    case: tuple[Plane, Rect, float], motion: tuple[float, float], margin: float, seed: int
+    case: tuple[Lattice, Region, float], motion: tuple[float, float], margin: float, seed: int
 ) -> None:
     plane, view, zoom = case
 
@@ -326,7 +328,7 @@ def test_stand_ins_and_prefetch_are_bounded_real_and_unknown(
 
 
 def test_the_coarsest_level_comes_first_of_all_then_the_nearest_that_the_budget_allows() -> None:
-    plan = plan_view(SEVEN, Rect(1000, 1000, 1768, 2024), (1, 1))
+    plan = plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1))
     assert len(plan.wanted) == 20
     assert plan.coverage[0] == TileKey(6, (), (0, 0))
     assert {key.level for key in plan.coverage[1:]} == {2}
@@ -334,24 +336,26 @@ def test_the_coarsest_level_comes_first_of_all_then_the_nearest_that_the_budget_
 
 
 def test_stand_ins_cover_all_that_is_missing() -> None:
-    view = Rect(1000, 1000, 1768, 2024)
+    view = Region((1000, 1000), (1768, 2024))
     plan = plan_view(SEVEN, view, (1, 1))
-    area = sum(SEVEN.tile_rect(k.level, *k.grid).intersect(view).area for k in plan.coverage if k.level == 2)
-    assert area == pytest.approx(view.area)
+    area = sum(
+        SEVEN.tile_region(k.level, k.grid).intersect(view).volume for k in plan.coverage if k.level == 2
+    )
+    assert area == pytest.approx(view.volume)
 
 
 def test_nothing_is_loaded_beneath_a_known_stand_in() -> None:
     def known(key: TileKey) -> bool:
         return key.level in (1, 6)
 
-    assert plan_view(SEVEN, Rect(1000, 1000, 1768, 2024), (1, 1), known=known).coverage == ()
-    assert plan_view(SEVEN, Rect(1000, 1000, 1768, 2024), (1, 1), known=everything).coverage == ()
+    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=known).coverage == ()
+    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=everything).coverage == ()
 
 
 def test_an_image_of_one_level_has_no_stand_ins_d24() -> None:
     """D24: tile (0, 0) of the only level was drawn as if it covered everything."""
     plane = pyramid(5000, 5000, 1)
-    plan = plan_view(plane, Rect(3000, 3000, 4000, 4000), (0.1, 0.1))
+    plan = plan_view(plane, Region((3000, 3000), (4000, 4000)), (0.1, 0.1))
     assert plan.level == 0
     assert plan.coverage == ()
     assert TileKey(0, (), (0, 0)) not in plan.wanted
@@ -359,15 +363,17 @@ def test_an_image_of_one_level_has_no_stand_ins_d24() -> None:
 
 def test_a_coarsest_level_of_many_tiles_is_no_backdrop() -> None:
     plane = pyramid(2**16, 2**16, 2)
-    plan = plan_view(plane, Rect(0, 0, 2048, 2048), (1, 1))
+    plan = plan_view(plane, Region((0, 0), (2048, 2048)), (1, 1))
     assert 0 < len(plan.coverage) <= len(plan.wanted) // 3
     last = plan.wanted[-1]
-    plan = plan_view(plane, Rect(0, 0, 2048, 2048), (1, 1), known=lambda key: key.level == 0 and key != last)
+    plan = plan_view(
+        plane, Region((0, 0), (2048, 2048)), (1, 1), known=lambda key: key.level == 0 and key != last
+    )
     assert plan.coverage == ()
 
 
 def test_levels_that_are_made_and_not_read_are_no_stand_ins_and_are_not_prefetched() -> None:
-    view = Rect(1000, 1000, 1768, 2024)
+    view = Region((1000, 1000), (1768, 2024))
     assert {k.level for k in plan_view(SEVEN, view, (1, 1), cheap_levels=4).coverage} <= {1, 2, 3}
     plan = plan_view(SEVEN, view, (0.5, 0.5), cheap_levels=1, prefetch_margin=1.0)
     assert (plan.coverage, plan.prefetch) == ((), ())
@@ -375,7 +381,7 @@ def test_levels_that_are_made_and_not_read_are_no_stand_ins_and_are_not_prefetch
 
 def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
     """As ideal tiles arrive the budget of stand-ins shrinks: those begun must not be thrown away for that."""
-    view = Rect(1000, 1000, 1768, 2024)
+    view = Region((1000, 1000), (1768, 2024))
     first = plan_view(SEVEN, view, (1, 1))
     arrived = set(first.wanted[:15])
     after = plan_view(SEVEN, view, (1, 1), known=arrived.__contains__, previous=first)
@@ -384,7 +390,7 @@ def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
     assert {key.level for key in done.coverage} <= {6}
     stand_ins = arrived | set(after.coverage)
     assert plan_view(SEVEN, view, (1, 1), known=stand_ins.__contains__, previous=after).coverage == ()
-    elsewhere = plan_view(SEVEN, Rect(9000, 9000, 9768, 10024), (1, 1), previous=first)
+    elsewhere = plan_view(SEVEN, Region((9000, 9000), (9768, 10024)), (1, 1), previous=first)
     assert not set(first.coverage[1:]) & set(elsewhere.coverage)
 
 
@@ -392,18 +398,18 @@ def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
 
 
 def test_while_the_view_moves_a_stand_in_is_still_in_view_when_it_arrives() -> None:
-    view = Rect(4000, 1000, 4768, 2024)
+    view = Region((4000, 1000), (4768, 2024))
     slow = plan_view(SEVEN, view, (1, 1), motion=(0.0, 100.0))
     assert {key.level for key in slow.coverage} == {6, 2}
-    later = Rect(view.y0, view.x0 + 6000, view.y1, view.x1 + 6000)
+    later = Region((view.y0, view.x0 + 6000), (view.y1, view.x1 + 6000))
     fast = plan_view(SEVEN, view, (1, 1), motion=(0.0, 6000.0))
     for key in fast.coverage:
-        assert not SEVEN.tile_rect(key.level, *key.grid).intersect(later).is_empty
+        assert not SEVEN.tile_region(key.level, key.grid).intersect(later).is_empty
     assert fast.coverage == (TileKey(6, (), (0, 0)),)
 
 
 def test_tiles_that_will_have_left_are_named_and_no_load_is_begun_for_them() -> None:
-    view = Rect(0, 0, 768, 1024)
+    view = Region((0, 0), (768, 1024))
     plan = plan_view(SEVEN, view, (1, 1), motion=(0.0, 600.0))
     assert plan.leaving == {key for key in plan.wanted if key.grid[1] < 2}
     ideal = [r for r in load_requests(plan, FakeSource()) if r.tier is Tier.IDEAL]
@@ -412,7 +418,7 @@ def test_tiles_that_will_have_left_are_named_and_no_load_is_begun_for_them() -> 
 
 
 def test_prefetch_goes_ahead_of_the_motion_first() -> None:
-    view = Rect(1024, 1024, 1792, 2048)
+    view = Region((1024, 1024), (1792, 2048))
     plan = plan_view(SEVEN, view, (1, 1), motion=(0.0, 300.0), prefetch_margin=0.125)
     assert plan.prefetch
     assert all(key.grid[1] >= 8 for key in plan.prefetch[:3])
@@ -423,7 +429,7 @@ def test_prefetch_goes_ahead_of_the_motion_first() -> None:
 
 
 def test_prefetch_leaves_room_for_what_is_wanted() -> None:
-    view = Rect(1024, 1024, 1792, 2048)
+    view = Region((1024, 1024), (1792, 2048))
     assert len(plan_view(SEVEN, view, (1, 1), prefetch_margin=1, max_tiles=12).prefetch) == 0
     assert len(plan_view(SEVEN, view, (1, 1), prefetch_margin=1, max_tiles=15).prefetch) == 3
 
@@ -446,7 +452,7 @@ class FakeSource:
 
 
 def test_requests_come_in_order_of_urgency_with_levels_above_the_ideal() -> None:
-    plan = plan_view(SEVEN, Rect(1000, 1000, 1768, 2024), (0.5, 0.5), prefetch_margin=0.2)
+    plan = plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (0.5, 0.5), prefetch_margin=0.2)
     requests = load_requests(plan, FakeSource())
     assert [r.key.tile for r in requests] == [*plan.coverage, *plan.wanted, *plan.prefetch]
     assert [r.tier for r in requests] == sorted(r.tier for r in requests)
@@ -459,7 +465,7 @@ def test_requests_come_in_order_of_urgency_with_levels_above_the_ideal() -> None
 def test_plain_image_mode_has_the_fewest_tiles_that_fit_a_texture(
     height: int, width: int, limit: int
 ) -> None:
-    plane = plane_untiled(pyramid(height, width, 3), limit)
+    plane = untiled_lattice(pyramid(height, width, 3), limit)
     for level in plane.levels:
         for length, tile, count in zip(level.shape, level.tile, level.tile_counts, strict=True):
             assert tile <= limit
@@ -467,15 +473,15 @@ def test_plain_image_mode_has_the_fewest_tiles_that_fit_a_texture(
 
 
 def test_one_plan_is_one_value() -> None:
-    a = plan_view(SEVEN, Rect(1000, 1000, 1768, 2024), (1, 1))
-    b = plan_view(replace(SEVEN), Rect(1000, 1000, 1768, 2024), (1, 1))
+    a = plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1))
+    b = plan_view(replace(SEVEN), Region((1000, 1000), (1768, 2024)), (1, 1))
     assert a == b
     assert hash(a) == hash(b)
 
 
 @settings(max_examples=50, deadline=None)
 @given(views())
-def test_a_larger_atlas_never_gives_a_coarser_level(case: tuple[Plane, Rect, float]) -> None:
+def test_a_larger_atlas_never_gives_a_coarser_level(case: tuple[Lattice, Region, float]) -> None:
     plane, view, zoom = case
     assume(not view.intersect(plane.extent).is_empty)
     levels = [plan_view(plane, view, (zoom, zoom), max_tiles=room).level for room in (1, 4, 16, 64, None)]

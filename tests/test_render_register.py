@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.pyramid.model import Axis, LevelInfo, PyramidSpec
 from octree.render.view.register import to_base
 
@@ -40,8 +40,8 @@ def test_camera_to_base(first: PyramidSpec, layer: PyramidSpec, scale: float, of
 
 def test_a_world_point_is_the_same_in_both() -> None:
     first, layer = spec(0.5, 3, "micrometer"), spec(2, -7, "micrometer")
-    camera = Rect(10, 20, 30, 40)
-    base = to_base(first, layer).rect(camera)
-    for a, b in zip(camera, base, strict=True):
+    camera = Region((10, 20), (30, 40))
+    base = to_base(first, layer).region(camera)
+    for a, b in zip((*camera.low, *camera.high), (*base.low, *base.high), strict=True):
         world = 3 - 0.25 + a * 0.5
         assert -7 - 1 + b * 2 == pytest.approx(world)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.view.seen import NOTHING, seen_by_points, seen_part
 
-EXTENT = Rect(0, 0, 600, 800)
-SCREEN = Rect(0, 0, 300, 400)
+EXTENT = Region((0, 0), (600, 800))
+SCREEN = Region((0, 0), (300, 400))
 
 
 def rows(
@@ -23,13 +23,13 @@ def rows(
 
 def test_an_upright_view() -> None:
     seen, px = seen_part(rows(2.0, shift=(-100, -50)), EXTENT, SCREEN)
-    assert seen == pytest.approx((25, 50, 175, 250))
+    assert (*seen.low, *seen.high) == pytest.approx((25, 50, 175, 250))
     assert px == (2, 2)
 
 
 def test_a_turned_view_keeps_its_zoom() -> None:
     seen, px = seen_part(rows(0.5, degrees=90, shift=(300, 0)), EXTENT, SCREEN)
-    assert seen == pytest.approx((0, 0, 600, 600))
+    assert (*seen.low, *seen.high) == pytest.approx((0, 0, 600, 600))
     assert px == pytest.approx((0.5, 0.5))
 
 
@@ -52,7 +52,7 @@ def test_a_horizon_in_view() -> None:
             (at[:, 3] > 0) & (at[:, :2] / at[:, 3:] >= 0).all(1) & (at[:, :2] / at[:, 3:] < (400, 300)).all(1)
         )
     assert seen.y0 >= 300
-    assert np.abs(np.subtract(seen, (y[on].min(), x[on].min(), y[on].max(), x[on].max()))).max() < 3
+    assert np.abs(np.subtract(seen, ((y[on].min(), x[on].min()), (y[on].max(), x[on].max())))).max() < 3
     assert px[1] == pytest.approx(0.5)
 
 
@@ -60,6 +60,6 @@ def test_where_a_transform_bends_a_grid_of_points_answers() -> None:
     def from_screen(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return points * (0.5, 0.5, 1, 1) + (10, 20, 0, 0)
 
-    assert seen_by_points(from_screen, EXTENT, SCREEN) == ((20, 10, 170, 210), (2, 2))
+    assert seen_by_points(from_screen, EXTENT, SCREEN) == (Region((20, 10), (170, 210)), (2, 2))
     assert seen_by_points(lambda p: p * np.nan, EXTENT, SCREEN) == NOTHING
     assert seen_by_points(lambda p: p - (5000, 0, 0, 0), EXTENT, SCREEN) == NOTHING

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from test_cli_render import octree
 
 from octree.pyramid import build
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.config import default_settings
 from octree.render.frames import render
@@ -25,12 +25,12 @@ from octree.render.view.stand_ins import FEW, stand_ins_at_hand
 
 def pyramid(
     height: int, width: int, levels: int, *, tile: int = 64, factor: int = 2, up: bool = True
-) -> Plane:
+) -> Lattice:
     """``up``: lengths are rounded up, as a build does, or down, as others do."""
     whole = math.ceil if up else math.floor
-    return Plane(
+    return Lattice(
         tuple(
-            PlaneLevel(
+            LatticeLevel(
                 (max(1, whole(height / factor**k)), max(1, whole(width / factor**k))),
                 (tile, tile),
                 (float(factor**k), float(factor**k)),
@@ -64,7 +64,7 @@ planes = st.builds(
     seed=st.integers(0, 1000),
 )
 def test_no_hole_where_a_coarser_tile_is_in_memory(
-    plane: Plane,
+    plane: Lattice,
     place: tuple[float, float],
     zoom: float,
     size_px: tuple[int, int],
@@ -77,7 +77,7 @@ def test_no_hole_where_a_coarser_tile_is_in_memory(
     coarser tile that is in memory in the atlas, there would be no fewer holes."""
     y, x = place[0] * plane.extent.y1, place[1] * plane.extent.x1
     half_h, half_w = size_px[1] / zoom / 2, size_px[0] / zoom / 2
-    view = Rect(y - half_h, x - half_w, y + half_h, x + half_w)
+    view = Region((y - half_h, x - half_w), (y + half_h, x + half_w))
 
     def known(key: TileKey) -> bool:
         if only_root:
@@ -107,7 +107,7 @@ def test_the_coarsest_level_stays_named_when_it_is_known_and_few_tiles_are_wante
     """Six levels, one wanted tile: the list of stand-ins ended with the fourth, and the plan asks for what is not
     known only."""
     plane = pyramid(64 * 2**5, 64 * 2**5, 6)
-    view, root = Rect(8, 8, 40, 40), TileKey(5, (), (0, 0))
+    view, root = Region((8, 8), (40, 40)), TileKey(5, (), (0, 0))
 
     def known(key: TileKey) -> bool:
         return key == root
@@ -121,19 +121,19 @@ def test_the_coarsest_level_stays_named_when_it_is_known_and_few_tiles_are_wante
 
 def test_the_backdrop_stays_while_nothing_is_missing() -> None:
     plane = pyramid(64 * 2**5, 64 * 2**5, 6)
-    view = Rect(8, 8, 40, 40)
+    view = Region((8, 8), (40, 40))
     plan = plan_view(plane, view, (4, 4), known=lambda key: True)
     assert stand_ins_at_hand(plane, plan, view, lambda key: True) == (TileKey(5, (), (0, 0)),)
 
 
 def test_what_may_arrive_is_named_while_it_is_little() -> None:
     plane = pyramid(64 * 2**6, 64 * 2**6, 7)
-    view = Rect(0, 0, 64 * 8, 64 * 8)
+    view = Region((0, 0), (64 * 8, 64 * 8))
     plan = plan_view(plane, view, (1, 1))
     named = stand_ins_at_hand(plane, plan, view, lambda key: False, on_their_way=7)
     assert [key.level for key in named] == [6, 5, 4, 3, *[2] * 4, *[1] * 16]
-    small = plan_view(plane, Rect(0, 0, 32, 32), (1, 1))
-    named = stand_ins_at_hand(plane, small, Rect(0, 0, 32, 32), lambda key: False, on_their_way=7)
+    small = plan_view(plane, Region((0, 0), (32, 32)), (1, 1))
+    named = stand_ins_at_hand(plane, small, Region((0, 0), (32, 32)), lambda key: False, on_their_way=7)
     assert len(named) == FEW
 
 

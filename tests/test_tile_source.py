@@ -38,7 +38,7 @@ def image(height: int, width: int, dtype: str = "uint16") -> np.ndarray:
 
 def whole_level(source: OpenTileSource, level: int, index: tuple[int, ...] = ()) -> np.ndarray:
     """All texels of a level, put together from its tiles."""
-    info = source.plane.levels[level]
+    info = source.lattice.levels[level]
     out = np.zeros((*info.shape, *source.samples_shape), source.texture_dtype)
     rows, cols = info.tile_counts
     for row in range(rows):
@@ -183,7 +183,7 @@ def test_levels_made_in_memory_are_those_of_a_build_d20(
     made = open_tile_source(data, tile=64)
     built = open_tile_source(tmp_path / "p.zarr", tile=64)
     assert [lv.shape for lv in made.spec.levels] == [lv.shape for lv in built.spec.levels]
-    assert made.plane == built.plane
+    assert made.lattice == built.lattice
     assert (made.stored_levels, built.stored_levels) == (1, len(built.spec.levels))
     for level in range(len(made.spec.levels)):
         np.testing.assert_array_equal(whole_level(made, level), whole_level(built, level))
@@ -207,14 +207,14 @@ def test_levels_beyond_the_stored_ones_are_made_as_those_were(tmp_path: Path, me
     build(data, tmp_path / "many.zarr", tile=32, method=method, shard=0)
     few, many = (open_tile_source(tmp_path / name, tile=32) for name in ("few.zarr", "many.zarr"))
     assert few.stored_levels < many.stored_levels
-    assert few.plane == many.plane
+    assert few.lattice == many.lattice
     for level in range(5):
         np.testing.assert_array_equal(whole_level(few, level), whole_level(many, level))
 
 
 def test_single_level_makes_none(tmp_path: Path) -> None:
     source = open_tile_source(image(1000, 1000), single_level=True)
-    assert len(source.plane.levels) == 1
+    assert len(source.lattice.levels) == 1
     assert source.stored_levels == 1
 
 
@@ -260,7 +260,7 @@ def test_an_error_below_is_the_error_of_every_tile_above_and_is_not_kept() -> No
 def test_the_whole_of_an_image_without_a_pyramid_is_loaded_in_the_background() -> None:
     data = image(2000, 1500)
     source = open_tile_source(data, tile=256)
-    plan = plan_view(source.plane, source.plane.extent, (0.1, 0.1), cheap_levels=source.cheap_levels)
+    plan = plan_view(source.lattice, source.lattice.extent, (0.1, 0.1), cheap_levels=source.cheap_levels)
     assert plan.level == 3
     assert plan.coverage == ()
     with TileLoader() as loader:
@@ -438,7 +438,7 @@ def test_any_source_is_read_in_workers_only_d10(kind: str, tmp_path: Path) -> No
     given = write_source(kind, tmp_path, data)
     with open_tile_source(given, tile=64) as source, TileLoader() as loader:
         loader.add_source(source)
-        plan = plan_view(source.plane, source.plane.extent, (1, 1))
+        plan = plan_view(source.lattice, source.lattice.extent, (1, 1))
         loader.plan("view", load_requests(plan, source), moved=False)
         got = {t.key.tile: t for t in drain(loader, limit_s=60)}
         for key in plan.wanted:
@@ -633,7 +633,7 @@ def test_tiles_are_of_256_pixels_where_nothing_speaks_for_another_size(kind: str
 def test_plain_image_mode_reads_each_level_whole() -> None:
     data = image(700, 900)
     source = open_tile_source(data, tile=256, untiled=True)
-    assert [level.tile_counts for level in source.plane.levels] == [(1, 1)] * 3
+    assert [level.tile_counts for level in source.lattice.levels] == [(1, 1)] * 3
     np.testing.assert_array_equal(source.read_tile(TileKey(0, (), (0, 0))), data)
     expected = open_tile_source(data, tile=256)
     for level in (1, 2):
@@ -646,7 +646,7 @@ def test_tiles_put_together_are_the_image(height: int, width: int, tile: int) ->
     data = np.arange(height * width, dtype=np.uint16).reshape(height, width)
     source = open_tile_source(data, tile=tile)
     np.testing.assert_array_equal(whole_level(source, 0), data)
-    last = source.plane.levels[-1]
+    last = source.lattice.levels[-1]
     assert max(last.shape) <= tile
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.gl.library import Visual, gloo, shader_pair
 from octree.render.gl.placing import Placing
 from octree.render.gl.quads import CORNERS, corner_indices
@@ -76,7 +76,7 @@ class MarksVisual(Visual):  # type: ignore[misc] # vispy has no type information
         areas: Sequence[Area],
         borders: NDArray[np.float64],
         border_colors: Sequence[Color],
-        view: tuple[Rect, tuple[int, int]] | None,
+        view: tuple[Region, tuple[int, int]] | None,
     ) -> None:
         """What to draw: areas, then borders (n, 4) over them. ``view``: as in ``TiledImageVisual.set_view``."""
         if (view is not None) != self._exact:

@@ -24,7 +24,7 @@ class Placing:
         self._curved: BaseTransform | None = None
         self.current: BaseTransform = self._matrix
 
-    def begin(self, transform: BaseTransform, origin: tuple[float, float]) -> BaseTransform:
+    def begin(self, transform: BaseTransform, origin: tuple[float, ...]) -> BaseTransform:
         """``transform`` for positions relative to ``origin`` (y, x): worked out in float64 where it is a matrix,
         perspective included. Where it bends space, float32 must do."""
         from vispy.visuals.transforms import ChainTransform

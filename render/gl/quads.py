@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.view.cover import TOLERANCE, Cover, pixel_edges
 
 VERTEX = np.dtype([("a_position", np.float32, 2), ("a_local", np.float32, 2), ("a_tile", np.float32, 4)])
@@ -55,7 +55,7 @@ def place_quads(cover: Cover, spot: NDArray[np.int64]) -> Quads:
 
 
 def exact_vertices(
-    quads: Quads, view: Rect, size_px: tuple[int, int], *, nearest: bool
+    quads: Quads, view: Region, size_px: tuple[int, int], *, nearest: bool
 ) -> tuple[NDArray[np.void], NDArray[np.int64]]:
     """Vertices for a frame of ``size_px`` (w, h) that shows ``view``: (4 n,) of ``VERTEX``, and the page of each
     of the n quads. A pixel belongs to the quad that holds its centre; quads without a pixel are left out.
@@ -71,8 +71,8 @@ def exact_vertices(
     if not len(edges):
         return np.zeros(0, VERTEX), quads.page
     source, dest = quads.source, quads.dest
-    corner = np.array([view.y0, view.x0])
-    base_per_px = np.array([(view.y1 - view.y0) / size_px[1], (view.x1 - view.x0) / size_px[0]])
+    corner = np.array(view.low)
+    base_per_px = np.array(view.size) / (size_px[1], size_px[0])
     texels_per_base = (source[:, 2:] - source[:, :2]) / (dest[:, 2:] - dest[:, :2])
     step = texels_per_base * base_per_px
     first = source[:, :2] + ((corner - dest[:, :2]) + edges[:, :2] * base_per_px) * texels_per_base
@@ -112,7 +112,7 @@ def _bias(
     return bias[back].reshape(first.shape)
 
 
-def plain_vertices(quads: Quads, origin: tuple[float, float]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
+def plain_vertices(quads: Quads, origin: tuple[float, ...]) -> tuple[NDArray[np.void], NDArray[np.int64]]:
     """Vertices for a camera of vispy, positions relative to ``origin`` (y, x) in base coordinates."""
     return _vertices(quads.dest - np.tile(origin, 2), quads.source, quads.tile), quads.page
 

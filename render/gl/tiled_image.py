@@ -14,13 +14,13 @@ borders). ``nearest`` is the texel under the pixel's centre at every zoom.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.pyramid.model import TileKey
 from octree.render.gl.colored import Blending, ColoredVisual, Interpolation
 from octree.render.gl.library import gloo
@@ -37,7 +37,7 @@ from octree.render.gl.page import PageTexture
 from octree.render.gl.quads import VERTEX, Quads, corner_indices, exact_vertices, place_quads, plain_vertices
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.requests import LoadKey
-from octree.render.view.cover import Cover
+from octree.render.view.cover import Cover, rows_of
 
 
 class TiledImageVisual(ColoredVisual):
@@ -67,8 +67,8 @@ class TiledImageVisual(ColoredVisual):
         self._atlas = atlas
         self._cover: Cover | None = None
         self._quads: Quads | None = None
-        self._view: tuple[Rect, tuple[int, int]] | None = None
-        self._origin = (0.0, 0.0)
+        self._view: tuple[Region, tuple[int, int]] | None = None
+        self._origin: tuple[float, ...] = (0.0, 0.0)
         self._part = ((0, 0), (1, 1))
         self._pages: list[tuple[int, NDArray[np.void]]] = []
         self._marks: MarksVisual | None = None
@@ -94,7 +94,7 @@ class TiledImageVisual(ColoredVisual):
         self,
         cover: Cover,
         key_of: Callable[[TileKey], LoadKey],
-        origin: tuple[float, float] = (0.0, 0.0),
+        origin: tuple[float, ...] = (0.0, 0.0),
     ) -> None:
         """Draw this from now on. All tiles of ``cover`` must be resident until it has been drawn.
 
@@ -108,7 +108,7 @@ class TiledImageVisual(ColoredVisual):
         self._stale = True
         self.update()
 
-    def set_view(self, view: Rect, size_px: tuple[int, int]) -> None:
+    def set_view(self, view: Region, size_px: tuple[int, int]) -> None:
         """The frame of ``size_px`` (w, h) shows ``view`` (base coordinates of this layer), for ``Canvas.draw``."""
         self._defines.add("EXACT")
         if self._view != (view, size_px):
@@ -198,11 +198,11 @@ class TiledImageVisual(ColoredVisual):
 
     def _mark(self, quads: Quads, cover: Cover) -> None:
         """What lies over the image: failures always, the rest when asked for."""
-        areas = [Area(_rects(cover.failed), FAILED_COLOR, CROSSES)] if cover.failed else []
+        areas = [Area(rows_of(cover.failed), FAILED_COLOR, CROSSES)] if cover.failed else []
         if self._mark_pending:
-            pending = np.concatenate([quads.dest[quads.level != cover.level], _rects(cover.missing)])
+            pending = np.concatenate([quads.dest[quads.level != cover.level], rows_of(cover.missing)])
             areas.append(Area(pending, PENDING_COLOR, HATCH))
-        borders = quads.dest if self._show_grid else _rects(())
+        borders = quads.dest if self._show_grid else rows_of(())
         if self._marks is None:
             if not (areas or len(borders)):
                 return
@@ -227,7 +227,3 @@ class TiledImageVisual(ColoredVisual):
         dest = self._cover.quads.dest
         low, high = (1, 3) if axis == 0 else (0, 2)
         return (float(dest[:, low].min()), float(dest[:, high].max())) if axis < 2 else (0.0, 0.0)
-
-
-def _rects(rects: Sequence[Rect]) -> NDArray[np.float64]:
-    return np.array(rects, np.float64).reshape(-1, 4)

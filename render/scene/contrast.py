@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Plane
+from octree.pyramid.grid import Lattice
 from octree.pyramid.model import TileKey
 
 SAMPLE_TILES = 16
-"""Tiles looked at when the coarsest level has more: an even grid over the plane."""
+"""Tiles looked at when the coarsest level has more: an even grid."""
 
 
 def type_range(dtype: np.dtype[Any]) -> tuple[float, float]:
@@ -35,19 +36,12 @@ def range_of(values: list[NDArray[Any]]) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def sample_keys(plane: Plane, stored_levels: int, index: tuple[int, ...]) -> list[TileKey]:
+def sample_keys(lattice: Lattice, stored_levels: int, index: tuple[int, ...]) -> list[TileKey]:
     """The tiles to look at: all of the coarsest stored level, or an even grid of ``SAMPLE_TILES`` of them."""
     level = stored_levels - 1
-    rows, cols = plane.levels[level].tile_counts
-    if rows * cols <= SAMPLE_TILES:
-        picked = [(row, col) for row in range(rows) for col in range(cols)]
-    else:
-        edge = math.isqrt(SAMPLE_TILES)
-        picked = sorted(
-            {
-                (int((i + 0.5) * rows / edge), int((j + 0.5) * cols / edge))
-                for i in range(edge)
-                for j in range(edge)
-            }
-        )
-    return [TileKey(level, index, grid) for grid in picked]
+    counts = lattice.levels[level].tile_counts
+    along = [list(range(count)) for count in counts]
+    if math.prod(counts) > SAMPLE_TILES:
+        edge = int(SAMPLE_TILES ** (1 / len(counts)))
+        along = [sorted({int((i + 0.5) * count / edge) for i in range(edge)}) for count in counts]
+    return [TileKey(level, index, grid) for grid in itertools.product(*along)]

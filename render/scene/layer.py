@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.pyramid.model import TileKey
 from octree.render.config import RenderSettings
 from octree.render.gl.texture_atlas import Atlas
@@ -26,7 +25,7 @@ from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tie
 from octree.render.loading.wishes import load_requests
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.camera import Camera
-from octree.render.view.cover import Cover, cover_view, pixel_edges
+from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.plan import ViewPlan, plan_view
 from octree.render.view.register import ToBase
 from octree.render.view.stand_ins import stand_ins_at_hand
@@ -65,7 +64,7 @@ def make_atlas(
 ) -> Atlas:
     """An atlas for the tiles of ``sources``. Slots are no larger than the tiles: one of 64 pixels in a slot of
     256 would waste fifteen sixteenths. ``gutters``: some layer will interpolate, now or later."""
-    largest = max(max(level.tile) for source in sources for level in source.plane.levels)
+    largest = max(max(level.tile) for source in sources for level in source.lattice.levels)
     return Atlas(
         settings.atlas_bytes,
         slot_px=min(SLOT_PX, largest),
@@ -80,7 +79,7 @@ def limits_of(
     """The limits of layers that share the atlas: (source, number of parts) each. Every part has room for a tile,
     and what is left is divided evenly. Raises UsageError when there is no room for a tile of each."""
     tiles = [
-        max((tuple(map(min, level.tile, level.shape)) for level in source.plane.levels), key=math.prod)
+        max((tuple(map(min, level.tile, level.shape)) for level in source.lattice.levels), key=math.prod)
         for source, _ in layers
     ]
     slots = [
@@ -139,7 +138,7 @@ class Layer:
         self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
         self._limits = limits
         self._plan: ViewPlan | None = None
-        self._view = Rect(0, 0, 0, 0)
+        self._view = Region((0.0, 0.0), (0.0, 0.0))
         self._spare: tuple[TileKey, ...] = ()  # coarser tiles at hand that stand in besides those of the plan
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
         self._sent = False  # the loader knows the plan
@@ -163,7 +162,7 @@ class Layer:
         """
         (sy, sx) = self.to_base.scale
         return self.plan_rect(
-            self.to_base.rect(camera.rect(size_px)),
+            self.to_base.region(camera.rect(size_px)),
             (camera.zoom / sy, camera.zoom / sx),
             motion=(motion[0] * sy, motion[1] * sx),
             fresh=fresh,
@@ -172,7 +171,7 @@ class Layer:
 
     def plan_rect(
         self,
-        view: Rect,
+        view: Region,
         px_per_base: tuple[float, float],
         *,
         motion: tuple[float, float] = (0.0, 0.0),
@@ -181,7 +180,7 @@ class Layer:
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
         plan = plan_view(
-            self.source.plane,
+            self.source.lattice,
             view,
             px_per_base,
             index=self.parts[0].index,
@@ -200,7 +199,7 @@ class Layer:
         if changed or self.cover is None or self.cover.coverage.ideal < 1:
             # a view that has just been chosen has nothing to do with what the one before asked for
             levels = 0 if fresh else self.source.stored_levels
-            spare = stand_ins_at_hand(self.source.plane, plan, view, self._known, on_their_way=levels)
+            spare = stand_ins_at_hand(self.source.lattice, plan, view, self._known, on_their_way=levels)
             if changed or spare != self._spare:
                 self._loader.plan(self, self._requests(plan, spare), moved=moved)
                 tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
@@ -297,9 +296,7 @@ class Layer:
         plan = self._planned()
         if not plan.wanted:
             return
-        level, grid = self.source.plane.levels[plan.level], plan.wanted[0].grid[-2:]
-        tile = [min(t, n - g * t) for t, n, g in zip(level.tile, level.shape, grid, strict=True)]
-        page = self._atlas.reserve((*tile, *self.source.samples_shape), self.source.texture_dtype)
+        page = self._atlas.reserve(self.source.tile_shape(plan.wanted[0]), self.source.texture_dtype)
         for part in self.parts if page is not None else ():
             part.visual.set_view(self._view, frame_px)
             part.visual.rehearse(page, offset_px, size_px)
@@ -320,7 +317,7 @@ class Layer:
         frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
         plan = self._planned()
         cover = cover_view(
-            self.source.plane,
+            self.source.lattice,
             self._view,
             plan.level,
             self.parts[0].index,
@@ -328,7 +325,7 @@ class Layer:
             self.failed,
             size_px,
         )
-        origin = ((self._view.y0 + self._view.y1) / 2, (self._view.x0 + self._view.x1) / 2)
+        origin = self._view.centre
         for part in self.parts:
             part.visual.set_cover(cover, partial(self._key, part), origin)
             if size_px is not None:
@@ -365,7 +362,7 @@ class Layer:
         self._sent = False
 
     @property
-    def view(self) -> Rect:
+    def view(self) -> Region:
         """What the frame shows, in base coordinates."""
         return self._view
 
@@ -375,7 +372,7 @@ class Layer:
 
     def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
         """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
-        edges = pixel_edges(np.array([self.source.plane.extent]), self._view, size_px)
+        edges = pixel_edges(rows_of([self.source.lattice.extent]), self._view, size_px)
         row0, col0, row1, col1 = map(int, edges[0])
         return row0, row1, col0, col1
 

@@ -150,6 +150,6 @@ def _clim(
 
 def _measured(source: OpenTileSource, index: tuple[int, ...]) -> tuple[float, float]:
     """The range of a little of the data; read in a thread, like every other pixel."""
-    keys = sample_keys(source.plane, source.stored_levels, index)
+    keys = sample_keys(source.lattice, source.stored_levels, index)
     with ThreadPoolExecutor(1, "octree-contrast") as pool:
         return range_of(list(pool.map(source.read_tile, keys)))

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.gl.marks import PLAIN, Area, MarksVisual
 from octree.render.scene.layer import Layer
+from octree.render.view.cover import rows_of
 
 SHARE = 0.25
 """Largest part of the frame's width and height that the inset takes."""
@@ -22,7 +23,7 @@ _VIEW_AT_LEAST_PX = 3
 """A close view is outlined so large, or nobody would find it."""
 
 
-def inset_view(extent: Rect, size_px: tuple[int, int]) -> tuple[Rect, float]:
+def inset_view(extent: Region, size_px: tuple[int, int]) -> tuple[Region, float]:
     """(view, screen pixels per base pixel) with which a frame of ``size_px`` (width, height) shows ``extent`` in
     its bottom right corner, on whole pixels and at least one pixel large."""
     width, height = size_px
@@ -32,7 +33,7 @@ def inset_view(extent: Rect, size_px: tuple[int, int]) -> tuple[Rect, float]:
     left = width - margin_x - max(1, round(wide * zoom))
     top = height - margin_y - max(1, round(high * zoom))
     x0, y0 = extent.x0 - left / zoom, extent.y0 - top / zoom
-    return Rect(y0, x0, y0 + height / zoom, x0 + width / zoom), zoom
+    return Region((y0, x0), (y0 + height / zoom, x0 + width / zoom)), zoom
 
 
 class Overview:
@@ -42,19 +43,19 @@ class Overview:
         self.layer = layer
         self._ground, self._lines = MarksVisual(), MarksVisual()
         self._size_px = size_px
-        self._view, self._zoom = inset_view(layer.source.plane.extent, size_px)
+        self._view, self._zoom = inset_view(layer.source.lattice.extent, size_px)
 
     def plan(self) -> None:
         self.layer.plan_rect(self._view, (self._zoom, self._zoom), fresh=True)
 
-    def mark(self, shown: Rect) -> None:
+    def mark(self, shown: Region) -> None:
         """Outline the image, and in it what the frame shows (base coordinates of the layer)."""
-        extent = self.layer.source.plane.extent
+        extent = self.layer.source.lattice.extent
         seen = shown.intersect(extent)
         outlines = [extent] if seen.is_empty else [extent, self._findable(seen)]
         placed = (self._view, self._size_px)
-        self._ground.set_marks([Area(np.array([extent]), _GROUND, PLAIN)], np.zeros((0, 4)), (), placed)
-        self._lines.set_marks([], np.array(outlines), (_OUTLINE, _VIEW)[: len(outlines)], placed)
+        self._ground.set_marks([Area(rows_of([extent]), _GROUND, PLAIN)], np.zeros((0, 4)), (), placed)
+        self._lines.set_marks([], rows_of(outlines), (_OUTLINE, _VIEW)[: len(outlines)], placed)
 
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """For ``Canvas.draw``: ground, picture, outlines."""
@@ -65,9 +66,7 @@ class Overview:
         self._lines.set_part(offset_px, size_px)
         self._lines.draw()
 
-    def _findable(self, seen: Rect) -> Rect:
+    def _findable(self, seen: Region) -> Region:
         half = _VIEW_AT_LEAST_PX / 2 / self._zoom
-        y, x = (seen.y0 + seen.y1) / 2, (seen.x0 + seen.x1) / 2
-        return Rect(
-            min(seen.y0, y - half), min(seen.x0, x - half), max(seen.y1, y + half), max(seen.x1, x + half)
-        )
+        least = Region(seen.centre, seen.centre).grown((half, half))
+        return Region(tuple(map(min, seen.low, least.low)), tuple(map(max, seen.high, least.high)))

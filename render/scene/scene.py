@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.gl.texture_atlas import Atlas
@@ -108,9 +108,9 @@ class Scene:
         self._atlas: Atlas | None = None
 
     @property
-    def extent(self) -> Rect:
+    def extent(self) -> Region:
         """What the first layer covers: camera coordinates are its pixels."""
-        return self._sources[0].plane.extent
+        return self._sources[0].lattice.extent
 
     def start(self) -> None:
         """Bring up OpenGL and make the layers. Raises GLError, and UsageError for what names no colour,

@@ -1,4 +1,4 @@
-"""Any SOURCE as tiles: the plane that is displayed, and a reader of texels for workers.
+"""Any SOURCE as tiles: the lattice that is displayed, and a reader of texels for workers.
 
 ``OpenTileSource.read_tile`` is the only place where pixels are read for drawing; it runs in workers only, which
 is counted, not assumed.
@@ -17,14 +17,14 @@ from numpy.typing import NDArray
 
 from octree.pyramid.downsample import METHODS, Method
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Plane, plane_of
+from octree.pyramid.grid import Lattice, lattice_of
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, PyramidSpec, TileKey
 from octree.render.loading.guard import ReadCounter
 from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
 from octree.render.tiles.texels import texture_dtype, to_texels
-from octree.render.view.plan import plane_untiled
+from octree.render.view.plan import untiled_lattice
 
 UNTILED_PX = 4096
 """Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
@@ -34,7 +34,7 @@ DEFAULT_TILE = 256
 class OpenTileSource:
     """One source, opened. Satisfies ``loading.requests.TileSource``; see there for threads.
 
-    ``spec``   all levels, the made ones included.  ``plane``  their geometry.
+    ``spec``   all levels, the made ones included.  ``lattice``  their geometry.
     ``stored_levels``  how many of them are read and not made; also ``cheap_levels``.
     ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w).
     ``path``   what to call it.
@@ -62,8 +62,8 @@ class OpenTileSource:
             levels = self._made = MadeLevels(levels, tile, _method(spec, labels=labels))
         self._levels = levels
         self.spec = levels.spec
-        plane = _tiled(plane_of(self.spec), tile)
-        self.plane: Plane = plane_untiled(plane, UNTILED_PX) if untiled else plane
+        lattice = _tiled(lattice_of(self.spec), tile)
+        self.lattice: Lattice = untiled_lattice(lattice, UNTILED_PX) if untiled else lattice
         self.index = index
         self._texture_dtype = texture_dtype(spec.dtype, labels=labels)
         names = spec.axis_names
@@ -124,8 +124,7 @@ class OpenTileSource:
         return self._texture_dtype
 
     def tile_shape(self, tile: TileKey) -> tuple[int, ...]:
-        row, col = tile.grid[-2:]
-        return (*self.plane.tile_shape(tile.level, row, col), *self.samples_shape)
+        return (*self.lattice.tile_shape(tile.level, tile.grid), *self.samples_shape)
 
     def tile_box(self, tile: TileKey) -> Box:
         """The voxels of a tile in its level's array. ``tile.index`` is in level-0 positions whatever the level:
@@ -137,7 +136,7 @@ class OpenTileSource:
             own = round((world - level.translation[place]) / level.scale[place] - 1e-9)
             own = min(max(own, 0), level.shape[place] - 1)
             start[place], stop[place] = own, own + 1
-        edges = self.plane.levels[tile.level].tile
+        edges = self.lattice.levels[tile.level].tile
         for name, edge, number in zip("yx", edges, tile.grid[-2:], strict=True):
             place = self.spec.axis_names.index(name)
             start[place] = number * edge
@@ -161,7 +160,7 @@ class OpenTileSource:
 
     def describe(self) -> dict[str, Any]:
         """The source as the report names it."""
-        tile = self.plane.levels[0].tile
+        tile = self.lattice.levels[0].tile
         return {
             "path": self.path,
             "digest": self._opened.digest(),
@@ -256,8 +255,8 @@ def _method(spec: PyramidSpec, *, labels: bool) -> Method:
     return "mode" if labels or spec.labels or spec.dtype.kind == "b" else "mean"
 
 
-def _tiled(plane: Plane, tile: tuple[int, int]) -> Plane:
-    return Plane(tuple(replace(level, tile=tile) for level in plane.levels))
+def _tiled(lattice: Lattice, tile: tuple[int, int]) -> Lattice:
+    return Lattice(tuple(replace(level, tile=tile) for level in lattice.levels))
 
 
 def _fitting_tile(spec: PyramidSpec) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from itertools import pairwise
 from typing import Any, Literal, TypeAlias, get_args
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 
 Easing: TypeAlias = Literal["linear", "smooth"]
 EASINGS: tuple[Easing, ...] = get_args(Easing)
@@ -32,10 +32,12 @@ class Camera:
     zoom: float
     name: str = ""
 
-    def rect(self, size_px: tuple[int, int]) -> Rect:
+    def rect(self, size_px: tuple[int, int]) -> Region:
         """What a frame of ``size_px`` (width, height) shows, in camera coordinates."""
         half_width, half_height = size_px[0] / (2 * self.zoom), size_px[1] / (2 * self.zoom)
-        return Rect(self.y - half_height, self.x - half_width, self.y + half_height, self.x + half_width)
+        return Region(
+            (self.y - half_height, self.x - half_width), (self.y + half_height, self.x + half_width)
+        )
 
     def to_json(self) -> dict[str, Any]:
         return {"name": self.name, "x": self.x, "y": self.y, "zoom": self.zoom}

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.view.camera import DEFAULT_FPS, Camera, CameraPath, Keyframe
 
-Extent: TypeAlias = Rect | tuple[float, float]
+Extent: TypeAlias = Region | tuple[float, float]
 
 BUILT_IN_PATHS = ("zoom-in", "pan", "tour")
 FORMS = "fit, x=8000,y=8000,zoom=1, rect=x0,y0,x1,y1, a path file ending in .json, or one of " + ", ".join(
@@ -28,11 +28,11 @@ MAX_COORDINATE = 1e15
 def parse_camera(text: str, *, extent: Extent, size_px: tuple[int, int]) -> Camera | CameraPath:
     """What one ``--camera`` means.
 
-    ``extent`` is what the image covers in camera coordinates, a ``Rect`` or (width, height); ``size_px`` is
+    ``extent`` is what the image covers in camera coordinates, a ``Region`` or (width, height); ``size_px`` is
     (width, height) of a frame. Raises ``UsageError`` for anything that is not one of ``FORMS``.
     """
     spec = text.strip()
-    area = extent if isinstance(extent, Rect) else Rect(0.0, 0.0, float(extent[1]), float(extent[0]))
+    area = extent if isinstance(extent, Region) else Region((0.0, 0.0), (float(extent[1]), float(extent[0])))
     if spec == "fit":
         return fit_rect(area, size_px, name="fit")
     if spec in BUILT_IN_PATHS:
@@ -46,7 +46,7 @@ def parse_camera(text: str, *, extent: Extent, size_px: tuple[int, int]) -> Came
     raise UsageError(f"unknown camera {text!r}", hint=f"a camera is {FORMS}", camera=text)
 
 
-def fit_rect(area: Rect, size_px: tuple[int, int], *, name: str = "") -> Camera:
+def fit_rect(area: Region, size_px: tuple[int, int], *, name: str = "") -> Camera:
     """The camera that shows all of ``area``, as large as the frame allows. Empty sides count as one pixel."""
     width, height = max(area.x1 - area.x0, 1e-9), max(area.y1 - area.y0, 1e-9)
     zoom = min(size_px[0] / width, size_px[1] / height)
@@ -54,7 +54,7 @@ def fit_rect(area: Rect, size_px: tuple[int, int], *, name: str = "") -> Camera:
     return Camera((area.x0 + area.x1) / 2, (area.y0 + area.y1) / 2, zoom, name)
 
 
-def _parse_rect(text: str, spec: str) -> Rect:
+def _parse_rect(text: str, spec: str) -> Region:
     parts = spec.partition("=")[2].split(",")
     if len(parts) != 4:
         raise UsageError(
@@ -68,7 +68,7 @@ def _parse_rect(text: str, spec: str) -> Rect:
         raise UsageError(
             f"camera {text!r}: the rectangle is empty", hint="x1 must be above x0, and y1 above y0"
         )
-    return Rect(y0, x0, y1, x1)
+    return Region((y0, x0), (y1, x1))
 
 
 def _parse_pairs(text: str, spec: str) -> Camera:
@@ -190,7 +190,7 @@ def _json_number(value: Any, where: str) -> float:
 # built-in paths: the same for every image of the same size, so that benchmarks can be compared
 
 
-def built_in_path(name: str, area: Rect, size_px: tuple[int, int]) -> CameraPath:
+def built_in_path(name: str, area: Region, size_px: tuple[int, int]) -> CameraPath:
     """``zoom-in``: from all of the image to its centre at full size, 4 s. ``pan``: from the top left across at
     most 4 frame widths and heights at full size, 4 s. ``tour``: overview, two places, overview, 8 s."""
     fit = fit_rect(area, size_px)
@@ -215,7 +215,7 @@ def built_in_path(name: str, area: Rect, size_px: tuple[int, int]) -> CameraPath
     raise ValueError(f"no built-in path {name!r}")
 
 
-def _inside(camera: Camera, area: Rect, size_px: tuple[int, int]) -> Camera:
+def _inside(camera: Camera, area: Region, size_px: tuple[int, int]) -> Camera:
     """The camera moved so that its view lies in ``area``; centred on a side where the view is larger."""
 
     def clamp(value: float, low: float, high: float) -> float:

@@ -10,39 +10,36 @@ the wanted level shows, in this order:
 4. the matching part of the nearest resident coarser tile;
 5. nothing (missing).
 
-Pure: geometry comes from ``Plane`` alone, so any factor, odd size and shifted level works. Neighbours share
-their edges to the last bit. All rectangles are (y0, x0, y1, x1).
+Pure: geometry comes from ``Lattice`` alone, so any factor, odd size and shifted level works, on any number of
+displayed axes (d below). Neighbours share their edges to the last bit. Rows of arrays are regions: low, then high on
+each axis; on a plane (y0, x0, y1, x1).
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Plane, Rect
+from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
 from octree.render.view.coverage import Coverage
 
 TOLERANCE = 1e-7
 """Pixels and texels: a centre this close before an edge counts as on it. Cameras are decimal numbers."""
 
-_TOLERANCE_TILES = 1e-6
-"""Overlaps smaller than this fraction of a tile are rounding: 0.1 * 256 * 2 is not 0.2 * 256 everywhere."""
-
 
 @dataclass(frozen=True, slots=True, eq=False)
 class QuadBatch:
     """n disjoint quads; row i shows ``source[i]`` of tile ``keys[i]``, of ``levels[i]``, at ``dest[i]``.
 
-    ``source``  (n, 4) float64: rectangle in texels of the tile, (0, 0) the outer corner of its first texel.
+    ``source``  (n, 2 d) float64: region in texels of the tile, 0 the outer corner of its first texel.
                 It reaches beyond the tile where an outermost tile stands in for a level that ends early.
-    ``dest``    (n, 4) float64: rectangle in base coordinates.
+    ``dest``    (n, 2 d) float64: region in base coordinates.
     """
 
     keys: tuple[TileKey, ...]
@@ -56,12 +53,12 @@ class QuadBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
-    """The answer. ``missing`` and ``failed`` are base rectangles, ``level`` is the wanted level."""
+    """The answer. ``missing`` and ``failed`` are base regions, ``level`` is the wanted level."""
 
     quads: QuadBatch
     coverage: Coverage
-    missing: tuple[Rect, ...]
-    failed: tuple[Rect, ...]
+    missing: tuple[Region, ...]
+    failed: tuple[Region, ...]
     level: int
 
     @property
@@ -75,8 +72,8 @@ def _never(_key: TileKey) -> bool:
 
 
 def cover_view(
-    plane: Plane,
-    view: Rect,
+    lattice: Lattice,
+    view: Region,
     level: int,
     index: tuple[int, ...],
     resident: Callable[[TileKey], bool],
@@ -85,28 +82,27 @@ def cover_view(
 ) -> Cover:
     """Cover the part of ``view`` (base coordinates) that the image fills, wanting ``level``.
 
-    With ``size_px`` (width, height) of the frame, coverage counts its pixels: each belongs to what covers its
-    centre, as it is drawn. Without, coverage measures areas.
+    With ``size_px`` (width, height) of a plane's frame, coverage counts its pixels: each belongs to what covers its
+    centre, as it is drawn. Without, coverage measures areas, or volumes.
 
     ``index`` is the position on the axes that are not displayed. ``resident`` and ``failed`` are asked about
     tiles of any level; to make several channels appear together, ``resident`` asks for all of them.
     """
-    visible = view.intersect(plane.extent)
+    visible = view.intersect(lattice.extent)
     if visible.is_empty:
-        quads = _batch(plane, (), np.zeros((0, 4)))
+        quads = _batch(lattice, (), np.zeros((0, 2 * len(visible.low))))
         return Cover(quads, Coverage(), (), (), level)
-    missing: list[Rect] = []
-    broken: list[Rect] = []
-    tiles = _Tiles(plane, index, resident)
+    missing: list[Region] = []
+    broken: list[Region] = []
+    tiles = _Tiles(lattice, index, resident)
     # most frames are all ideal: whole arrays for what is there, one by one only for what is not
     keys, dest = tiles.cells(level, visible)
     there = [resident(key) for key in keys]
     if not all(there):
-        painted: list[tuple[TileKey, Rect]] = []
-        for key, rect, is_there in zip(keys, dest.tolist(), there, strict=True):
+        painted: list[tuple[TileKey, Region]] = []
+        for key, cell, is_there in zip(keys, regions_of(dest), there, strict=True):
             if is_there:
                 continue
-            cell = Rect(*rect)
             if (pieces := tiles.finer(level - 1, cell)) is not None:
                 painted += pieces
             elif failed(key):
@@ -114,9 +110,9 @@ def cover_view(
             else:
                 tiles.coarser(level + 1, cell, painted, missing)
         keys = [*itertools.compress(keys, there), *(key for key, _ in painted)]
-        others = np.array([rect for _, rect in painted], np.float64).reshape(-1, 4)
+        others = np.array([cell for _, cell in painted], np.float64).reshape(-1, dest.shape[1])
         dest = np.concatenate([dest[np.array(there)], others])
-    quads = _batch(plane, tuple(keys), dest)
+    quads = _batch(lattice, tuple(keys), dest)
     areas = _areas if size_px is None else functools.partial(_pixels, view, size_px)
     coverage = _coverage(quads, missing, broken, areas, level)
     return Cover(quads, coverage, tuple(missing), tuple(broken), level)
@@ -125,44 +121,49 @@ def cover_view(
 class _Tiles:
     """What could be drawn where, for one ``cover_view``."""
 
-    def __init__(self, plane: Plane, index: tuple[int, ...], resident: Callable[[TileKey], bool]) -> None:
-        self._plane = plane
+    def __init__(self, lattice: Lattice, index: tuple[int, ...], resident: Callable[[TileKey], bool]) -> None:
+        self._lattice = lattice
         self._index = index
         self._resident = resident
 
-    def cells(self, level: int, rect: Rect) -> tuple[list[TileKey], NDArray[np.float64]]:
-        """Tiles of ``level`` that meet ``rect``, and the parts of it they are responsible for, (n, 4): a
+    def cells(self, level: int, region: Region) -> tuple[list[TileKey], NDArray[np.float64]]:
+        """Tiles of ``level`` that meet ``region``, and the parts of it they are responsible for, (n, 2 d): a
         partition."""
-        rows, cols, ys, xs = self._spans(level, rect)
-        index = self._index
+        numbers, edges = self._spans(level, region)
+        index, axes = self._index, len(edges)
         new = tuple.__new__  # a named tuple's own constructor takes twice the time, and this is the hot spot
-        keys = [new(TileKey, (level, index, (row, col))) for row in rows for col in cols]
-        dest = np.empty((len(rows), len(cols), 4))
-        y, x = np.array(ys), np.array(xs)
-        dest[:, :, 0], dest[:, :, 2] = y[:-1, None], y[1:, None]
-        dest[:, :, 1], dest[:, :, 3] = x[:-1], x[1:]
-        return keys, dest.reshape(-1, 4)
+        keys = [new(TileKey, (level, index, grid)) for grid in itertools.product(*numbers)]
+        dest = np.empty((*map(len, numbers), 2 * axes))
+        for axis, along in enumerate(edges):
+            ends = np.array(along).reshape(-1, *[1] * (axes - 1 - axis))
+            dest[..., axis], dest[..., axes + axis] = ends[:-1], ends[1:]
+        return keys, dest.reshape(-1, 2 * axes)
 
-    def few(self, level: int, rect: Rect) -> Iterator[tuple[TileKey, Rect]]:
+    def few(self, level: int, region: Region) -> Iterator[tuple[TileKey, Region]]:
         """The same, one by one: faster for a handful."""
-        rows, cols, ys, xs = self._spans(level, rect)
-        for i, row in enumerate(rows):
-            for j, col in enumerate(cols):
-                yield TileKey(level, self._index, (row, col)), Rect(ys[i], xs[j], ys[i + 1], xs[j + 1])
+        numbers, edges = self._spans(level, region)
+        lows = itertools.product(*[along[:-1] for along in edges])
+        highs = itertools.product(*[along[1:] for along in edges])
+        for grid, low, high in zip(itertools.product(*numbers), lows, highs, strict=True):
+            yield TileKey(level, self._index, grid), Region(low, high)
 
-    def _spans(self, level: int, rect: Rect) -> tuple[range, range, list[float], list[float]]:
-        info = self._plane.levels[level]
-        counts = info.tile_counts
-        rows, ys = _span(rect.y0, rect.y1, info.origin[0], info.scale[0] * info.tile[0], counts[0])
-        cols, xs = _span(rect.x0, rect.x1, info.origin[1], info.scale[1] * info.tile[1], counts[1])
-        return rows, cols, ys, xs
+    def _spans(self, level: int, region: Region) -> tuple[list[range], list[list[float]]]:
+        """Along each axis: numbers of the tiles that meet ``region``, and their edges, cut to it."""
+        info = self._lattice.levels[level]
+        numbers, edges = [], []
+        for axis, (low, high) in enumerate(zip(*region, strict=True)):
+            first, stop = info.blocks_along(axis, low, high)
+            origin, size = info.origin[axis], info.scale[axis] * info.tile[axis]
+            numbers.append(range(first, stop))
+            edges.append([low, *[origin + size * number for number in range(first + 1, stop)], high])
+        return numbers, edges
 
-    def finer(self, level: int, rect: Rect) -> list[tuple[TileKey, Rect]] | None:
-        """Tiles finer than the wanted level that cover ``rect`` completely, or None."""
+    def finer(self, level: int, region: Region) -> list[tuple[TileKey, Region]] | None:
+        """Tiles finer than the wanted level that cover ``region`` completely, or None."""
         if level < 0:
             return None
-        pieces: list[tuple[TileKey, Rect]] = []
-        for key, cell in self.few(level, rect):
+        pieces: list[tuple[TileKey, Region]] = []
+        for key, cell in self.few(level, region):
             if self._resident(key):
                 pieces.append((key, cell))
             elif (more := self.finer(level - 1, cell)) is not None:
@@ -172,72 +173,73 @@ class _Tiles:
         return pieces
 
     def coarser(
-        self, level: int, rect: Rect, painted: list[tuple[TileKey, Rect]], missing: list[Rect]
+        self, level: int, region: Region, painted: list[tuple[TileKey, Region]], missing: list[Region]
     ) -> None:
-        """Paint ``rect`` from ``level`` and coarser ones; what no level has goes to ``missing``."""
-        if level >= len(self._plane.levels):
-            missing.append(rect)
+        """Paint ``region`` from ``level`` and coarser ones; what no level has goes to ``missing``."""
+        if level >= len(self._lattice.levels):
+            missing.append(region)
             return
-        for key, cell in self.few(level, rect):
+        for key, cell in self.few(level, region):
             if self._resident(key):
                 painted.append((key, cell))
             else:
                 self.coarser(level + 1, cell, painted, missing)
 
 
-def _span(low: float, high: float, origin: float, size: float, count: int) -> tuple[range, list[float]]:
-    """Numbers of the tiles along one axis that meet ``[low, high)``, and their edges, cut to it.
-
-    The outermost tiles answer for everything beyond the level's own edges."""
-    first = math.floor((low - origin) / size + _TOLERANCE_TILES)
-    last = math.ceil((high - origin) / size - _TOLERANCE_TILES)
-    first = min(max(first, 0), count - 1)
-    last = max(min(last, count), first + 1)
-    return range(first, last), [low, *(origin + size * number for number in range(first + 1, last)), high]
+def regions_of(rows: NDArray[np.float64]) -> list[Region]:
+    """(n, 2 d) → n regions."""
+    return [Region(tuple(low), tuple(high)) for low, high in rows.reshape(len(rows), 2, -1).tolist()]
 
 
-def _batch(plane: Plane, keys: tuple[TileKey, ...], dest: NDArray[np.float64]) -> QuadBatch:
+def rows_of(regions: Sequence[Region], axes: int = 2) -> NDArray[np.float64]:
+    """n regions → (n, 2 d), d being ``axes``."""
+    return np.array(regions, np.float64).reshape(-1, 2 * axes)
+
+
+def _batch(lattice: Lattice, keys: tuple[TileKey, ...], dest: NDArray[np.float64]) -> QuadBatch:
+    axes = dest.shape[1] // 2
     levels = np.array([key[0] for key in keys], np.intp)
-    grid = np.array([key[2][-2:] for key in keys], np.float64).reshape(-1, 2)
-    infos = plane.levels
-    size = np.array([(*info.scale, *info.origin, *info.tile) for info in infos])[levels]
-    scale, origin, tile = size[:, 0:2], size[:, 2:4], size[:, 4:6]
+    grid = np.array([key[2] for key in keys], np.float64).reshape(-1, axes)
+    size = np.array([(info.scale, info.origin, info.tile) for info in lattice.levels])[levels]
+    scale, origin, tile = size[:, 0], size[:, 1], size[:, 2]
     corner = origin + scale * (grid * tile)
-    source = (dest.reshape(-1, 2, 2) - corner[:, None]) / scale[:, None]
-    return QuadBatch(keys, levels, source.reshape(-1, 4), dest)
+    source = (dest.reshape(-1, 2, axes) - corner[:, None]) / scale[:, None]
+    return QuadBatch(keys, levels, source.reshape(-1, 2 * axes), dest)
 
 
-def _areas(rects: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Areas of rectangles, (n, 4) → (n,)."""
-    area: NDArray[np.float64] = (rects[:, 2] - rects[:, 0]) * (rects[:, 3] - rects[:, 1])
+def _areas(regions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Areas or volumes of regions, (n, 2 d) → (n,)."""
+    low, high = np.hsplit(regions, 2)
+    area: NDArray[np.float64] = (high - low).prod(axis=1)
     return area
 
 
-def pixel_edges(dest: NDArray[np.float64], view: Rect, size_px: tuple[int, int]) -> NDArray[np.float64]:
+def pixel_edges(dest: NDArray[np.float64], view: Region, size_px: tuple[int, int]) -> NDArray[np.float64]:
     """(n, 4) whole pixels (y0, x0, y1, x1) whose centres lie in ``dest``, cut to the frame of ``size_px``
-    (w, h) that shows ``view``. Rectangles that share an edge share it here too: watertight."""
+    (w, h) that shows ``view``. Regions that share an edge share it here too: watertight."""
     size = np.array([size_px[1], size_px[0]] * 2, np.float64)
-    corner = np.array([view.y0, view.x0] * 2)
-    px_per_base = size / np.array([view.y1 - view.y0, view.x1 - view.x0] * 2)
+    corner = np.array(view.low * 2)
+    px_per_base = size / np.array(view.size * 2)
     edges: NDArray[np.float64] = np.ceil((dest - corner) * px_per_base - (0.5 + TOLERANCE))
     return np.minimum(np.maximum(edges, 0.0), size)
 
 
-def _pixels(view: Rect, size_px: tuple[int, int], rects: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many pixel centres each rectangle covers, (n, 4) → (n,): whole numbers."""
-    return _areas(pixel_edges(rects, view, size_px))
+def _pixels(view: Region, size_px: tuple[int, int], regions: NDArray[np.float64]) -> NDArray[np.float64]:
+    """How many pixel centres each region covers, (n, 4) → (n,): whole numbers."""
+    return _areas(pixel_edges(regions, view, size_px))
 
 
 def _coverage(
     quads: QuadBatch,
-    missing: list[Rect],
-    failed: list[Rect],
+    missing: list[Region],
+    failed: list[Region],
     areas: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     wanted: int,
 ) -> Coverage:
     sums = np.bincount(quads.levels, areas(quads.dest))
     lost, holes = (
-        float(areas(np.array(rects, np.float64)).sum()) if rects else 0.0 for rects in (failed, missing)
+        float(areas(rows_of(regions, quads.dest.shape[1] // 2)).sum()) if regions else 0.0
+        for regions in (failed, missing)
     )
     whole = float(sums.sum()) + lost + holes
     if not whole:  # the image is in view, but under no pixel's centre

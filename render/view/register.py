@@ -6,23 +6,29 @@ coordinates: corner of voxel 0 and voxel size, both in the layer's unit.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.pyramid.model import PyramidSpec
 from octree.pyramid.units import metres
 
 
 @dataclass(frozen=True, slots=True)
 class ToBase:
-    """Camera coordinates to base coordinates of one layer: ``base = camera * scale + offset``, (y, x) order."""
+    """Camera coordinates to base coordinates of one layer: ``base = camera * scale + offset``, per displayed axis."""
 
-    scale: tuple[float, float] = (1.0, 1.0)
-    offset: tuple[float, float] = (0.0, 0.0)
+    scale: tuple[float, ...] = (1.0, 1.0)
+    offset: tuple[float, ...] = (0.0, 0.0)
 
-    def rect(self, view: Rect) -> Rect:
-        (sy, sx), (oy, ox) = self.scale, self.offset
-        return Rect(view.y0 * sy + oy, view.x0 * sx + ox, view.y1 * sy + oy, view.x1 * sx + ox)
+    def region(self, view: Region) -> Region:
+        low, high = (
+            tuple(
+                [at * scale + offset for at, scale, offset in zip(ends, self.scale, self.offset, strict=True)]
+            )
+            for ends in view
+        )
+        return Region(low, high)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +40,15 @@ class _World:
     metres: float | None
 
 
-def to_base(first: PyramidSpec, layer: PyramidSpec) -> ToBase:
-    """The map from camera coordinates (pixels of ``first``) to pixels of ``layer``.
+def to_base(first: PyramidSpec, layer: PyramidSpec, displayed: Sequence[str] = "yx") -> ToBase:
+    """The map from camera coordinates (voxels of ``first``) to voxels of ``layer``, on the
+    ``displayed`` axes.
 
     Units that can be converted are. Where one side has a unit and the other has nothing but the default voxel
     size of 1, sizes say nothing about each other and the layers are laid pixel on pixel.
     """
-    scale, offset = zip(*(_along(_world(first, name), _world(layer, name)) for name in "yx"), strict=True)
-    return ToBase((scale[0], scale[1]), (offset[0], offset[1]))
+    along = [_along(_world(first, name), _world(layer, name)) for name in displayed]
+    return ToBase(tuple(scale for scale, _ in along), tuple(offset for _, offset in along))
 
 
 def _world(spec: PyramidSpec, name: str) -> _World:

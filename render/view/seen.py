@@ -13,19 +13,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 
 _NEAREST = 1e-6
 """Least depth, in the transform's own unit, of what counts as before the camera."""
-NOTHING = (Rect(0.0, 0.0, 0.0, 0.0), (1.0, 1.0))
+NOTHING = (Region((0.0, 0.0), (0.0, 0.0)), (1.0, 1.0))
 
 
-def seen_part(to_screen: NDArray[np.float64], extent: Rect, screen: Rect) -> tuple[Rect, tuple[float, float]]:
+def seen_part(
+    to_screen: NDArray[np.float64], extent: Region, screen: Region
+) -> tuple[Region, tuple[float, float]]:
     """(the part of ``extent`` that the screen shows, screen pixels per base pixel (y, x) where it is nearest).
 
     ``to_screen`` (4, 4): where the transform sends the unit vectors of base coordinates (x, y, z, 1), as rows.
     A part that is no upright rectangle gives the one around it; nothing in view gives ``NOTHING``."""
-    y0, x0, y1, x1 = extent
+    (y0, x0), (y1, x1) = extent
     corners = np.array([[x0, y0, 0, 1], [x1, y0, 0, 1], [x1, y1, 0, 1], [x0, y1, 0, 1]], np.float64)
     inside = np.array(
         [
@@ -47,12 +49,12 @@ def seen_part(to_screen: NDArray[np.float64], extent: Rect, screen: Rect) -> tup
         return NOTHING
     at = corners @ to_screen
     px = [float(_lengths(at, to_screen[axis]).max()) for axis in (1, 0)]
-    return Rect(top, left, bottom, right), (px[0], px[1])
+    return Region((top, left), (bottom, right)), (px[0], px[1])
 
 
 def seen_by_points(
-    from_screen: Callable[[NDArray[np.float64]], Any], extent: Rect, screen: Rect
-) -> tuple[Rect, tuple[float, float]]:
+    from_screen: Callable[[NDArray[np.float64]], Any], extent: Region, screen: Region
+) -> tuple[Region, tuple[float, float]]:
     """The same where a transform bends (polar, logarithmic): from where a grid of screen points lies."""
     if screen.is_empty:
         return NOTHING
@@ -65,7 +67,7 @@ def seen_by_points(
     if not len(at):
         return NOTHING
     (left, top), (right, bottom) = at.min(0).tolist(), at.max(0).tolist()
-    seen = Rect(top, left, bottom, right)
+    seen = Region((top, left), (bottom, right))
     if seen.intersect(extent).is_empty:
         return NOTHING
     px = (screen.y1 - screen.y0) / (bottom - top), (screen.x1 - screen.x0) / (right - left)

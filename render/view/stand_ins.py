@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from octree.pyramid.grid import Plane, Rect, TileRange
+from octree.pyramid.grid import BlockRange, Lattice, Region
 from octree.pyramid.model import TileKey
 from octree.render.view.plan import ViewPlan, tiles_over
 
@@ -17,9 +17,9 @@ FEW = 4
 
 
 def stand_ins_at_hand(
-    plane: Plane,
+    lattice: Lattice,
     plan: ViewPlan,
-    view: Rect,
+    view: Region,
     known: Callable[[TileKey], bool],
     *,
     on_their_way: int = 0,
@@ -30,36 +30,38 @@ def stand_ins_at_hand(
     ``on_their_way``  of the first so many levels also tiles that are not known: asked for by the view before,
                       they may arrive. As many as are wanted, at most; the finest levels count.
     """
-    seen = view.intersect(plane.extent)
+    seen = view.intersect(lattice.extent)
     if not plan.wanted or seen.is_empty:
         return ()
     missing = [key for key in plan.wanted if not known(key)]
-    found = dict.fromkeys(key for key in _backdrop(plane, plan, seen) if known(key))
+    found = dict.fromkeys(key for key in _backdrop(lattice, plan, seen) if known(key))
     if missing:
-        found.update(dict.fromkeys(_nearest_known(plane, plan, missing, seen, known)))
-        found.update(dict.fromkeys(_passed(plane, plan, seen, on_their_way)))
+        found.update(dict.fromkeys(_nearest_known(lattice, plan, missing, seen, known)))
+        found.update(dict.fromkeys(_passed(lattice, plan, seen, on_their_way)))
     return tuple(sorted(found, key=lambda key: -key.level))
 
 
-def _backdrop(plane: Plane, plan: ViewPlan, seen: Rect) -> list[TileKey]:
+def _backdrop(lattice: Lattice, plan: ViewPlan, seen: Region) -> list[TileKey]:
     """The coarsest level, where it has few tiles: kept even while nothing is missing, as the next view may be
     elsewhere."""
-    level = len(plane.levels) - 1
-    span = plane.tiles_meeting(level, seen)
-    return _tiles(level, span, plan) if level > plan.level and span.count <= _most(plan) else []
+    level = len(lattice.levels) - 1
+    span = lattice.blocks_meeting(level, seen)
+    return _tiles(level, span, plan) if level > plan.level and span.size <= _most(plan) else []
 
 
 def _nearest_known(
-    plane: Plane, plan: ViewPlan, missing: Iterable[TileKey], seen: Rect, known: Callable[[TileKey], bool]
+    lattice: Lattice,
+    plan: ViewPlan,
+    missing: Iterable[TileKey],
+    seen: Region,
+    known: Callable[[TileKey], bool],
 ) -> list[TileKey]:
     """Over each missing tile, as far as it is seen, the known tile of the finest coarser level."""
     index, grids = plan.wanted[0].index, {key.grid for key in missing}
     found: list[TileKey] = []
-    for level in range(plan.level + 1, len(plane.levels)):
-        rows, cols = (tiles_over(plane, level - 1, level, grids, axis, seen) for axis in (0, 1))
-        above = {
-            (row, col) for grid in grids for row in range(*rows[grid[0]]) for col in range(*cols[grid[1]])
-        }
+    for level in range(plan.level + 1, len(lattice.levels)):
+        over = set(tiles_over(lattice, level - 1, level, grids, seen).values())
+        above = {grid for blocks in over for grid in blocks.grids()}
         keys = [TileKey(level, index, grid) for grid in sorted(above)]
         found += [key for key in keys if known(key)]
         grids = {key.grid for key in keys if not known(key)}
@@ -68,12 +70,12 @@ def _nearest_known(
     return found
 
 
-def _passed(plane: Plane, plan: ViewPlan, seen: Rect, levels: int) -> list[TileKey]:
+def _passed(lattice: Lattice, plan: ViewPlan, seen: Region, levels: int) -> list[TileKey]:
     """Whole levels in view, the finest first, as long as they are few."""
     found: list[TileKey] = []
     for level in range(plan.level + 1, levels):
-        span = plane.tiles_meeting(level, seen)
-        if len(found) + span.count > _most(plan):
+        span = lattice.blocks_meeting(level, seen)
+        if len(found) + span.size > _most(plan):
             break
         found += _tiles(level, span, plan)
     return found
@@ -83,7 +85,6 @@ def _most(plan: ViewPlan) -> int:
     return max(FEW, len(plan.wanted))
 
 
-def _tiles(level: int, span: TileRange, plan: ViewPlan) -> list[TileKey]:
+def _tiles(level: int, span: BlockRange, plan: ViewPlan) -> list[TileKey]:
     index = plan.wanted[0].index
-    rows, cols = range(span.row0, span.row1), range(span.col0, span.col1)
-    return [TileKey(level, index, (row, col)) for row in rows for col in cols]
+    return [TileKey(level, index, grid) for grid in span.grids()]

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.gl.library import gloo
 from octree.render.gl.quads import corner_indices, exact_vertices
 from octree.render.gl.tiled_image import TiledImageVisual
@@ -14,7 +14,7 @@ from octree.render.gl.tiled_image import TiledImageVisual
 class Bare:
     """Draws what ``visual`` was last given, for one view of ``frame_px`` (w, h)."""
 
-    def __init__(self, visual: TiledImageVisual, view: Rect, frame_px: tuple[int, int]) -> None:
+    def __init__(self, visual: TiledImageVisual, view: Region, frame_px: tuple[int, int]) -> None:
         quads = visual._quads
         assert quads is not None
         vertices, pages = exact_vertices(quads, view, frame_px, nearest=True)

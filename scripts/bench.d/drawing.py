@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from _bare import Bare
 
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.library import gl
@@ -25,7 +25,7 @@ from octree.render.view.cover import cover_view
 SIZE = (1024, 768)
 TILE = 256
 ROUNDS = 240
-PLANE = Plane((PlaneLevel((2**16, 2**16), (TILE, TILE), (1.0, 1.0), (0.0, 0.0)),))
+PLANE = Lattice((LatticeLevel((2**16, 2**16), (TILE, TILE), (1.0, 1.0), (0.0, 0.0)),))
 RNG = np.random.default_rng(0)
 
 
@@ -50,10 +50,10 @@ def timed(call: Callable[[], Any]) -> float:
     return 1000 * (time.perf_counter() - start)
 
 
-def panned(number: int) -> Rect:
+def panned(number: int) -> Region:
     """16 pixels a frame, there and back."""
     x = 200.3 + 16 * min(number % 40, 40 - number % 40)
-    return Rect(100.3, x, 100.3 + SIZE[1], x + SIZE[0])
+    return Region((100.3, x), (100.3 + SIZE[1], x + SIZE[0]))
 
 
 def frame_row(name: str, canvas: Canvas, dtype: str = "uint16", samples: int = 1, **options: Any) -> str:
@@ -94,7 +94,7 @@ def streaming_row(canvas: Canvas) -> str:
 
     def frame(number: int) -> None:
         x = 200.3 + 16 * number
-        view = Rect(100.3, x, 100.3 + SIZE[1], x + SIZE[0])
+        view = Region((100.3, x), (100.3 + SIZE[1], x + SIZE[0]))
         first = 40 + number * 460 // 120
         for tile in tiles[first : 40 + (number + 1) * 460 // 120]:
             atlas.upload(tile)
@@ -144,7 +144,7 @@ def upload_row(name: str, *, gutters: bool) -> str:
 
 
 def cover_row() -> str:
-    view = Rect(1000.3, 1000.7, 1000.3 + TILE * 19, 1000.7 + TILE * 29)
+    view = Region((1000.3, 1000.7), (1000.3 + TILE * 19, 1000.7 + TILE * 29))
     cover = cover_view(PLANE, view, 0, (), lambda _tile: True)
     places = {
         key_of(tile): (0, 258 * (n % 15), 258 * (n // 15 % 15), 256, 256)

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from octree.pyramid import build
-from octree.pyramid.grid import Plane, PlaneLevel, Rect
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
@@ -45,10 +45,10 @@ def timed(work: Callable[[], object], times: int = 1) -> float:
     return (time.perf_counter() - start_s) / times
 
 
-def pyramid(size: int, levels: int) -> Plane:
-    return Plane(
+def pyramid(size: int, levels: int) -> Lattice:
+    return Lattice(
         tuple(
-            PlaneLevel((math.ceil(size / 2**k),) * 2, (256, 256), (2.0**k, 2.0**k), (0.0, 0.0))
+            LatticeLevel((math.ceil(size / 2**k),) * 2, (256, 256), (2.0**k, 2.0**k), (0.0, 0.0))
             for k in range(levels)
         )
     )
@@ -96,10 +96,10 @@ def planning() -> list[str]:
         ("zoom 0.53, everything known", 0.53, True, 0.0),
         ("zoom 0.53, moving, with prefetch", 0.53, True, 200.0),
     ):
-        view = Rect(1000.0, 1000.0, 1000 + 2160 / zoom, 1000 + 3840 / zoom)
+        view = Region((1000.0, 1000.0), (1000 + 2160 / zoom, 1000 + 3840 / zoom))
 
         def plan(
-            zoom: float = zoom, known: bool = known, motion: float = motion, view: Rect = view
+            zoom: float = zoom, known: bool = known, motion: float = motion, view: Region = view
         ) -> object:
             return plan_view(
                 plane,
@@ -118,7 +118,7 @@ def planning() -> list[str]:
 
 def steady_frame() -> str:
     plane, source = pyramid(65536, 9), NoPixels()
-    plan = plan_view(plane, Rect(1000.0, 1000.0, 5075.0, 8245.0), (0.53, 0.53))
+    plan = plan_view(plane, Region((1000.0, 1000.0), (5075.0, 8245.0)), (0.53, 0.53))
     requests = load_requests(plan, source)
     with TileLoader(one_pool(2)) as loader:
         loader.add_source(source)
@@ -151,7 +151,7 @@ def overhead() -> str:
 
 
 def throughput(source: OpenTileSource) -> list[str]:
-    rows, cols = source.plane.levels[0].tile_counts
+    rows, cols = source.lattice.levels[0].tile_counts
     keys = [TileKey(0, (), (r, c)) for r in range(rows) for c in range(cols)]
 
     def bare(workers: int) -> float:
@@ -177,7 +177,7 @@ def throughput(source: OpenTileSource) -> list[str]:
 
 
 def roaming(source: OpenTileSource) -> str:
-    rows, cols = source.plane.levels[0].tile_counts
+    rows, cols = source.lattice.levels[0].tile_counts
     all_keys = itertools.cycle([TileKey(0, (), (r, c)) for r in range(rows) for c in range(cols)])
     keys = list(itertools.islice(all_keys, 10_000))
     budget = 64 * 2**20
