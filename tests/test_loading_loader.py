@@ -489,7 +489,8 @@ def test_a_load_that_is_due_sooner_than_the_one_waited_for_starts_in_time() -> N
         loader.plan("still", requests(source, [tile(i) for i in range(5)]), moved=False)
         drain(loader, "still", limit_s=20)
         loader.plan("moving", requests(source, [tile(9)]), moved=True)
-        while loader._engine._pools[0]._watched_ms < 1e6 or loader._engine._pools[0]._watched_ms == math.inf:
+        pool = loader._engine._pools[0]
+        while pool.watched_ms < 1e6 or pool.watched_ms == math.inf:
             pause(0.001)
         fails.append(True)
         loader.plan("still", requests(source, [tile(100)]), moved=False)

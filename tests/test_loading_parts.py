@@ -21,7 +21,7 @@ from octree.render.loading.delay_queue import DelayQueue
 from octree.render.loading.load import Load, RegisteredSource
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network, dice
-from octree.render.loading.reading import SharedLink, retry_delay_ms
+from octree.render.loading.reading import retry_delay_ms
 from octree.render.loading.requests import Event, LoadedTile, LoadKey, State, Tier, transition
 
 # states
@@ -110,15 +110,6 @@ def test_failures_come_at_their_rate(rate: float, low: int, high: int) -> None:
 def test_impossible_networks_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         Network(**wrong)
-
-
-def test_transfers_share_the_link_one_after_the_other() -> None:
-    link = SharedLink(Network(bandwidth_bytes_per_s=1000))
-    assert link.reserve(0, 500) == 500
-    assert link.reserve(100, 250) == 750
-    assert link.reserve(5000, 1000) == 6000
-    assert SharedLink(Network()).reserve(3, 10**9) == 3
-    assert SharedLink(None).reserve(3, 10**9) == 3
 
 
 def test_waits_before_retries_double_up_to_ten_seconds() -> None:

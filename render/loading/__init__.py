@@ -1,16 +1,17 @@
 """Asynchronous loading: from wishes to tiles in memory, without ever blocking a frame. No OpenGL here.
 
-The way of a wish:  loader → delay_queue → pool (a worker reads) → loader → cache
+The way of a wish:  loader → schedule (delay_queue) → pool (a worker reads) → loader → cache
 
 requests.py    the values that cross threads, the states of a load and their one transition function
 loader.py      TileLoader: owners, plans, what arrives; the only thing that the frame loop talks to
 wishes.py      who wishes which tiles (pure book-keeping)
 stats.py       what the loader counts
 load.py        one load on its way, and its cancel token
+schedule.py    what to start, give up, try again, and who has the link: one state machine for both clocks (pure)
 delay_queue.py what is queued: due first, then by rank
-pool.py pool_group.py       workers in real time, keyed by levels above the ideal one
-simulated.py   the same in virtual time: a discrete-event simulation
-reading.py     how a tile is read, over which link, and when to try again
+pool.py        the schedule's driver in real time: threads, keyed by levels above the ideal one
+simulated.py   its driver in virtual time: a discrete-event simulation
+reading.py     how a tile is read, and when to try again
 processes.py process_worker.py      reading in other processes, arrays through shared memory
 cache.py       TileCache: byte budget, least recently used first, pins
 clock.py       the real clock and the virtual one

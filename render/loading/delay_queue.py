@@ -22,7 +22,7 @@ class DelayQueue:
     def __init__(self) -> None:
         self._loads: dict[LoadKey, Load] = {}
         self._later: list[tuple[float, tuple[int, int], _Tie, LoadKey]] = []
-        self._ready: list[tuple[tuple[int, int], _Tie, LoadKey]] = []
+        self._ready: list[tuple[tuple[int, int], _Tie, LoadKey, float]] = []
 
     def __len__(self) -> int:
         return len(self._loads)
@@ -53,16 +53,17 @@ class DelayQueue:
         """The load of lowest rank that is due, or None."""
         self._ripen(now_ms)
         while self._ready:
-            rank, _, key = heapq.heappop(self._ready)
+            rank, _, key, due_ms = heapq.heappop(self._ready)
             load = self._loads.get(key)
-            if load is not None and load.rank == rank and load.due_ms <= now_ms:
+            if load is not None and load.rank == rank and load.due_ms == due_ms:
                 del self._loads[key]
                 return load
         return None
 
     def _ripen(self, now_ms: float) -> None:
         while self._later and self._later[0][0] <= now_ms:
-            heapq.heappush(self._ready, heapq.heappop(self._later)[1:])
+            due_ms, rank, tie, key = heapq.heappop(self._later)
+            heapq.heappush(self._ready, (rank, tie, key, due_ms))
 
     def has_due(self, now_ms: float) -> bool:
         due_ms = self.next_due_ms()
@@ -71,10 +72,11 @@ class DelayQueue:
     def next_due_ms(self) -> float | None:
         """When the next load is (or was) due; None when nothing is queued."""
         while self._ready:
-            rank, _, key = self._ready[0]
+            rank, _, key, due_ms = self._ready[0]
             load = self._loads.get(key)
-            if load is not None and load.rank == rank:
-                return load.due_ms
+            # one that was taken out and came back with a later time has an entry of its own for that
+            if load is not None and load.rank == rank and load.due_ms == due_ms:
+                return due_ms
             heapq.heappop(self._ready)
         while self._later:
             due_ms, rank, _, key = self._later[0]

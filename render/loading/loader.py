@@ -18,7 +18,7 @@ from octree.render.loading.guard import guarded
 from octree.render.loading.load import Arrival, Load, RegisteredSource
 from octree.render.loading.load_log import TextLog, load_line, plan_line
 from octree.render.loading.network import Network
-from octree.render.loading.pool_group import PoolGroup
+from octree.render.loading.pool import PoolGroup
 from octree.render.loading.reading import DirectReader, Reader
 from octree.render.loading.requests import (
     FailedTile,
@@ -30,6 +30,7 @@ from octree.render.loading.requests import (
     Tier,
     TileSource,
 )
+from octree.render.loading.schedule import Planned
 from octree.render.loading.simulated import SimulatedPoolGroup
 from octree.render.loading.stats import Counts, LoaderStats
 from octree.render.loading.wishes import Rank, Wishes
@@ -43,15 +44,10 @@ SYNCHRONOUS_STEP_MS = 1_000.0
 
 
 class Engine(Protocol):
-    """What runs loads: PoolGroup in real time, SimulatedPoolGroup in virtual time. See there."""
+    """What runs loads: PoolGroup in real time, SimulatedPoolGroup in virtual time. See there; what to do they both
+    have from ``schedule.py``."""
 
-    def submit(self, loads: Sequence[Load]) -> None: ...
-
-    def withdraw(self, loads: Sequence[Load]) -> list[Load]: ...
-
-    def want(self, load: Load) -> None: ...
-
-    def rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None: ...
+    def plan(self, planned: Planned) -> list[Load]: ...
 
     def take(self) -> list[Arrival]: ...
 
@@ -128,7 +124,7 @@ class TileLoader:
         anew with the source's new version. A token that is not known is no change."""
         for source in self._twins.get(token, ()):
             getattr(source, "invalidate", lambda: None)()
-        self._drop(self._wishes.forget_source(token))
+        self._tell(Planned(drop=self._dropped(self._wishes.forget_source(token))))
         self._cache.discard(lambda key: key.source == token)
         for store in (self._failures, self._unkept):
             for key in [key for key in store if key.source == token]:
@@ -152,23 +148,21 @@ class TileLoader:
         if change is None:
             return
         self._generation += 1
-        begun = [load for r in change.begin if (load := self._new_load(owner, r, now_ms)) is not None]
+        again: list[Load] = []
+        begun = [load for r in change.begin if (load := self._new_load(owner, r, now_ms, again)) is not None]
         if self._plan_log.is_on:
             self._plan_log.write(plan_line(now_ms, self._generation, requests, len(begun), moved))
-        self._drop(change.drop)
-        self._hold(change.hold)
-        if len(self._loads) > len(begun):
-            self._engine.rank(self._rank_of)
-        # last, as workers begin at once and then share the processor with this thread
-        self._engine.submit(begun)
+        ranks = self._rank_of if len(self._loads) > len(begun) else None
+        self._tell(Planned(begun, self._dropped(change.drop), self._under_way(change.hold), again, ranks))
 
-    def _new_load(self, owner: Owner, request: LoadRequest, now_ms: float) -> Load | None:
-        """A load for a wish that is nowhere yet, to be submitted; None when it is somewhere."""
+    def _new_load(self, owner: Owner, request: LoadRequest, now_ms: float, again: list[Load]) -> Load | None:
+        """A load for a wish that is nowhere yet, to be begun; None when it is somewhere. What is being read though
+        nobody wanted it any more goes to ``again``."""
         key = request.key
         running = self._loads.get(key)
         if running is not None:
             if not running.wanted:
-                self._engine.want(running)
+                again.append(running)
             return None
         if key in self._failures or key in self._unkept:
             return None
@@ -185,25 +179,19 @@ class TileLoader:
         self._loads[key] = load
         return load
 
-    def _drop(self, keys: Sequence[LoadKey]) -> None:
-        """Nobody wishes these any more."""
+    def _dropped(self, keys: Sequence[LoadKey]) -> list[Load]:
+        """The loads of what nobody wishes any more."""
         for key in keys:
             self._unkept.pop(key, None)
-        self._withdraw([self._loads[key] for key in keys if key in self._loads])
+        return self._under_way(keys)
 
-    def _hold(self, keys: Sequence[LoadKey]) -> None:
-        """Begin to read none of these; what is being read goes on."""
-        loads = [self._loads[key] for key in keys if key in self._loads]
-        self._withdraw(loads)
-        for load in loads:
-            if load.key in self._loads:
-                self._engine.want(load)
+    def _under_way(self, keys: Sequence[LoadKey]) -> list[Load]:
+        return [self._loads[key] for key in keys if key in self._loads]
 
-    def _withdraw(self, loads: Sequence[Load]) -> None:
-        if loads:
-            for load in self._engine.withdraw(loads):
-                del self._loads[load.key]
-                self._counts.cancelled += 1
+    def _tell(self, planned: Planned) -> None:
+        for load in self._engine.plan(planned):
+            del self._loads[load.key]
+            self._counts.cancelled += 1
 
     def _rank_of(self, load: Load) -> Rank:
         return self._wishes.rank(load.key)
@@ -213,8 +201,9 @@ class TileLoader:
         failed, self._failures = self._failures, {}
         asked = [found for key in failed if (found := self._wishes.request_of(key)) is not None]
         now_ms = self._clock.now_ms()
-        loads = [self._new_load(owner, request, now_ms) for owner, request in asked]
-        self._engine.submit([load for load in loads if load is not None])
+        again: list[Load] = []
+        loads = [self._new_load(owner, request, now_ms, again) for owner, request in asked]
+        self._tell(Planned([load for load in loads if load is not None], again=again))
 
     # results
 
@@ -279,7 +268,7 @@ class TileLoader:
             load.key, load.registered, load.pool_key, self._rank_of(load), load.first_ms, self._clock.now_ms()
         )
         self._loads[load.key] = again
-        self._engine.submit([again])
+        self._tell(Planned([again]))
 
     def wait(self, timeout_s: float) -> bool:
         """Wait, by the clock, until something has arrived for ``poll`` or the time is up; True when something

@@ -1,4 +1,4 @@
-"""Worker pools in real time: threads that pull the most urgent due load whenever they are free."""
+"""The driver of loads in real time: threads that do what ``schedule.py`` decides."""
 
 from __future__ import annotations
 
@@ -6,288 +6,302 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
 
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import Clock
-from octree.render.loading.delay_queue import DelayQueue
-from octree.render.loading.load import (
-    Arrival,
-    BadTile,
-    Load,
-    checked_tile,
-    error_text,
-    set_current_token,
+from octree.render.loading.load import Arrival, BadTile, CancelToken, Load, error_text
+from octree.render.loading.network import Network, Weather
+from octree.render.loading.reading import LOST, Reader, read_checked
+from octree.render.loading.requests import LoadKey, State
+from octree.render.loading.schedule import (
+    Answered,
+    Closed,
+    Dropped,
+    Ended,
+    Event,
+    Leave,
+    Planned,
+    Report,
+    Schedule,
+    Send,
+    Sent,
+    Start,
+    Stop,
+    Stopped,
+    Tick,
 )
-from octree.render.loading.network import Network
-from octree.render.loading.reading import Reader, SharedLink, retry_delay_ms, tile_bytes
-from octree.render.loading.requests import Event, State
 
 
-class LoaderPool:
-    """``settings.num_workers`` threads over one DelayQueue. Threads start when there is work for them.
+@dataclass(slots=True, eq=False)
+class _Job:
+    """One try in a worker's hands. ``link`` rings when the link is its own for ``busy_ms``, or it is given up.
+    ``left``: too late, its worker has been replaced."""
 
-    One lock owns everything here, the states of the loads included. What is done goes to ``arrivals``.
+    load: Load
+    run: int
+    token: CancelToken
+    weather: Weather
+    link: threading.Event = field(default_factory=threading.Event)
+    busy_ms: float = 0.0
+    left: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """The threads of one pool; its lock is that of the group. ``ready``: begun, and waiting for a thread to take
+    them. ``idle`` threads wait; one of them sleeps no longer than until ``watched_ms``."""
+
+    key: int
+    workers: int
+    reader: Reader
+    changed: threading.Condition
+    ready: deque[_Job] = field(default_factory=deque)
+    threads: list[threading.Thread] = field(default_factory=list)
+    idle: int = 0
+    lost: int = 0
+    hired: int = 0
+    watched_ms: float = math.inf
+
+
+class PoolGroup:
+    """The real-time side of ``Engine``: all pools of one loader, by levels above the ideal one.
+
+    One lock owns the schedule, the states of the loads included, and the book-keeping of threads. Threads start when
+    there is work for them. What is done goes to a queue that the loader empties.
     """
 
     def __init__(
         self,
-        name: str,
-        settings: PoolSettings,
-        loader: LoaderSettings,
+        settings: LoaderSettings,
         clock: Clock,
         network: Network | None,
-        link: SharedLink,
-        reader: Reader,
-        arrivals: queue.SimpleQueue[Arrival | None],
+        reader_of: Callable[[PoolSettings], Reader],
         trace: Any = None,
     ) -> None:
-        self._name, self._settings, self._loader = name, settings, loader
-        self._clock, self._network, self._link = clock, network, link
-        self._reader, self._arrivals, self._trace = reader, arrivals, trace
-        self._changed = threading.Condition(threading.Lock())
-        self._queue = DelayQueue()
-        self._running: dict[int, Load] = {}  # by id(load): a key may run twice when a try was abandoned
-        self._threads: list[threading.Thread] = []
-        self._idle = self._lost = self._started = 0
-        self._watched_ms = math.inf  # until when some idle worker sleeps
+        self._clock, self._network, self._trace = clock, network, trace
+        self._schedule = Schedule(settings, network)
+        self._lock = threading.Lock()
+        self._jobs: dict[LoadKey, _Job] = {}
+        self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
+        self._first: list[Arrival] = []  # taken off the queue by wait_until
+        self._pools = {
+            key: _Pool(key, pool.num_workers, reader_of(pool), threading.Condition(self._lock))
+            for key, pool in settings.pools
+        }
         self._closed = False
 
     # called by the owner of the loader
 
-    def submit(self, loads: Sequence[Load]) -> None:
-        with self._changed:
-            if self._closed:
-                return
-            for load in loads:
-                self._queue.put(load)
-            self._staff()
-            self._relieve()
+    def plan(self, planned: Planned) -> list[Load]:
+        """Wishes have changed; the loads that were dropped from the queue."""
+        return self._tell(planned, Tick())
 
-    def _staff(self) -> None:
-        """Wake or hire workers for what is queued; caller has the lock."""
-        work = len(self._queue)
-        if self._idle:
-            self._changed.notify(min(work, self._idle))
-        for _ in range(min(work - self._idle, self._settings.num_workers + self._lost - len(self._threads))):
-            self._started += 1
-            thread = threading.Thread(
-                target=self._work, name=f"octree-load-{self._name}-{self._started}", daemon=True
-            )
-            self._threads.append(thread)
-            thread.start()
+    def take(self) -> list[Arrival]:
+        """What has arrived; never blocks."""
+        self._tell(Tick())
+        taken, self._first = self._first, []
+        while True:
+            try:
+                taken.append(self._arrivals.get_nowait())
+            except queue.Empty:
+                return taken
 
-    def withdraw(self, loads: Sequence[Load]) -> list[Load]:
-        """These are wanted no more. Those still queued are CANCELLED and returned; those being read go on
-        until someone needs the worker."""
-        gone: list[Load] = []
-        with self._changed:
-            for load in loads:
-                load.wanted = False
-                if self._queue.discard(load):
-                    load.change(Event.CANCEL)
-                    gone.append(load)
-            self._relieve()
-        return gone
+    def wait_until(self, end_ms: float) -> bool:
+        """Block until something has arrived; False: nothing has by ``end_ms``."""
+        while not self._first:
+            # what workers cannot do while they are busy: end tries that take too long, give up unwanted ones
+            self._tell(Tick())
+            until_ms = min(end_ms, self._next_ms())
+            try:
+                self._first.append(
+                    self._arrivals.get(timeout=max(0.0, until_ms - self._clock.now_ms()) / 1e3)
+                )
+            except queue.Empty:
+                if until_ms >= end_ms:
+                    return False
+        return True
 
-    def rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
-        """Give every load its new rank (those being read too: they may be queued again for another try)."""
-        with self._changed:
-            for load in self._running.values():
-                load.rank = ranks(load)
-            changed = False
-            for load in self._queue:
-                rank = ranks(load)
-                changed = changed or rank != load.rank
-                load.rank = rank
-            if changed:
-                self._queue.reorder()
-            self._relieve()
-
-    def want(self, load: Load) -> None:
-        """A load that was withdrawn while being read is wanted again."""
-        with self._changed:
-            load.wanted = True
-
-    def _relieve(self) -> None:
-        """Give up unwanted reads if a wanted load waits for their worker; caller has the lock."""
+    def _next_ms(self) -> float:
+        """When to tick again though nothing arrives."""
+        with self._lock:
+            times = (self._schedule.next_expiry_ms(), self._schedule.next_start_ms())
         now_ms = self._clock.now_ms()
-        if self._idle or not self._running or not self._queue.has_due(now_ms):
-            return
-        waiting = len(self._queue) - self._queue.delayed(now_ms)
-        for load in self._running.values():
-            if waiting > 0 and not load.wanted and not load.token.cancelled:
-                load.token.cancel()
-                waiting -= 1
-
-    def tend(self) -> float | None:
-        """What workers cannot do while they are busy: give up tries that take too long (the worker that is
-        stuck in one is replaced), and unwanted ones whose worker is needed. Returns when (ms) to look again,
-        None for never."""
-        with self._changed:
-            now_ms = self._clock.now_ms()
-            self._relieve()
-            next_ms = self._expire(now_ms)
-            all_wanted = all(load.wanted for load in self._running.values())
-            due_ms = None if self._idle or all_wanted else self._queue.next_due_ms()
-        times = [time for time in (next_ms, due_ms) if time is not None and time > now_ms]
-        return min(times, default=None)
-
-    def _expire(self, now_ms: float) -> float | None:
-        """Fail tries that are over their time; when the next one will be. Caller has the lock."""
-        limit_ms = self._loader.read_timeout_ms
-        if not limit_ms:
-            return None
-        next_ms: float | None = None
-        for load in list(self._running.values()):
-            if load.registered.patient(load.key.tile.level):
-                continue
-            end_ms = load.started_ms + limit_ms
-            if end_ms > now_ms:
-                next_ms = end_ms if next_ms is None else min(next_ms, end_ms)
-                continue
-            del self._running[id(load)]
-            self._lost += 1
-            load.token.cancel()
-            self._failed(load, f"timed out after {limit_ms / 1e3:g} s", now_ms, final=False)
-            self._staff()
-        return next_ms
+        return min((time for time in times if time is not None and time > now_ms), default=math.inf)
 
     def counts(self) -> tuple[int, int, int]:
         """(queued and due, being read, delayed)."""
-        with self._changed:
-            delayed = self._queue.delayed(self._clock.now_ms())
-            return len(self._queue) - delayed, len(self._running), delayed
+        with self._lock:
+            return self._schedule.counts(self._clock.now_ms())
 
-    def close(self) -> None:
-        """Give up everything; does not wait. See ``join``."""
-        with self._changed:
-            self._closed = True
-            for load in list(self._queue):
-                self._queue.discard(load)
-                load.change(Event.CANCEL)
-            tokens = [load.token for load in self._running.values()]
-            self._changed.notify_all()
-        for token in tokens:
-            token.cancel()
-
-    def join(self, deadline_s: float) -> int:
-        """Wait for the threads until ``time.monotonic()`` is ``deadline_s``; how many are still stuck."""
-        for thread in self._threads:
+    def close(self, timeout_s: float) -> int:
+        """Stop everything; how many threads are stuck in a read that cannot be given up."""
+        self._closed = True
+        self._tell(Closed())
+        with self._lock:
+            for pool in self._pools.values():
+                pool.changed.notify_all()
+        deadline_s = time.monotonic() + timeout_s
+        threads = [thread for pool in self._pools.values() for thread in pool.threads]
+        for thread in threads:
             thread.join(max(0.0, deadline_s - time.monotonic()))
-        return sum(thread.is_alive() for thread in self._threads)
+        # after the workers: they must not lose what they read with under their hands
+        for pool in self._pools.values():
+            pool.reader.close()
+        return sum(thread.is_alive() for thread in threads)
+
+    # what is decided, and done
+
+    def _tell(self, *events: Event) -> list[Load]:
+        """Have the schedule decide about these, one after the other, and do it; the loads that were dropped."""
+        with self._lock:
+            dropped, given_up = self._decide(*events)
+            self._staff()
+        _cancel(given_up)
+        return dropped
+
+    def _decide(
+        self, *events: Event, data: NDArray[Any] | None = None
+    ) -> tuple[list[Load], list[CancelToken]]:
+        """(dropped loads, tokens to cancel); caller has the lock. ``data`` is what a try has brought."""
+        now_ms = self._clock.now_ms()
+        dropped: list[Load] = []
+        given_up: list[CancelToken] = []
+        for event in events:
+            for action in self._schedule.decide(now_ms, event):
+                match action:
+                    case Start(load, run, weather, _):
+                        job = _Job(load, run, load.token, weather)
+                        self._jobs[load.key] = job
+                        self._pools[load.pool_key].ready.append(job)
+                    case Send(load, busy_ms):
+                        self._jobs[load.key].busy_ms = busy_ms
+                        self._jobs[load.key].link.set()
+                    case Stop(load):
+                        given_up.append(load.token)
+                    case Leave(load):
+                        job = self._jobs.pop(load.key)
+                        job.left = True
+                        self._pools[load.pool_key].lost += 1
+                        given_up.append(job.token)
+                    case Report(load, state, error):
+                        read_ms = now_ms - load.started_ms
+                        brought = data if state is State.LOADED else None
+                        self._arrivals.put(
+                            Arrival(load, state, brought, error, read_ms, load.started_ms, now_ms)
+                        )
+                    case Dropped(load):
+                        dropped.append(load)
+        return dropped, given_up
+
+    def _staff(self, here: _Pool | None = None) -> None:
+        """Threads for what is ready, and in each pool one that watches what is queued; caller has the lock. ``here``:
+        the caller is a thread of that pool with nothing to do."""
+        for key, pool in self._pools.items():
+            due_ms = self._schedule.next_due_ms(key)
+            unwatched = due_ms is not None and due_ms < pool.watched_ms
+            needed = len(pool.ready) + unwatched - (pool is here)
+            if needed > 0 and pool.idle:
+                pool.changed.notify(min(needed, pool.idle))
+            most = 0 if self._closed else pool.workers + pool.lost - len(pool.threads)
+            for _ in range(min(needed - pool.idle, most)):
+                pool.hired += 1
+                name = f"octree-load-{pool.key}-{pool.hired}"
+                thread = threading.Thread(target=self._work, args=(pool,), name=name, daemon=True)
+                pool.threads.append(thread)
+                thread.start()
 
     # the workers
 
-    def _work(self) -> None:
-        while self._work_once():
+    def _work(self, pool: _Pool) -> None:
+        while self._work_once(pool):
             pass
 
-    def _work_once(self) -> bool:
+    def _work_once(self, pool: _Pool) -> bool:
         """One try; False when this worker shall go. Its own method, so that an idle worker holds no tile."""
-        taken = self._take()
-        if taken is None:
+        job = self._take(pool)
+        if job is None:
             return False
-        load, run = taken
         try:
-            data, error = self._attempt(load), None
+            data, error = self._attempt(pool, job), None
         except BaseException as failure:  # whatever a reader raises is one failed tile, never a lost worker
             data, error = None, failure
-        return self._done(load, run, data, error)
+        return self._done(pool, job, data, error)
 
-    def _take(self) -> tuple[Load, int] | None:
-        """The next load to read and its run; None when the pool is closed."""
-        with self._changed:
-            while not self._closed:
-                now_ms = self._clock.now_ms()
-                load = self._queue.pop(now_ms)
-                if load is not None:
-                    load.change(Event.START)
-                    load.started_ms = now_ms
-                    self._running[id(load)] = load
-                    if len(self._queue) and self._idle:
-                        self._changed.notify()
-                    return load, load.run
-                self._rest(now_ms)
-            return None
+    def _take(self, pool: _Pool) -> _Job | None:
+        """The next try for this worker; None when the pool is closed. It is chosen as late as can be: a load starts
+        when a worker is free for it."""
+        while not self._closed:
+            with self._lock:
+                _, given_up = self._decide(Tick())
+                job = pool.ready.popleft() if pool.ready else None
+                self._staff(pool if job is None else None)
+                if job is None and not given_up and not self._closed:
+                    self._rest(pool)
+            _cancel(given_up)
+            if job is not None:
+                return job
+        return None
 
-    def _rest(self, now_ms: float) -> None:
+    def _rest(self, pool: _Pool) -> None:
         """Wait for work; of the idle workers one wakes up by itself, when the next load is due."""
-        due_ms = self._queue.next_due_ms()
-        self._idle += 1
-        if due_ms is not None and due_ms < self._watched_ms:
-            self._watched_ms = due_ms
-            self._changed.wait(max(0.0, (due_ms - now_ms) / 1e3))
-            self._watched_ms = math.inf
+        due_ms = self._schedule.next_due_ms(pool.key)
+        pool.idle += 1
+        if due_ms is not None and due_ms < pool.watched_ms:
+            pool.watched_ms = due_ms
+            pool.changed.wait(max(0.0, (due_ms - self._clock.now_ms()) / 1e3))
+            pool.watched_ms = math.inf
         else:
-            self._changed.wait()
-        self._idle -= 1
+            pool.changed.wait()
+        pool.idle -= 1
 
-    def _attempt(self, load: Load) -> NDArray[Any] | None:
+    def _attempt(self, pool: _Pool, job: _Job) -> NDArray[Any] | None:
         """One try; None when it was given up. Raises whatever the source raises."""
-        token = load.token
-        if self._network is not None:
-            weather = self._network.weather(load.registered.number, load.key.tile, load.attempt)
-            if token.wait(weather.latency_ms / 1e3):
-                return None
-            if weather.fails:
-                raise OSError("the simulated network lost the answer")
-            now_ms = self._clock.now_ms()
-            if token.wait((self._link.reserve(now_ms, tile_bytes(load)) - now_ms) / 1e3):
-                return None
-        if token.cancelled:
+        load, token = job.load, job.token
+        if self._network is not None and not self._meet_weather(job):
             return None
-        set_current_token(token)
-        try:
-            if self._trace is None:
-                data = self._reader.read(load.registered, load.key.tile)
-            else:
-                with self._trace.span("load", level=load.key.tile.level, grid=str(load.key.tile.grid)):
-                    data = self._reader.read(load.registered, load.key.tile)
-        finally:
-            set_current_token(None)
-        return checked_tile(load.registered.source, load.key, data)
+        return None if token.cancelled else read_checked(pool.reader, load, token, self._trace)
 
-    def _done(self, load: Load, run: int, data: NDArray[Any] | None, error: BaseException | None) -> bool:
-        """Pass on what became of a try. False: this worker was replaced and shall go."""
-        now_ms = self._clock.now_ms()
-        with self._changed:
-            if load.run != run or self._running.get(id(load)) is not load:
-                self._lost -= 1
-                self._threads.remove(threading.current_thread())
-                return False
-            del self._running[id(load)]
-            if data is not None:
-                load.change(Event.SUCCEED)
-                self._arrive(load, State.LOADED, now_ms, data)
-            elif error is None or (load.token.cancelled and not load.wanted):
-                load.change(Event.CANCEL)
-                self._arrive(load, State.CANCELLED, now_ms)
-            else:
-                self._failed(load, error_text(error), now_ms, final=isinstance(error, BadTile))
+    def _meet_weather(self, job: _Job) -> bool:
+        """Take as long as the simulated network does; False when the try was given up meanwhile."""
+        load, token = job.load, job.token
+        if token.wait(job.weather.latency_ms / 1e3):
+            return False
+        if job.weather.fails:
+            raise OSError(LOST)
+        token.on_cancel(job.link.set)
+        self._tell(Answered(load, job.run))
+        job.link.wait()
+        if token.wait(job.busy_ms / 1e3):
+            return False
+        if job.busy_ms > 0:
+            self._tell(Sent(load, job.run))
         return True
 
-    def _failed(self, load: Load, error: str, now_ms: float, *, final: bool) -> None:
-        """A try has failed: queue the next one, or give up; caller has the lock."""
-        if not load.wanted:
-            load.change(Event.CANCEL)
-            self._arrive(load, State.CANCELLED, now_ms)
-        elif final or load.attempt >= self._loader.retries or self._closed:
-            load.change(Event.FAIL)
-            self._arrive(load, State.FAILED, now_ms, error=error)
+    def _done(self, pool: _Pool, job: _Job, data: NDArray[Any] | None, error: BaseException | None) -> bool:
+        """Say what became of a try. False: this worker was replaced and shall go."""
+        event: Event
+        if error is not None:
+            event = Ended(job.load, job.run, error_text(error), isinstance(error, BadTile))
         else:
-            seed = self._network.seed if self._network is not None else 0
-            load.due_ms = now_ms + retry_delay_ms(self._loader, seed, load)
-            load.change(Event.RETRY)
-            self._queue.put(load)
-            self._changed.notify()
+            event = Ended(job.load, job.run) if data is not None else Stopped(job.load, job.run)
+        with self._lock:
+            if job.left:
+                pool.lost -= 1
+                pool.threads.remove(threading.current_thread())
+                return False
+            self._jobs.pop(job.load.key)
+            _, given_up = self._decide(event, data=data)
+        _cancel(given_up)
+        return True
 
-    def _arrive(
-        self, load: Load, state: State, now_ms: float, data: NDArray[Any] | None = None, error: str = ""
-    ) -> None:
-        self._arrivals.put(
-            Arrival(load, state, data, error, now_ms - load.started_ms, load.started_ms, now_ms)
-        )
+
+def _cancel(tokens: list[CancelToken]) -> None:
+    """What a reader does about it is its own business: never called with a lock."""
+    for token in tokens:
+        token.cancel()

@@ -1,0 +1,371 @@
+"""What to do about loads, decided in one place for both clocks. Pure: no thread, no clock, no reading.
+
+``Schedule.decide(now_ms, event)`` is told what has happened and answers what is to be done. Two drivers ask it and do
+what it says: ``pool.py`` with threads in real time, ``simulated.py`` as a discrete-event simulation.
+
+    a driver says   Planned   wishes have changed             it is told   Dropped  out of the queue: nobody wants it
+                    Tick      time has passed                              Start    begin a try
+                    Answered  a try's latency is over                      Send     the link is this try's now
+                    Sent      a try's transfer is over                     Stop     give up this try: its worker is needed
+                    Ended     a try has brought a tile or an error         Leave    it takes too long: go on without it
+                    Stopped   a try that was given up is gone              Report   this is what became of a load
+                    TimedOut  a try takes too long
+                    Closed    the end
+
+Wishes alone start and stop nothing: a ``Tick`` does, so that all wishes of an instant are heard first.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from octree.render.config import LoaderSettings
+from octree.render.loading.delay_queue import DelayQueue
+from octree.render.loading.load import Load
+from octree.render.loading.network import Network, Weather
+from octree.render.loading.reading import retry_delay_ms, tile_bytes
+from octree.render.loading.requests import Event as Change
+from octree.render.loading.requests import LoadKey, State
+
+
+class Planned(NamedTuple):
+    """``begin`` new loads; nobody wants ``drop``, nobody asks to begin ``hold``; ``again`` were unwanted and are being
+    read; ``ranks`` gives every other load its new rank (None: as before)."""
+
+    begin: Sequence[Load] = ()
+    drop: Sequence[Load] = ()
+    hold: Sequence[Load] = ()
+    again: Sequence[Load] = ()
+    ranks: Callable[[Load], tuple[int, int]] | None = None
+
+
+class Tick(NamedTuple):
+    """It is that late now: start what is due, give up what stands in its way, end what takes too long."""
+
+
+class Answered(NamedTuple):
+    """The latency of a try is over: it needs the link."""
+
+    load: Load
+    run: int
+
+
+class Sent(NamedTuple):
+    """A try has had the link for as long as it needs."""
+
+    load: Load
+    run: int
+
+
+class Ended(NamedTuple):
+    """A try has brought a tile, or the ``error``; ``final``: another try is of no use."""
+
+    load: Load
+    run: int
+    error: str = ""
+    final: bool = False
+
+
+class Stopped(NamedTuple):
+    """A try that was given up has let go of its worker."""
+
+    load: Load
+    run: int
+
+
+class TimedOut(NamedTuple):
+    """A try has reached ``Start.expires_ms``. A driver that ticks by then need not say it."""
+
+    load: Load
+    run: int
+
+
+class Closed(NamedTuple):
+    """Give up everything; nothing is begun any more."""
+
+
+Event: TypeAlias = Planned | Tick | Answered | Sent | Ended | Stopped | TimedOut | Closed
+
+
+class Start(NamedTuple):
+    """A worker of pool ``load.pool_key`` begins try ``run``, in this weather, with a new cancel token."""
+
+    load: Load
+    run: int
+    weather: Weather
+    expires_ms: float
+
+
+class Send(NamedTuple):
+    """The link is the load's for ``busy_ms``; then say ``Sent``, if that is not 0."""
+
+    load: Load
+    busy_ms: float
+
+
+class Stop(NamedTuple):
+    """Cancel the try; say ``Stopped`` (or ``Ended``) when its worker is free."""
+
+    load: Load
+
+
+class Leave(NamedTuple):
+    """Cancel the try and forget its worker, which counts as free from now on."""
+
+    load: Load
+
+
+class Dropped(NamedTuple):
+    """Cancelled before it began."""
+
+    load: Load
+
+
+class Report(NamedTuple):
+    """The load is over: LOADED, FAILED (with ``error``) or CANCELLED."""
+
+    load: Load
+    state: State
+    error: str = ""
+
+
+Action: TypeAlias = Start | Send | Stop | Leave | Dropped | Report
+
+
+@dataclass(slots=True, eq=False)
+class _Try:
+    """What a worker is busy with. ``stopping``: given up, and the worker not free yet."""
+
+    load: Load
+    run: int
+    expires_ms: float
+    stopping: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class _Pool:
+    """One pool: its queue, and the tries of its workers."""
+
+    workers: int
+    queue: DelayQueue = field(default_factory=DelayQueue)
+    running: dict[LoadKey, _Try] = field(default_factory=dict)
+
+    def to_give_up(self) -> list[_Try]:
+        """Tries that nobody wants any more, the one that has come least far first."""
+        unwanted = [t for t in self.running.values() if not t.load.wanted and not t.stopping]
+        return sorted(unwanted, key=lambda t: (t.load.started_ms, t.load.tie), reverse=True)
+
+    def next_start_ms(self) -> float | None:
+        """When the next queued load could start; None when nothing is queued, or nobody is free to take it."""
+        busy = len(self.running) >= self.workers
+        if busy and all(t.load.wanted or t.stopping for t in self.running.values()):
+            return None
+        return self.queue.next_due_ms()
+
+
+@dataclass(slots=True, eq=False)
+class _Link:
+    """The one link of the simulated network: one transfer at a time, the most urgent answer next. What is given up
+    leaves it at once, or tiles that nobody wants any more would hold up those that somebody does."""
+
+    network: Network
+    waiting: list[Load] = field(default_factory=list)
+    sending: Load | None = None
+
+    def ask(self, load: Load) -> list[Action]:
+        if self.network.transfer_ms(tile_bytes(load)) <= 0:
+            return [Send(load, 0.0)]
+        self.waiting.append(load)
+        return self._next()
+
+    def leave(self, load: Load) -> list[Action]:
+        """The load needs the link no more, for whatever reason."""
+        if load in self.waiting:
+            self.waiting.remove(load)
+        if load is not self.sending:
+            return []
+        self.sending = None
+        return self._next()
+
+    def _next(self) -> list[Action]:
+        if self.sending is not None or not self.waiting:
+            return []
+        self.sending = min(self.waiting, key=lambda load: (not load.wanted, load.rank, load.tie))
+        self.waiting.remove(self.sending)
+        return [Send(self.sending, self.network.transfer_ms(tile_bytes(self.sending)))]
+
+
+class Schedule:
+    """All loads of one loader, queued and running. Not thread-safe: its driver is its one owner, and writes nothing
+    in a load itself."""
+
+    def __init__(self, settings: LoaderSettings, network: Network | None = None) -> None:
+        self._settings = settings
+        self._network = network or Network()
+        self._link = _Link(self._network)
+        self._pools = {key: _Pool(pool.num_workers) for key, pool in settings.pools}
+        self._closed = False
+
+    def decide(self, now_ms: float, event: Event) -> list[Action]:
+        """What is to be done, in this order. What concerns a try that is over means nothing."""
+        match event:
+            case Planned():
+                return self._plan(event)
+            case Tick():
+                return [action for pool in self._pools.values() for action in self._tick(pool, now_ms)]
+            case Answered(load, run):
+                current = self._current(load, run)
+                return self._link.ask(load) if current is not None and not current.stopping else []
+            case Sent(load, run):
+                return self._link.leave(load) if self.is_running(load, run) else []
+            case Ended(load, run, error, final):
+                current = self._current(load, run)
+                return [] if current is None else self._end(current, now_ms, error, final=final)
+            case Stopped(load, run):
+                return self._over(load, State.CANCELLED) if self.is_running(load, run) else []
+            case TimedOut(load, run):
+                current = self._current(load, run)
+                return [] if current is None else self._expire(current, now_ms)
+            case Closed():
+                return self._close()
+
+    # what there is
+
+    def is_running(self, load: Load, run: int) -> bool:
+        """Is this try still under way?"""
+        return self._current(load, run) is not None
+
+    def next_start_ms(self) -> float | None:
+        """When a ``Tick`` could start something; None when nothing is queued or every worker is busy. May be past."""
+        times = [time for pool in self._pools.values() if (time := pool.next_start_ms()) is not None]
+        return min(times, default=None)
+
+    def next_due_ms(self, pool_key: int) -> float | None:
+        """When the next load of a pool is due; None when nothing is queued, or no worker is free."""
+        pool = self._pools[pool_key]
+        return pool.queue.next_due_ms() if len(pool.running) < pool.workers else None
+
+    def next_expiry_ms(self) -> float | None:
+        """When a ``Tick`` will end a try that takes too long; None for never."""
+        times = [t.expires_ms for pool in self._pools.values() for t in pool.running.values()]
+        soonest = min(times, default=math.inf)
+        return soonest if soonest < math.inf else None
+
+    def counts(self, now_ms: float) -> tuple[int, int, int]:
+        """(queued and due, being read, delayed)."""
+        pools = self._pools.values()
+        delayed = sum(pool.queue.delayed(now_ms) for pool in pools)
+        return sum(len(p.queue) for p in pools) - delayed, sum(len(p.running) for p in pools), delayed
+
+    def _current(self, load: Load, run: int) -> _Try | None:
+        current = self._pools[load.pool_key].running.get(load.key)
+        return current if current is not None and current.load is load and current.run == run else None
+
+    # what happens
+
+    def _plan(self, event: Planned) -> list[Action]:
+        dropped: list[Action] = []
+        for load in (*event.drop, *event.hold):
+            if self._pools[load.pool_key].queue.discard(load):
+                load.change(Change.CANCEL)
+                dropped.append(Dropped(load))
+        for load in event.drop:
+            load.wanted = False
+        for load in (*event.hold, *event.again):
+            load.wanted = True
+        if event.ranks is not None:
+            self._rank(event.ranks)
+        for load in () if self._closed else event.begin:
+            self._pools[load.pool_key].queue.put(load)
+        return dropped
+
+    def _rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
+        """Those being read get one too: they may be queued again for another try."""
+        for pool in self._pools.values():
+            for current in pool.running.values():
+                current.load.rank = ranks(current.load)
+            changed = False
+            for load in pool.queue:
+                rank = ranks(load)
+                changed = changed or rank != load.rank
+                load.rank = rank
+            if changed:
+                pool.queue.reorder()
+
+    def _tick(self, pool: _Pool, now_ms: float) -> list[Action]:
+        actions: list[Action] = []
+        late = [t for t in pool.running.values() if t.expires_ms <= now_ms]
+        for current in sorted(late, key=lambda t: (t.expires_ms, t.load.rank, t.load.tie)):
+            actions += self._expire(current, now_ms)
+        while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
+            actions.append(self._start(pool, load, now_ms))
+        if pool.queue.has_due(now_ms) and (unwanted := pool.to_give_up()):
+            waiting = len(pool.queue) - pool.queue.delayed(now_ms)
+            # one worker for each load that waits, counting those that are on their way
+            coming = sum(t.stopping for t in pool.running.values())
+            for current in unwanted[: max(0, waiting - coming)]:
+                current.stopping = True
+                actions.append(Stop(current.load))
+                actions += self._link.leave(current.load)
+        return actions
+
+    def _start(self, pool: _Pool, load: Load, now_ms: float) -> Start:
+        load.change(Change.START)
+        load.started_ms = now_ms
+        limit_ms = self._settings.read_timeout_ms
+        if not limit_ms or load.registered.patient(load.key.tile.level):
+            limit_ms = math.inf
+        pool.running[load.key] = _Try(load, load.run, now_ms + limit_ms)
+        weather = self._network.weather(load.registered.number, load.key.tile, load.attempt)
+        return Start(load, load.run, weather, now_ms + limit_ms)
+
+    def _end(self, current: _Try, now_ms: float, error: str, *, final: bool) -> list[Action]:
+        if not error:
+            return self._over(current.load, State.LOADED)
+        if current.stopping:  # the error of a read that was given up is no failure
+            return self._over(current.load, State.CANCELLED)
+        return self._fail(current.load, now_ms, error, final=final)
+
+    def _expire(self, current: _Try, now_ms: float) -> list[Action]:
+        error = f"timed out after {self._settings.read_timeout_ms / 1e3:g} s"
+        return [Leave(current.load), *self._fail(current.load, now_ms, error, final=False)]
+
+    def _fail(self, load: Load, now_ms: float, error: str, *, final: bool) -> list[Action]:
+        """A try has failed: queue the next one, or give up."""
+        if not load.wanted:
+            return self._over(load, State.CANCELLED)
+        if final or self._closed or load.attempt >= self._settings.retries:
+            return self._over(load, State.FAILED, error)
+        actions = self._leave(load)
+        load.due_ms = now_ms + retry_delay_ms(self._settings, self._network.seed, load)
+        load.change(Change.RETRY)
+        self._pools[load.pool_key].queue.put(load)
+        return actions
+
+    def _over(self, load: Load, state: State, error: str = "") -> list[Action]:
+        actions = self._leave(load)
+        load.change(_CHANGES[state])
+        return [*actions, Report(load, state, error)]
+
+    def _leave(self, load: Load) -> list[Action]:
+        del self._pools[load.pool_key].running[load.key]
+        return self._link.leave(load)
+
+    def _close(self) -> list[Action]:
+        self._closed = True
+        actions: list[Action] = []
+        for pool in self._pools.values():
+            for load in list(pool.queue):
+                pool.queue.discard(load)
+                load.change(Change.CANCEL)
+                actions.append(Dropped(load))
+            for current in pool.running.values():
+                current.stopping = True
+                actions.append(Stop(current.load))
+        return actions
+
+
+_CHANGES = {State.LOADED: Change.SUCCEED, State.FAILED: Change.FAIL, State.CANCELLED: Change.CANCEL}
