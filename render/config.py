@@ -141,11 +141,6 @@ def default_settings() -> Settings:
     return Settings()
 
 
-def default_settings_json() -> dict[str, Any]:
-    """The default settings file."""
-    return default_settings().to_json()
-
-
 def load_settings(
     path: str | Path | Mapping[str, Any] | None = None, env: Mapping[str, str] = os.environ
 ) -> Settings:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from octree.cli.app import run
 from octree.pyramid.errors import UsageError
 from octree.pyramid.units import parse_bytes, parse_ms, parse_rate
-from octree.render.config import LoaderSettings, PoolSettings, default_settings_json, load_settings
+from octree.render.config import LoaderSettings, PoolSettings, default_settings, load_settings
 
 NAPARI = {
     "loader_defaults": {
@@ -63,7 +63,7 @@ def test_the_defaults_are_those_promised() -> None:
 
 
 def test_the_default_file_says_what_happens_without_a_file() -> None:
-    assert load_settings(default_settings_json(), {}).to_json() == load_settings(None, {}).to_json()
+    assert load_settings(default_settings().to_json(), {}).to_json() == load_settings(None, {}).to_json()
 
 
 def test_integer_keys_work_in_loaders() -> None:
@@ -219,7 +219,7 @@ def test_two_runs_never_share_settings_d17() -> None:
     document = {"octree": {"loaders": {"0": {"num_workers": 3}}}}
     first = load_settings(document, {})
     document["octree"]["loaders"]["0"]["num_workers"] = 99
-    default_settings_json()["octree"]["loaders"]["0"]["num_workers"] = 98
+    default_settings().to_json()["octree"]["loaders"]["0"]["num_workers"] = 98
     assert dict(first.loader.pools)[0].num_workers == 3
     assert dict(load_settings(None, {}).loader.pools)[0].num_workers == 10
     with pytest.raises(AttributeError):
@@ -357,7 +357,7 @@ def test_a_rate_of_nothing_is_refused() -> None:
 
 def test_the_command_prints_the_default_file(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "--defaults"]) == 0
-    assert json.loads(capsys.readouterr().out) == default_settings_json()
+    assert json.loads(capsys.readouterr().out) == default_settings().to_json()
 
 
 def test_the_command_prints_what_is_in_force(

@@ -17,7 +17,7 @@ from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.store.zarr_meta import read_array_meta
 from octree.pyramid.verify.chunk_lengths import wrong_length
-from octree.pyramid.verify.files import Stored, crc32c
+from octree.pyramid.verify.files import Stored
 from octree.pyramid.verify.run import VerifyResult, verify
 from octree.pyramid.verify.structure import integer_factor
 
@@ -588,11 +588,6 @@ def test_missing_units() -> None:
     huge = Stored((1,), (10**15,), np.array([5, 6]))
     assert huge.missing(3).tolist() == [0, huge.missing(3)[1], 10**15 - 1]
     assert units.box(11, (25, 38)).stop == (25, 38)
-
-
-def test_crc32c_of_known_texts() -> None:
-    assert crc32c(b"123456789") == 0xE3069283
-    assert crc32c(b"\0" * 32) == 0x8A9136AA
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 import os
 import re
-import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 
 from octree.pyramid.boxes import block_at, counts
@@ -128,7 +128,7 @@ def torn(path: Path, size: int, meta: ArrayMeta) -> str | None:
     with path.open("rb") as stream:
         stream.seek(size - length if meta.index_location == "end" else 0)
         index = stream.read(length)
-    if crc32c(index[:-4]) != struct.unpack("<I", index[-4:])[0]:
+    if google_crc32c.value(index[:-4]) != int.from_bytes(index[-4:], "little"):
         return "the shard's index is damaged, or the file is cut short"
     entries = np.frombuffer(index[:-4], "<u8").reshape(count, 2)
     offsets, lengths = (entries[entries[:, 0] != _ABSENT][:, i] for i in (0, 1))
@@ -136,24 +136,3 @@ def torn(path: Path, size: int, meta: ArrayMeta) -> str | None:
     if beyond.any():
         return f"{int(beyond.sum())} of its chunks lie beyond the end of the file"
     return None
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for byte in range(256):
-        value = byte
-        for _ in range(8):
-            value = (value >> 1) ^ (0x82F63B78 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def crc32c(data: bytes) -> int:
-    """CRC-32C (Castagnoli), the checksum of a shard's index."""
-    value, table = 0xFFFFFFFF, _CRC_TABLE
-    for byte in data:
-        value = (value >> 8) ^ table[(value ^ byte) & 0xFF]
-    return value ^ 0xFFFFFFFF

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 
 @dataclass(slots=True)
@@ -52,13 +52,3 @@ class LoaderStats:
     delayed: int = 0
     cache_bytes: int = 0
     peak_cache_bytes: int = 0
-
-    def since(self, earlier: LoaderStats) -> LoaderStats:
-        """Totals since ``earlier``; what is the case now as it is."""
-        now = {"queued", "loading", "delayed", "cache_bytes", "peak_cache_bytes"}
-        return LoaderStats(
-            **{
-                f.name: getattr(self, f.name) - (0 if f.name in now else getattr(earlier, f.name))
-                for f in fields(self)
-            }
-        )

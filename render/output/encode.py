@@ -41,29 +41,12 @@ NICENESS = 10  # of encoding threads: a tenth of the others' share, so that they
 # PNG
 
 
-def write_png(
-    target: str | os.PathLike[str] | IO[bytes],
-    rgba: Frame,
-    text: Mapping[str, str] | None = None,
-    *,
-    alpha: bool | None = None,
-) -> None:
-    """One PNG, to a path (atomically) or a binary stream.
+def encode_png(rgba: Frame, text: Mapping[str, str] | None = None, *, alpha: bool | None = None) -> bytes:
+    """The bytes of one PNG.
 
     ``rgba`` is (height, width, 4) or (height, width, 3). ``alpha`` says whether the file has an alpha channel;
-    None keeps one only if some pixel is not opaque. ``text`` becomes iTXt entries. Raises
-    ``DestinationError`` when the path cannot be written to, ``WriteError`` when writing fails half way.
+    None keeps one only if some pixel is not opaque. ``text`` becomes iTXt entries.
     """
-    data = encode_png(rgba, text, alpha=alpha)
-    if isinstance(target, str | os.PathLike):
-        with atomic_file(Path(target)) as partial:
-            partial.write_bytes(data)
-    else:
-        target.write(data)
-
-
-def encode_png(rgba: Frame, text: Mapping[str, str] | None = None, *, alpha: bool | None = None) -> bytes:
-    """The bytes of one PNG; arguments as ``write_png``."""
     height, width, channels = rgba.shape
     if alpha is None:
         alpha = channels == 4 and not bool((rgba[..., 3] == 255).all())

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import io
 import math
-import struct
 from collections.abc import Generator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import UsageError, WriteError
-from octree.render.output.files import atomic_file
+from octree.render.output.files import atomic_file, write_error
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -40,40 +39,54 @@ def gif_delays(count: int, fps: float) -> dict[int, int]:
 
 
 class Gif:
-    """An endless GIF. Each frame has a palette of its own and holds only the rectangle that changed; Pillow
-    makes the palettes and compresses, the file around them is written here (its own writer of films takes most
-    of a second for each frame in colour)."""
+    """An endless GIF, written frame by frame. Each frame has a palette of its own and holds only the rectangle that
+    changed. Pillow makes palettes and blocks; its writer of whole films would keep every frame until the last."""
 
     ordered = True
 
     def __init__(self, path: Path, fps: float, count: int) -> None:
         self._path = path
         self._delays = gif_delays(count, fps)
-        self._blocks: list[bytes] = []
-        self._size = (0, 0)
+        self._until_finished = ExitStack()
+        self._file: BinaryIO | None = None
         self._before: NDArray[np.uint8] | None = None
 
     def job(self, index: int, frame: NDArray[np.uint8]) -> None:
+        from PIL import GifImagePlugin
+
         if index not in self._delays:
             return
         rgb = np.ascontiguousarray(frame[..., :3])
         x0, y0, x1, y1 = _changed(self._before, rgb)
-        self._before, self._size = rgb, (rgb.shape[1], rgb.shape[0])
-        self._blocks.append(_gif_block(rgb[y0:y1, x0:x1], (x0, y0), self._delays[index]))
+        self._before = rgb
+        picture = _with_palette(np.ascontiguousarray(rgb[y0:y1, x0:x1]))
+        delay_cs = min(self._delays[index], 65535)
+        block = GifImagePlugin.getdata(
+            picture, (x0, y0), duration=10 * delay_cs, disposal=1, include_color_table=True
+        )
+        try:
+            if self._file is None:
+                partial = self._until_finished.enter_context(atomic_file(self._path))
+                self._file = self._until_finished.enter_context(partial.open("wb"))
+                self._file.writelines(GifImagePlugin.getheader(picture, info={"loop": 0})[0])
+            self._file.writelines(block)
+        except OSError as error:
+            raise write_error(self._path, error) from error
 
     def finish(self) -> list[Path]:
-        if not self._blocks:
+        if self._file is None:
             return []
-        screen = b"GIF89a" + struct.pack("<HHBBB", *self._size, 0x70, 0, 0)
-        forever = b"\x21\xff\x0bNETSCAPE2.0\x03\x01\x00\x00\x00"
-        with atomic_file(self._path) as partial, partial.open("wb") as file:
-            file.writelines([screen, forever, *self._blocks, b"\x3b"])
-        self.abort()
+        with self._until_finished:
+            self._file.write(b"\x3b")
         return [self._path]
 
     def abort(self) -> None:
-        self._blocks.clear()
-        self._before = None
+        _abandon(self._until_finished)
+
+
+def _abandon(files: ExitStack) -> None:
+    """Leave them as by an error: what is not complete is removed."""
+    files.__exit__(RuntimeError, RuntimeError("abandoned"), None)
 
 
 def _changed(before: NDArray[np.uint8] | None, now: NDArray[np.uint8]) -> tuple[int, int, int, int]:
@@ -87,34 +100,15 @@ def _changed(before: NDArray[np.uint8] | None, now: NDArray[np.uint8]) -> tuple[
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
-def _gif_block(rgb: NDArray[np.uint8], corner: tuple[int, int], delay_cs: int) -> bytes:
-    """One frame of a GIF: how long it is shown, where it lies, its palette, its pixels."""
-    single = io.BytesIO()
-    _with_palette(np.ascontiguousarray(rgb)).save(single, "GIF", optimize=False)
-    data = single.getvalue()
-    # a GIF of one picture: 13 bytes of header, its palette, extensions, the picture, an end mark
-    entries = data[10] & 7
-    begin = 13 + 3 * (2 << entries)
-    palette, place = data[13:begin], begin
-    while data[place] == 0x21:
-        place = _after_blocks(data, place + 2)
-    width, height, packed = struct.unpack_from("<HHB", data, place + 5)
-    if packed & 0x80:  # it has its own palette after all
-        entries = packed & 7
-        palette = data[place + 10 : place + 10 + 3 * (2 << entries)]
-    pixels = place + 10 + (len(palette) if packed & 0x80 else 0)
-    control = b"\x21\xf9\x04" + struct.pack("<BHBB", 0x04, min(delay_cs, 65535), 0, 0)
-    where = b"\x2c" + struct.pack("<HHHHB", *corner, width, height, 0x80 | (packed & 0x40) | entries)
-    return control + where + palette + data[pixels : _after_blocks(data, pixels + 1)]
-
-
 def _with_palette(rgb: NDArray[np.uint8]) -> Image:
     """The picture in 256 colours: its own when it has no more, else the best found for a sample of its pixels
     (choosing them for all pixels takes ten times as long and comes out the same)."""
     from PIL import Image
 
     if (rgb[..., :1] == rgb).all():  # greys fit exactly
-        return Image.fromarray(np.ascontiguousarray(rgb[..., 0]))
+        picture = Image.fromarray(np.ascontiguousarray(rgb[..., 0]))
+        picture.putpalette(bytes(level for level in range(256) for _ in range(3)))
+        return picture
     picture = Image.fromarray(rgb)
     if picture.getcolors(256) is not None:
         return picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
@@ -122,13 +116,6 @@ def _with_palette(rgb: NDArray[np.uint8]) -> Image:
     sample = Image.fromarray(np.ascontiguousarray(rgb[::step, ::step]))
     palette = sample.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     return picture.quantize(palette=palette, dither=Image.Dither.NONE)
-
-
-def _after_blocks(data: bytes, place: int) -> int:
-    """Past a chain of sub-blocks, each a length and so many bytes, ended by a length of 0."""
-    while data[place]:
-        place += 1 + data[place]
-    return place + 1
 
 
 class Mp4:
@@ -146,7 +133,7 @@ class Mp4:
             ) from error
         self._ffmpeg: Any = imageio_ffmpeg
         self._path, self._fps = path, fps
-        self._partial: Any = None
+        self._until_finished = ExitStack()
         self._stream: Generator[None, bytes, None] | None = None
 
     def job(self, index: int, frame: NDArray[np.uint8]) -> None:
@@ -166,8 +153,7 @@ class Mp4:
             ) from error
 
     def _open(self, width: int, height: int) -> None:
-        self._partial = atomic_file(self._path)
-        partial = self._partial.__enter__()
+        partial = self._until_finished.enter_context(atomic_file(self._path))
         self._stream = self._ffmpeg.write_frames(
             str(partial),
             (width, height),
@@ -183,18 +169,12 @@ class Mp4:
         if self._stream is None:
             return []
         self._stream.close()
-        self._partial.__exit__(None, None, None)
+        self._until_finished.close()
         self._stream = None
         return [self._path]
 
     def abort(self) -> None:
-        if self._stream is None:
-            return
-        self._stream.close()
-        self._stream = None
-        abandoned = RuntimeError("abandoned")
-        try:
-            self._partial.__exit__(RuntimeError, abandoned, None)
-        except RuntimeError as error:
-            if error is not abandoned:
-                raise
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+        _abandon(self._until_finished)

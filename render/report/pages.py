@@ -97,8 +97,8 @@ def plotting(width_in: float = 8.0, height_in: float = 2.4) -> Iterator[tuple[Fi
     """A figure and its axes, without pyplot: nothing global is set, no window can open. Text stays text and
     takes the page's colour."""
     import matplotlib
-    from cycler import cycler
     from matplotlib.figure import Figure
+    from matplotlib.rcsetup import cycler
 
     style: Any = {
         "font.size": 9,

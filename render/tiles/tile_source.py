@@ -101,17 +101,6 @@ class OpenTileSource:
 
     # axes
 
-    @property
-    def index_names(self) -> tuple[str, ...]:
-        """Names of the axes that are not displayed, in the order of ``TileKey.index``."""
-        names = self.spec.axis_names
-        return tuple(names[i] for i in self.spec.index_axes)
-
-    def axis_size(self, name: str) -> int:
-        """Length of an axis of level 0; 1 when there is no such axis."""
-        place = self.spec.axis_index(name)
-        return 1 if place is None else self.spec.levels[0].shape[place]
-
     def index_of(self, positions: Mapping[str, int], others: tuple[int, ...]) -> tuple[int, ...]:
         """``TileKey.index`` for level-0 positions per axis name, as in ``others`` on the other axes.
         Raises UsageError for an axis that there is not, or a position outside it."""
