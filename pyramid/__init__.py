@@ -8,6 +8,7 @@ errors.py      the error tree
 model.py       frozen value types: Axis, Box, LevelInfo, PyramidSpec, TileKey
 boxes.py       arithmetic of boxes and of grids of blocks (pure)
 grid.py        tiles of a displayed plane (pure)
+reach.py       what a source names lies in its own folder, unless it is allowed to lead out
 foreign.py     text out of files on its way to a screen, a log or a page (pure)
 units.py axes.py            what people write: sizes, units, names of axes (pure)
 downsample.py  block reductions and their contract (pure)

@@ -4,6 +4,7 @@ OctreeError            1
 ├── UsageError         2    also ValueError
 ├── SourceError        3    missing, corrupt, unsupported SOURCE or PYRAMID
 │   ├── SourceNotFound 3    also FileNotFoundError
+│   ├── OutsideError   3    a source leads out of its own folder
 │   └── LimitError     3    decoding it would take more than --max-pixels or --max-decoded allow
 ├── DestinationError   4    DEST exists, is locked, or cannot be used
 ├── WriteError         5    no space, or writing failed; also OSError
@@ -50,6 +51,10 @@ class SourceError(OctreeError):
 
 class SourceNotFound(SourceError, FileNotFoundError):
     kind = "source-not-found"
+
+
+class OutsideError(SourceError):
+    kind = "outside"
 
 
 class LimitError(SourceError):

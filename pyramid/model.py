@@ -7,6 +7,7 @@ level they speak of unless a name ends in ``_world`` (world units: voxel size ti
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -84,12 +85,22 @@ class Channel:
 
 
 @dataclass(frozen=True, slots=True)
+class LabelFacts:
+    """What is said of single labels, each a JSON object with ``label-value``: kept as it is."""
+
+    colors: tuple[Mapping[str, Any], ...] = ()
+    properties: tuple[Mapping[str, Any], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class PyramidSpec:
-    """A multiscale image: what ``ngff`` reads from and writes to metadata.
+    """A multiscale image: what ``ngff`` reads from metadata and ``ngff_write`` writes to them.
 
     ``rgb``     the axis c holds samples (red, green, blue[, alpha]) of one colour image.
     ``labels``  the values are ids, not intensities.
     ``method``  how levels were reduced ("mean", "mode", …), "" if not recorded.
+    ``metadata``     whatever else the file says of how it was made (JSON).
+    ``label_facts``  colours and properties of ``labels``.
     """
 
     axes: tuple[Axis, ...]
@@ -101,7 +112,8 @@ class PyramidSpec:
     rgb: bool = False
     labels: bool = False
     channels: tuple[Channel, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict, hash=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    label_facts: LabelFacts = field(default_factory=LabelFacts, hash=False)
 
     @property
     def axis_names(self) -> tuple[str, ...]:

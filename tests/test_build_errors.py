@@ -47,7 +47,7 @@ def test_fill_goes_on_and_lists_every_hole(tmp_path: Path, source: tuple[Path, n
     expected = array.copy()
     expected[50:100, 50:100] = expected[150:200, 100:150] = 9
     np.testing.assert_array_equal(levels_of(tmp_path / "p")[0], expected)
-    recorded = open_pyramid(tmp_path / "p").spec.extra["metadata"]["holes"]
+    recorded = open_pyramid(tmp_path / "p").spec.metadata["holes"]
     assert [(hole["start"], hole["stop"]) for hole in recorded] == holes
     assert all("cannot be read" in hole["error"] for hole in recorded)
 

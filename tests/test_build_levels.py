@@ -32,7 +32,7 @@ def expected_levels(
 
 
 def recorded_steps(dest: Path) -> list[list[int]]:
-    steps: list[list[int]] = open_pyramid(dest).spec.extra["metadata"]["factors"]
+    steps: list[list[int]] = open_pyramid(dest).spec.metadata["factors"]
     return steps
 
 
@@ -323,7 +323,7 @@ def test_nodata_of_complex_numbers_is_written_as_text(tmp_path: Path) -> None:
     array = image((40, 40)).astype("c8")
     array[:2, :2] = 1 + 2j
     build(array, tmp_path / "p", tile=32, nodata="1+2j")
-    assert open_pyramid(tmp_path / "p").spec.extra["metadata"]["nodata"] == "(1+2j)"
+    assert open_pyramid(tmp_path / "p").spec.metadata["nodata"] == "(1+2j)"
     assert build(array, tmp_path / "p", tile=32, nodata="1+2j", resume=True).resumed
     np.testing.assert_array_equal(
         levels_of(tmp_path / "p")[1][:2, :2], reduce_slowly(array, (2, 2), "mean", 1 + 2j)[:2, :2]

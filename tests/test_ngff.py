@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError, WriteError
 from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LevelInfo, PyramidSpec
-from octree.pyramid.store import ngff
+from octree.pyramid.store import ngff, ngff_write
 from octree.pyramid.store.json_files import finite
 from octree.pyramid.store.zarr_meta import fill_of, read_array_meta
 from octree.pyramid.verify.schema import display_errors, schema_errors
@@ -65,7 +65,7 @@ def write(folder: Path, spec: PyramidSpec, **metadata: Any) -> Path:
             dimension_names=spec.axis_names if v3 else None,
             chunk_key_encoding=None if v3 else {"name": "v2", "separator": "/"},
         )
-    ngff.write_image_metadata(folder, spec, metadata=metadata)
+    ngff_write.write_image_metadata(folder, spec, metadata=metadata)
     return folder
 
 
@@ -88,7 +88,7 @@ def test_what_is_written_is_read_back(tmp_path: Path, version: str, names: str) 
     for ours, theirs in zip(spec.levels, again.levels, strict=True):
         assert (ours.path, ours.shape, ours.chunks) == (theirs.path, theirs.shape, theirs.chunks)
         assert (ours.scale, ours.translation) == (theirs.scale, theirs.translation)
-    assert again.extra["metadata"]["reason"] == "test"
+    assert again.metadata["reason"] == "test"
 
 
 @BOTH
@@ -145,7 +145,7 @@ def test_yaozarrs_accepts_it_strictly(tmp_path: Path, version: str) -> None:
 
 @BOTH
 def test_strict_fields_are_there(version: str) -> None:
-    image = ngff.image_attributes(a_spec(version), metadata={"factors": [1, 2]})["multiscales"][0]
+    image = ngff_write.image_attributes(a_spec(version), metadata={"factors": [1, 2]})["multiscales"][0]
     assert image["name"] == "an image é"
     assert image["type"] == "mean"
     assert image["metadata"]["method"] == "mean"
@@ -186,7 +186,7 @@ def test_finite_is_json(value: Any) -> None:
 )
 def test_units_are_of_the_closed_list(unit: str | None, written: str | None) -> None:
     spec = a_spec(names="yx")
-    attributes = ngff.image_attributes(
+    attributes = ngff_write.image_attributes(
         PyramidSpec((Axis("y", unit), Axis("x", unit)), spec.dtype, spec.levels)
     )
     assert attributes["multiscales"][0]["axes"][0].get("unit") == written
@@ -195,7 +195,7 @@ def test_units_are_of_the_closed_list(unit: str | None, written: str | None) -> 
 def test_unknown_unit_names_near_matches() -> None:
     spec = a_spec(names="yx")
     with pytest.raises(UsageError) as caught:
-        ngff.image_attributes(PyramidSpec((Axis("y", "micrometr"), Axis("x")), spec.dtype, spec.levels))
+        ngff_write.image_attributes(PyramidSpec((Axis("y", "micrometr"), Axis("x")), spec.dtype, spec.levels))
     assert "micrometer" in str(caught.value.hint)
 
 
@@ -208,7 +208,7 @@ def test_writing_is_atomic(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(WriteError, match="No space"):
-        ngff.write_image_metadata(folder, a_spec(names="zyx"))
+        ngff_write.write_image_metadata(folder, a_spec(names="zyx"))
     assert (folder / "zarr.json").read_bytes() == before
     assert sorted(os.listdir(folder)) == names
 

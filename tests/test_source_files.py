@@ -19,10 +19,10 @@ from PIL import Image
 
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
-from octree.pyramid.model import Axis, Box, Channel, LevelInfo, PyramidSpec
+from octree.pyramid.model import Axis, Box, Channel, LabelFacts, LevelInfo, PyramidSpec
 from octree.pyramid.sources import plain
 from octree.pyramid.sources.source import ArraySource, open_source
-from octree.pyramid.store import ngff
+from octree.pyramid.store import ngff, ngff_write
 from octree.pyramid.verify.run import verify
 
 DTYPES = [
@@ -478,7 +478,7 @@ def write_image(folder: Path, pixels: np.ndarray, spec: PyramidSpec) -> None:
         folder / "0", shape=pixels.shape, dtype=pixels.dtype, chunks=spec.levels[0].chunks,
         zarr_format=3 if spec.ome_version == "0.5" else 2, dimension_names=names,
     )[:] = pixels  # fmt: skip
-    ngff.write_image_metadata(folder, spec)
+    ngff_write.write_image_metadata(folder, spec)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
@@ -592,13 +592,9 @@ def test_hdf5_counts_every_chunk_that_a_box_meets(tmp_path: Path) -> None:
 def test_what_ome_zarr_says_of_single_labels_is_read_and_written(tmp_path: Path, version: str) -> None:
     pixels = image((33, 17))
     level = LevelInfo("0", pixels.shape, (16, 16), None, (1.0, 1.0), (0.0, 0.0))
-    facts = {
-        "colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}],
-        "properties": [{"label-value": 1, "area": 5}],
-    }
+    facts = LabelFacts(({"label-value": 1, "rgba": [255, 0, 0, 255]},), ({"label-value": 1, "area": 5},))
     axes = (Axis("y"), Axis("x"))
-    extra = {"label_facts": facts}
-    spec = PyramidSpec(axes, pixels.dtype, (level,), labels=True, ome_version=version, extra=extra)
+    spec = PyramidSpec(axes, pixels.dtype, (level,), labels=True, ome_version=version, label_facts=facts)
     write_image(tmp_path / "i.zarr", pixels, spec)
     with open_source(tmp_path / "i.zarr") as source:
         assert source.label_facts == facts
@@ -624,12 +620,11 @@ def test_a_build_keeps_what_ome_zarr_says_of_single_labels(tmp_path: Path, versi
 
     pixels = image((70, 90))
     level = LevelInfo("0", pixels.shape, (32, 32), None, (1.0, 1.0), (0.0, 0.0))
-    facts = {"colors": [{"label-value": 1, "rgba": [255, 0, 0, 255]}], "properties": [{"label-value": 1}]}
-    extra = {"label_facts": facts}
-    spec = PyramidSpec((Axis("y"), Axis("x")), pixels.dtype, (level,), labels=True, extra=extra)
+    facts = LabelFacts(({"label-value": 1, "rgba": [255, 0, 0, 255]},), ({"label-value": 1},))
+    spec = PyramidSpec((Axis("y"), Axis("x")), pixels.dtype, (level,), labels=True, label_facts=facts)
     write_image(tmp_path / "i.zarr", pixels, spec)
     build(tmp_path / "i.zarr", tmp_path / "o.zarr", tile=32, workers=1, ome_version=version)
-    assert ngff.read_spec(tmp_path / "o.zarr").extra["label_facts"] == facts
+    assert ngff.read_spec(tmp_path / "o.zarr").label_facts == facts
     assert verify(tmp_path / "o.zarr").ok
 
 

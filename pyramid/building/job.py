@@ -39,6 +39,7 @@ from octree.pyramid.sources.source import ArraySource
 from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import Pyramid, create_level
 from octree.pyramid.store.json_files import finite
+from octree.pyramid.store.ngff_write import write_image_metadata
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +162,7 @@ class Job:
             found = ngff.read_spec(dest)
         except SourceError:
             raise self._refused(State.OCCUPIED) from None
-        nodata = (found.extra.get("metadata") or {}).get("nodata")
+        nodata = found.metadata.get("nodata")
         changed = changed_facts(_facts_of(found, nodata), _facts_of(self.plan.spec, self.plan.nodata))
         if self._is_older_than_source():
             changed.append("source: changed since")
@@ -266,7 +267,7 @@ class Job:
         spec = replace(
             self.plan.spec,
             channels=self.source.channels,
-            extra={"label_facts": dict(self.source.label_facts)},
+            label_facts=self.source.label_facts,
         )
         metadata: dict[str, Any] = {
             "method": self.plan.method,
@@ -280,7 +281,7 @@ class Job:
             metadata["holes"] = [h.to_json() for h in sorted(done.holes, key=lambda hole: hole.start)]
         try:
             finished = with_windows(Pyramid(folder, spec), self.plan.nodata)
-            ngff.write_image_metadata(folder, finished, metadata=metadata)
+            write_image_metadata(folder, finished, metadata=metadata)
             finish(self.places, header)
         except WriteError as error:
             raise self._no_space(error, done) from error

@@ -6,11 +6,9 @@ any thread, process or machine that sees SOURCE and DEST, any number of times, w
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,6 +22,7 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
 from octree.pyramid.store.arrays import LevelWriter, write_context
+from octree.pyramid.store.place import Where, place_of
 
 
 class Task(NamedTuple):
@@ -93,12 +92,12 @@ class TaskRunner:
         self,
         plan: BuildPlan,
         source: Readable,
-        folder: Path,
+        folder: Where,
         *,
         fill_holes: bool = False,
         again: bool = False,
     ) -> None:
-        self._plan, self._source, self._folder = plan, source, folder
+        self._plan, self._source, self._folder = plan, source, place_of(folder)
         self._fill_holes, self._again = fill_holes, again
         self._lock = threading.Lock()
         self._writers: dict[int, LevelWriter] = {}
@@ -188,7 +187,7 @@ class Recipe:
     def make_runner(self) -> TaskRunner:
         """Raises SourceError when this machine does not see SOURCE."""
         source = open_source(self.source, axes=self.axes, labels=self.plan.spec.labels, limits=self.limits)
-        return TaskRunner(self.plan, source, Path(self.folder), fill_holes=self.fill_holes, again=self.again)
+        return TaskRunner(self.plan, source, self.folder, fill_holes=self.fill_holes, again=self.again)
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +205,7 @@ class _Pending:
         self.settle()
         for writer, box, future in self.writes:
             writer.wait(future)
-            sizes = [size for size in map(_size, writer.files(box)) if size is not None]
+            sizes = writer.stored_bytes(box)
             written, files = written + sum(sizes), files + len(sizes)
         return TaskResult(self.task, self.bytes_read, written, files, self.holes)
 
@@ -220,10 +219,3 @@ def _meeting(holes: tuple[Hole, ...], box: Box) -> tuple[Hole, ...]:
     """The holes' parts in ``box``."""
     shared = ((overlap(Box(hole.start, hole.stop), box), hole.error) for hole in holes)
     return tuple(Hole(part.start, part.stop, error) for part, error in shared if part)
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return os.stat(path).st_size
-    except FileNotFoundError:
-        return None  # nothing but fill values: not stored

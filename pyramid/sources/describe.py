@@ -13,6 +13,7 @@ from octree.pyramid.model import Axis, Channel, LevelInfo
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import images_of
+from octree.pyramid.store.place import Place, place_of
 from octree.pyramid.store.zarr_meta import is_array, read_array_meta
 
 
@@ -24,25 +25,25 @@ def describe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -
 
     Raises SourceNotFound or SourceError, LimitError for what is above ``limits``.
     """
-    place = Path(path)
-    if place.is_dir() and ngff.is_pyramid(place):
+    place = place_of(path)
+    if place.kind() == "folder" and ngff.is_pyramid(place):
         return _describe_pyramid(place, limits)
     with open_source(path, limits=limits) as source:
         return _describe_source(place, source)
 
 
-def _describe_pyramid(path: Path, limits: Limits) -> dict[str, Any]:
-    image = ngff.read_multiscale(path)
+def _describe_pyramid(place: Place, limits: Limits) -> dict[str, Any]:
+    image = ngff.read_multiscale(place)
     itemsize = image.arrays[0].dtype.itemsize
     levels = []
     for level in image.levels:
         size = math.prod(level.chunks) * itemsize
-        limits.check_bytes(str(path), f"one chunk of level {level.path}", size)
-        files, stored = disk_usage(image.group / level.path)
+        limits.check_bytes(str(place), f"one chunk of level {level.path}", size)
+        files, stored = disk_usage(image.group.child(level.path).local())
         levels.append(_level(level, itemsize, stored, files))
     base = image.levels[0]
     return {
-        "path": str(path),
+        "path": str(place),
         "kind": "pyramid",
         "name": image.name,
         "ome_version": image.version,
@@ -51,7 +52,7 @@ def _describe_pyramid(path: Path, limits: Limits) -> dict[str, Any]:
         "rgb": image.rgb,
         "labels": image.labels,
         "method": image.method or None,
-        "others": [other.name for other in images_of(path)[1:]],
+        "others": [other.name for other in images_of(place)[1:]],
         **_measures(image.axes, base.scale, image.channels),
         "levels": levels,
         **_totals(levels),
@@ -59,18 +60,18 @@ def _describe_pyramid(path: Path, limits: Limits) -> dict[str, Any]:
     }
 
 
-def _describe_source(path: Path, source: ArraySource) -> dict[str, Any]:
+def _describe_source(place: Place, source: ArraySource) -> dict[str, Any]:
     chunks, shards, codec = source.read_shape, None, source.codec
-    files, stored = _stored(path)
-    if path.is_dir() and is_array(path):
-        meta = read_array_meta(path)
+    files, stored = _stored(place.local())
+    if place.kind() == "folder" and is_array(place):
+        meta = read_array_meta(place)
         if meta.shards and len(meta.shards) == len(source.shape):
             chunks, shards = source.in_canonical_order(meta.chunks), source.in_canonical_order(meta.shards)
         codec = meta.codec
     only = LevelInfo("", source.shape, chunks, shards, source.voxel_size, source.translation, codec)
     levels = [_level(only, source.dtype.itemsize, stored, files)]
     return {
-        "path": str(path),
+        "path": str(place),
         "kind": "source",
         "name": source.name,
         "engine": source.engine,

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.model import Box, Channel
+from octree.pyramid.model import Box, Channel, LabelFacts
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +35,7 @@ class Facts:
     channels: tuple[Channel, ...] = ()
     rgb: bool = False
     labels: bool = False
-    label_facts: Mapping[str, Any] = field(default_factory=dict)
+    label_facts: LabelFacts = field(default_factory=LabelFacts)
     name: str = ""
     codec: str = ""
 

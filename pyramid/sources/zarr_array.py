@@ -19,6 +19,7 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.store import ngff
+from octree.pyramid.store.place import Place, place_of
 from octree.pyramid.store.zarr_meta import ArrayMeta, is_array, read_array_meta
 
 _FILES_LOOKED_AT = 20_000
@@ -28,12 +29,12 @@ class ZarrArray:
     """One Zarr array on disk. Reading is the store's: TensorStore, or zarr where TensorStore cannot."""
 
     def __init__(
-        self, path: Path, meta: ArrayMeta, facts: Facts, engine: str, threads: int | None, limits: Limits
+        self, place: Place, meta: ArrayMeta, facts: Facts, engine: str, threads: int | None, limits: Limits
     ) -> None:
         from octree.pyramid.store.arrays import open_array
 
-        self._path, self._meta = path, meta
-        self._array = open_array(path, engine=engine, threads=threads, limits=limits)
+        self._path, self._meta = place.local(), meta
+        self._array = open_array(place, engine=engine, threads=threads, limits=limits)
         self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
         self.block = fitted(meta.shards or meta.chunks, meta.shape)
         self.engine = self._array.engine
@@ -83,14 +84,15 @@ def open_zarr(
 
     Raises SourceError for a folder that is neither, naming what it holds.
     """
-    if is_array(path):
-        meta = read_array_meta(path)
+    place = place_of(path)
+    if is_array(place):
+        meta = read_array_meta(place)
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
-        return ZarrArray(path, meta, Facts(axes=axes, codec=meta.codec), engine, threads, limits)
-    if not ngff.is_pyramid(path):
-        raise _no_image(path)
-    scale = ngff.read_multiscale(path, base_only=True)
+        return ZarrArray(place, meta, Facts(axes=axes, codec=meta.codec), engine, threads, limits)
+    if not ngff.is_pyramid(place):
+        raise _no_image(place)
+    scale = ngff.read_multiscale(place, base_only=True)
     base, letters = scale.levels[0], [axis.name for axis in scale.axes]
     scales = dict(zip(letters, base.scale, strict=True))
     facts = Facts(
@@ -110,7 +112,7 @@ def open_zarr(
         name=scale.name,
         codec=base.codec,
     )
-    return ZarrArray(scale.group / base.path, scale.arrays[0], facts, engine, threads, limits)
+    return ZarrArray(scale.group.child(base.path), scale.arrays[0], facts, engine, threads, limits)
 
 
 def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> bool:
@@ -119,21 +121,22 @@ def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> 
     return any(axis.type == own and (axis.unit or scales[axis.name] != 1.0) for axis in axes)
 
 
-def _no_image(path: Path) -> SourceError:
+def _no_image(place: Place) -> SourceError:
     """What is wrong with a folder that is neither array nor image, and which arrays it holds."""
-    if ngff.group_attributes(path) is None:
-        reason, hint = f"{path} is a folder, but no Zarr", "name a file, a Zarr array or an OME-Zarr image"
+    if ngff.group_attributes(place) is None:
+        reason, hint = f"{place} is a folder, but no Zarr", "name a file, a Zarr array or an OME-Zarr image"
     else:
         reason, hint = (
-            f"{path} is a Zarr group without a multiscale image",
+            f"{place} is a Zarr group without a multiscale image",
             "name an array or image inside it",
         )
-        inner = sorted(child.name for child in path.iterdir() if child.is_dir() and is_array(child))
+        names = [name.rstrip("/") for name in place.names() or ()]
+        inner = [name for name in names if is_array(place.child(name))]
         if inner:
-            hint = f"name one of its arrays: {', '.join(str(path / name) for name in inner[:8])}"
+            hint = f"name one of its arrays: {', '.join(str(place.local() / name) for name in inner[:8])}"
         else:
             try:
-                ngff.read_multiscale(path)
+                ngff.read_multiscale(place)
             except SourceError as error:
                 reason, hint = error.message, error.hint or hint
-    return SourceError(reason, hint=hint, path=str(path))
+    return SourceError(reason, hint=hint, path=str(place))

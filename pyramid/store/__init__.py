@@ -1,10 +1,12 @@
-"""Pyramids and arrays as they lie on disk: metadata, arrays, chunks. Knows no build and no foreign format.
+"""Pyramids and arrays as they are stored: metadata, arrays, chunks. Knows no build and no foreign format.
 
 arrays.py      the only file that opens or creates arrays
-ngff.py        the only file that knows OME-Zarr metadata
+place.py       where things lie: one name in a store, and how far what it names may lead
+reading.py     reads that have begun, and can be given up
+ngff.py        what OME-Zarr metadata say; ngff_write.py   writing them
 images.py      every image of a folder: others, labels
 zarr_meta.py   what arrays' metadata say, from plain JSON
-json_files.py  JSON on disk in one atomic step
+json_files.py  JSON documents, written in one step
 removal.py     the only file that removes anything from disk, or puts one thing in another's place
 codecs.py      the words of ``--codec`` (pure)
 """

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import threading
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -23,12 +23,16 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
 from octree.pyramid.store.codecs import Codec
-from octree.pyramid.store.removal import remove_units
+from octree.pyramid.store.place import Place, Where, place_of
+from octree.pyramid.store.reading import Later, Reading, Started
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
+
+Explain = Callable[[BaseException], Exception]
+_LIBRARY_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
 class _Readable(Protocol):
-    def read(self, box: Box) -> NDArray[Any]: ...
+    def start(self, box: Box, explain: Explain) -> Reading: ...
 
 
 class StoredArray:
@@ -39,76 +43,92 @@ class StoredArray:
 
     def __init__(
         self,
-        path: Path,
+        place: Place,
         meta: ArrayMeta,
         engine: str,
         what: str,
         threads: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self.path, self.meta, self.what = path, meta, what
-        limits.check_bytes(f"{what} at {path}", "one chunk", math.prod(meta.chunks) * meta.dtype.itemsize)
+        self.place, self.meta, self.what = place, meta, what
+        limits.check_bytes(f"{what} at {place}", "one chunk", math.prod(meta.chunks) * meta.dtype.itemsize)
         self.shape, self.dtype = meta.shape, meta.dtype
         self.chunks, self.shards = meta.chunks, meta.shards
         self._reader: _Readable
         if engine == "zarr":
-            self.engine, self._reader = "zarr", _ZarrReader(path, what)
+            self.engine, self._reader = "zarr", _ZarrReader(place, what)
             return
         try:
-            self.engine, self._reader = "tensorstore", _TensorStoreReader(path, meta, threads)
+            self.engine, self._reader = "tensorstore", _TensorStoreReader(place, meta, threads)
         except ValueError as error:
             if engine == "tensorstore":
                 raise SourceError(
-                    f"{what}: TensorStore cannot open {path}: {_first_line(error)}", path=str(path)
+                    f"{what}: TensorStore cannot open {place}: {_first_line(error)}", path=str(place)
                 ) from error
             # a codec or data type that only zarr knows
-            self.engine, self._reader = "zarr", _ZarrReader(path, what)
+            self.engine, self._reader = "zarr", _ZarrReader(place, what)
+
+    def start(self, box: Box) -> Reading:
+        """Begin to read ``box``. Errors are those of ``read``; what can be told at once is raised here."""
+        explain = functools.partial(_chunk_error, self, box)
+        try:
+            return self._reader.start(box, explain)
+        except _LIBRARY_ERRORS as error:
+            raise explain(error) from error
 
     def read(self, box: Box) -> NDArray[Any]:
         """The voxels of ``box``, native byte order; chunks that are not stored are the fill value.
 
         Raises SourceError naming array, chunk and file when a chunk is corrupt or cannot be read.
         """
-        try:
-            return self._reader.read(box)
-        except (ValueError, OSError, RuntimeError, TypeError) as error:
-            raise _chunk_error(self, box, error) from error
+        return self.start(box).result()
 
 
 class _TensorStoreReader:
-    def __init__(self, path: Path, meta: ArrayMeta, threads: int | None) -> None:
-        import tensorstore as ts
+    def __init__(self, place: Place, meta: ArrayMeta, threads: int | None) -> None:
+        more = {"recheck_cached_metadata": "open", "recheck_cached_data": "open"}
+        context = read_context(threads)
+        self._array = _open(place, meta.zarr_format, more, open=True, read=True, context=context)
 
-        spec = {
-            "driver": "zarr3" if meta.zarr_format == 3 else "zarr",
-            "kvstore": {"driver": "file", "path": f"{path}/"},
-            "recheck_cached_metadata": "open",
-            "recheck_cached_data": "open",
-        }
-        self._array = ts.open(spec, open=True, read=True, context=read_context(threads)).result()
-
-    def read(self, box: Box) -> NDArray[Any]:
-        data: NDArray[Any] = self._array[box.slices].read().result()
-        return data
+    def start(self, box: Box, explain: Explain) -> Reading:
+        return Started(self._array[box.slices].read(), explain)
 
 
 class _ZarrReader:
-    def __init__(self, path: Path, what: str) -> None:
+    def __init__(self, place: Place, what: str) -> None:
+        folder = place.local()
         import zarr
 
         try:
-            array = zarr.open_array(path, mode="r")
+            array = zarr.open_array(folder, mode="r")
         except Exception as error:  # zarr raises whatever its codecs raise
             raise SourceError(
-                f"{what}: the Zarr array at {path} cannot be opened: {_first_line(error)}",
+                f"{what}: the Zarr array at {place} cannot be opened: {_first_line(error)}",
                 hint="it may use a codec that is not installed here",
-                path=str(path),
+                path=str(place),
             ) from error
         self._array = array
 
-    def read(self, box: Box) -> NDArray[Any]:
-        data = np.asarray(self._array[box.slices])
-        return data.astype(data.dtype.newbyteorder("="), copy=False)
+    def start(self, box: Box, explain: Explain) -> Reading:
+        def read() -> NDArray[Any]:
+            try:
+                data = np.asarray(self._array[box.slices])
+            except _LIBRARY_ERRORS as error:
+                raise explain(error) from error
+            return data.astype(data.dtype.newbyteorder("="), copy=False)
+
+        return Later(read)
+
+
+def _open(place: Place, zarr_format: int, spec: Mapping[str, Any], **options: Any) -> Any:
+    """TensorStore's array at ``place``; raises as TensorStore does."""
+    import tensorstore as ts
+
+    store = place.kvstore
+    if isinstance(store, Mapping):
+        store = ts.KvStore.Spec(store)
+    driver = "zarr3" if zarr_format == 3 else "zarr"
+    return ts.open({"driver": driver, **spec}, kvstore=store, **options).result()
 
 
 @functools.cache
@@ -135,11 +155,11 @@ def _chunk_error(array: StoredArray, box: Box, error: BaseException) -> SourceEr
     text = _first_line(error)
     found = re.search(r'local file "([^"]+)"', text)
     file = found.group(1) if found else None
-    chunk = os.path.relpath(file, array.path) if file else chunk_text(box, array.chunks)
+    chunk = os.path.relpath(file, array.place.local()) if file else chunk_text(box, array.chunks)
     return SourceError(
-        f"{array.what} at {array.path}: chunk {chunk} cannot be read: {text}",
+        f"{array.what} at {array.place}: chunk {chunk} cannot be read: {text}",
         hint="the file is damaged or incomplete: copy it again",
-        array=str(array.path),
+        array=str(array.place),
         chunk=chunk,
         file=file,
     )
@@ -153,14 +173,14 @@ def chunk_text(box: Box, chunks: tuple[int, ...]) -> str:
 
 
 def open_array(
-    path: str | Path,
+    where: Where,
     *,
     engine: str = "auto",
     what: str | None = None,
     threads: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
 ) -> StoredArray:
-    """The Zarr array at ``path`` for reading.
+    """The Zarr array at ``where`` for reading.
 
     ``engine``   "auto" (TensorStore, else zarr), "tensorstore" or "zarr".
     ``threads``  how many decode chunks at a time, all cores by default.
@@ -169,26 +189,27 @@ def open_array(
     Raises SourceNotFound or SourceError when there is no array or it cannot be opened, LimitError for chunks above
     ``limits``.
     """
-    path = Path(path)
-    name = what or f"array {path.name}"
-    return StoredArray(path, read_array_meta(path, name), engine, name, threads, limits)
+    place = place_of(where)
+    name = what or f"array {place.name}"
+    return StoredArray(place, read_array_meta(place, name), engine, name, threads, limits)
 
 
 class Pyramid:
     """An OME-Zarr pyramid opened for reading. ``spec`` says what it is, ``read`` gives voxels.
 
-    Levels are opened when first read. Owner of the open arrays: this object, under its lock; any thread reads.
+    ``group`` is where its levels lie, ``path`` what the user called it. Levels are opened when first read. Owner of the open arrays: this object, under its lock; any thread reads.
     """
 
     def __init__(
         self,
-        path: str | Path,
+        group: Where,
         spec: PyramidSpec,
         engine: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
+        path: str | None = None,
     ) -> None:
-        self.path, self.spec, self._limits = str(path), spec, limits
-        self._group = Path(spec.extra.get("group", path))
+        self.group, self.spec, self._limits = place_of(group), spec, limits
+        self.path = path or str(group)
         self._wanted_engine = engine
         self._lock = threading.Lock()
         self._arrays: dict[int, StoredArray] = {}
@@ -205,48 +226,51 @@ class Pyramid:
             with self._lock:
                 array = self._arrays.get(level)
                 if array is None:
-                    path = self._group / self.spec.levels[level].path
                     array = open_array(
-                        path, engine=self._wanted_engine, what=f"level {level}", limits=self._limits
+                        self.group.child(self.spec.levels[level].path),
+                        engine=self._wanted_engine,
+                        what=f"level {level}",
+                        limits=self._limits,
                     )
                     self._arrays[level] = array
         return array
+
+    def start(self, level: int, box: Box) -> Reading:
+        """Begin to read ``box`` (voxels of that level, all axes). Thread-safe. Raises SourceError."""
+        return self.array(level).start(box)
 
     def read(self, level: int, box: Box) -> NDArray[Any]:
         """The voxels of ``box`` (voxels of that level, all axes): shape ``box.shape``. Thread-safe.
 
         Raises SourceError naming level, chunk and file.
         """
-        return self.array(level).read(box)
+        return self.start(level, box).result()
 
 
-def open_pyramid(path: str | Path, *, engine: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Pyramid:
-    """The OME-Zarr pyramid at ``path``. Raises SourceNotFound or SourceError for a folder that is none, LimitError when
+def open_pyramid(where: Where, *, engine: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Pyramid:
+    """The OME-Zarr pyramid at ``where``. Raises SourceNotFound or SourceError for a folder that is none, LimitError when
     a chunk of one of its levels is above ``limits``."""
-    spec = ngff.read_spec(path)
+    scale = ngff.read_multiscale(where)
+    spec = ngff.spec_of(scale)
     for level in spec.levels:
         size = math.prod(level.chunks) * spec.dtype.itemsize
-        limits.check_bytes(str(path), f"one chunk of level {level.path}", size)
-    return Pyramid(path, spec, engine, limits)
+        limits.check_bytes(str(where), f"one chunk of level {level.path}", size)
+    return Pyramid(scale.group, spec, engine, limits, str(where))
 
 
 class LevelWriter:
     """One level opened for writing, thread-safe as long as no two callers write the same write unit."""
 
-    def __init__(self, folder: Path, level: LevelInfo, zarr_format: int, context: Any) -> None:
-        import tensorstore as ts
-
-        self.level, self.path, self._v3 = level, folder / level.path, zarr_format == 3
-        spec = {
-            "driver": "zarr3" if self._v3 else "zarr",
-            "kvstore": {"driver": "file", "path": f"{self.path}/"},
-            "recheck_cached_metadata": "open",
-        }
+    def __init__(self, folder: Where, level: LevelInfo, zarr_format: int, context: Any) -> None:
+        self.level, self._folder, self._v3 = level, place_of(folder), zarr_format == 3
+        self.place = self._folder.child(level.path)
         try:
-            self._array = ts.open(spec, open=True, context=context).result()
+            self._array = _open(
+                self.place, zarr_format, {"recheck_cached_metadata": "open"}, open=True, context=context
+            )
         except (ValueError, OSError) as error:
             raise WriteError(
-                f"{self.path} cannot be opened for writing: {_first_line(error)}", path=str(self.path)
+                f"{self.place} cannot be opened for writing: {_first_line(error)}", path=str(self.place)
             ) from error
 
     def write(self, box: Box, data: NDArray[Any]) -> Any:
@@ -258,30 +282,30 @@ class LevelWriter:
         try:
             future.result()
         except (ValueError, OSError, RuntimeError) as error:
-            raise write_error(f"level {self.level.path} cannot be written", self.path, error) from error
+            raise write_error(f"level {self.level.path} cannot be written", self.place, error) from error
 
     def read(self, box: Box) -> NDArray[Any]:
         """What is stored in ``box``. Raises WriteError: what was just written is damaged or gone."""
         try:
             data: NDArray[Any] = self._array[box.slices].read().result()
         except (ValueError, OSError, RuntimeError) as error:
-            raise write_error(f"level {self.level.path} cannot be read back", self.path, error) from error
+            raise write_error(f"level {self.level.path} cannot be read back", self.place, error) from error
         return data
 
     def remove(self, box: Box) -> None:
         """Remove the files of ``box``, and what a killed writer left of them. Raises WriteError."""
         keys = [f"{self.level.path}/{key}" for key in unit_keys(self.level, box, v3=self._v3)]
         try:
-            remove_units(self.path.parent, [name for key in keys for name in (key, f"{key}.__lock")])
+            self._folder.remove([name for key in keys for name in (key, f"{key}.__lock")])
         except OSError as error:
             raise WriteError(
                 f"level {self.level.path}: what an earlier run left cannot be removed: {error.strerror or error}",
-                path=str(self.path),
+                path=str(self.place),
             ) from error
 
-    def files(self, box: Box) -> list[Path]:
-        """The files of the write units that ``box`` meets, whether they exist or not."""
-        return [self.path / key for key in unit_keys(self.level, box, v3=self._v3)]
+    def stored_bytes(self, box: Box) -> list[int]:
+        """Lengths of the files of the write units that ``box`` meets, as far as there are any."""
+        return self.place.sizes(unit_keys(self.level, box, v3=self._v3))
 
 
 def unit_keys(level: LevelInfo, box: Box, *, v3: bool) -> list[str]:
@@ -307,7 +331,7 @@ def write_context(workers: int) -> Any:
 
 
 def create_level(
-    folder: Path,
+    folder: Where,
     level: LevelInfo,
     dtype: np.dtype[Any],
     names: tuple[str, ...],
@@ -318,25 +342,19 @@ def create_level(
 
     ``names`` are the axes' names, written as ``dimension_names`` in Zarr v3. Raises WriteError.
     """
-    import tensorstore as ts
-
+    place = place_of(folder).child(level.path)
     metadata = (
         _v3_metadata(level, dtype, names, codec) if zarr_format == 3 else _v2_metadata(level, dtype, codec)
     )
-    spec = {
-        "driver": "zarr3" if zarr_format == 3 else "zarr",
-        "kvstore": {"driver": "file", "path": f"{folder / level.path}/"},
-        "metadata": metadata,
-    }
     try:
-        ts.open(spec, create=True, open=True).result()
+        _open(place, zarr_format, {"metadata": metadata}, create=True, open=True)
     except (ValueError, OSError) as error:
-        raise write_error(f"level {level.path} cannot be created", folder / level.path, error) from error
+        raise write_error(f"level {level.path} cannot be created", place, error) from error
 
 
-def write_error(what: str, path: Path, error: BaseException) -> WriteError:
+def write_error(what: str, place: Place, error: BaseException) -> WriteError:
     """A failed write as the user meets it."""
-    return WriteError(f"{what}: {_first_line(error)}", path=str(path))
+    return WriteError(f"{what}: {_first_line(error)}", path=str(place))
 
 
 def _v3_metadata(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from octree.pyramid.errors import SourceError
+from octree.pyramid.errors import OutsideError, SourceError
 from octree.pyramid.store import ngff
+from octree.pyramid.store.place import Place, Where, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Listed:
     the image's number among the group's multiscales, and "0.5" or "0.4" for Zarr v3 or v2."""
 
     name: str
-    group: Path
+    group: Place
     attributes: dict[str, Any]
     number: int
     version: str
@@ -43,61 +44,65 @@ class Absent:
     what: str
 
 
-def images_of(path: Path) -> list[Listed | Absent]:
-    """Every image at ``path``, at least one. Raises SourceError when there is none at all."""
-    group, attributes, version = ngff.find_image(path)
-    if group == path:
-        return list(_images_of_group(path, path, attributes, version))
+def images_of(where: Where) -> list[Listed | Absent]:
+    """Every image at ``where``, at least one. Raises SourceError when there is none at all; OutsideError for a name
+    or link that leads out."""
+    place = place_of(where)
+    group, attributes, version = ngff.find_image(place)
+    if group == place:
+        return list(_images_of_group("", place, attributes, version))
     found: list[Listed | Absent] = []
-    for name in _series(path, group):
-        place = path / name
-        if _is_below(name) and (inner := _attributes(place)) and ngff.IMAGES_KEY in inner[0]:
-            found += _images_of_group(path, place, *inner)
+    for name in _series(place):
+        inside = place.child(name, f"{place}: the image {name!r}")
+        if _is_below(name) and (inner := _attributes(inside)) and ngff.IMAGES_KEY in inner[0]:
+            found += _images_of_group(posixpath.normpath(name), inside, *inner)
         else:
             found.append(Absent(name, "listed as an image, but there is none"))
     return found
 
 
-def _attributes(place: Path) -> tuple[dict[str, Any], str] | None:
+def _attributes(place: Place) -> tuple[dict[str, Any], str] | None:
     try:
-        return ngff.group_attributes(place) if place.is_dir() else None
+        return ngff.group_attributes(place)
+    except OutsideError:
+        raise
     except SourceError:
         return None
 
 
 def _is_below(name: str) -> bool:
     """Does the name of a group lead down into its folder?"""
-    return not Path(name).is_absolute() and ".." not in Path(name).parts
+    return not name.startswith("/") and ".." not in name.split("/")
 
 
-def _series(path: Path, first: Path) -> list[str]:
+def _series(place: Place) -> list[str]:
     """Names of groups of a folder of several images: those that it lists, else those called by numbers."""
-    inner = _attributes(path / "OME")
+    inner = _attributes(place.child("OME"))
     listed = inner[0].get("series") if inner else None
     if isinstance(listed, list) and listed:
         return [str(name) for name in listed]
-    numbered = sorted((p.name for p in path.iterdir() if p.name.isdecimal()), key=int)
-    return numbered or [first.relative_to(path).as_posix()]
+    names = [name.rstrip("/") for name in place.names() or ()]
+    return sorted((name for name in names if name.isdecimal()), key=int) or ["0"]
 
 
 def _images_of_group(
-    top: Path, group: Path, attributes: dict[str, Any], version: str
+    below: str, group: Place, attributes: dict[str, Any], version: str
 ) -> Iterator[Listed | Absent]:
-    below = "" if group == top else group.relative_to(top).as_posix()
     yield from _multiscales(below, group, attributes, version)
-    inner = _attributes(group / "labels")
+    labels = group.child("labels")
+    inner = _attributes(labels)
     names: Any = inner[0].get("labels") if inner else None
     for label in map(str, names if isinstance(names, list) else ()):
-        place = group / "labels" / label
         name = f"{below}/labels/{label}".removeprefix("/")
-        found = _attributes(place) if _is_below(label) else None
+        inside = labels.child(label, f"{group}: the label image {label!r}")
+        found = _attributes(inside) if _is_below(label) else None
         if found is None or ngff.IMAGES_KEY not in found[0]:
             yield Absent(name, "listed as a label image, but there is none")
         else:
-            yield from _multiscales(name, place, *found)
+            yield from _multiscales(name, inside, *found)
 
 
-def _multiscales(name: str, group: Path, attributes: dict[str, Any], version: str) -> Iterator[Listed]:
+def _multiscales(name: str, group: Place, attributes: dict[str, Any], version: str) -> Iterator[Listed]:
     entries = attributes[ngff.IMAGES_KEY]
     for number in range(max(1, len(entries) if isinstance(entries, list) else 1)):
         own = f"{name} image {number}".strip() if number else name

@@ -1,51 +1,49 @@
-"""JSON documents on disk: read with errors that say what is wrong, written in one atomic step, never non-finite."""
+"""JSON documents in a store: read with errors that say what is wrong, written in one atomic step, never non-finite."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from octree.pyramid.errors import SourceError, SourceNotFound, WriteError
-from octree.pyramid.store.removal import replacing
+from octree.pyramid.errors import SourceError, WriteError
+from octree.pyramid.store.place import Place
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``. Raises SourceNotFound, or SourceError for anything that is none."""
+def read_json(place: Place) -> dict[str, Any] | None:
+    """The JSON object at ``place``; None when nothing is there. Raises SourceError for anything else, OutsideError."""
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise SourceNotFound(f"there is no file {path}", path=str(path)) from error
+        data = place.read()
+        if data is None:
+            return None
+        document = json.loads(data.decode("utf-8"))
     except OSError as error:
-        raise SourceError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
+        raise SourceError(f"{place} cannot be read: {error.strerror or error}", path=str(place)) from error
     except (ValueError, RecursionError) as error:
         raise SourceError(
-            f"{path} is not JSON: {error}", hint="the metadata file is damaged", path=str(path)
+            f"{place} is not JSON: {error}", hint="the metadata file is damaged", path=str(place)
         ) from error
     if not isinstance(document, dict):
-        raise SourceError(f"{path} holds no JSON object", hint="the metadata file is damaged", path=str(path))
+        raise SourceError(
+            f"{place} holds no JSON object", hint="the metadata file is damaged", path=str(place)
+        )
     return document
 
 
-def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write and sync beside ``path``, then rename over it: no reader ever sees half a document.
+def write_json(place: Place, document: Mapping[str, Any]) -> None:
+    """Write in one step: no reader ever sees half a document.
 
     Raises WriteError; ValueError for a non-finite number (see ``finite``).
     """
     text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
     try:
         # bytes of a file name that are no text become ?: readers in other languages take no document with them
-        with replacing(path) as partial, partial.open("w", encoding="utf-8", errors="replace") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
+        place.write(text.encode("utf-8", errors="replace"))
     except OSError as error:
-        raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
+        raise WriteError(f"{place} cannot be written: {error.strerror or error}", path=str(place)) from error
 
 
 def finite(value: Any) -> Any:

@@ -1,6 +1,6 @@
-"""The only file that knows OME-Zarr keys: PyramidSpec ⇄ metadata, 0.4 and 0.5 (older ones are read).
+"""Reading OME-Zarr metadata, 0.1 to 0.5: the only file that knows their keys, but for ``ngff_write.py``.
 
-Plain JSON is read and written here without the zarr library, whose import alone would take most of a render.
+Plain JSON is read here without the zarr library, whose import alone would take most of a render.
 """
 
 from __future__ import annotations
@@ -9,17 +9,17 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octree.pyramid.axes import SAMPLE_COUNTS, name_axes
-from octree.pyramid.errors import SourceError, SourceNotFound
-from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LevelInfo, PyramidSpec
-from octree.pyramid.store.json_files import finite, read_json, write_json
+from octree.pyramid.errors import OutsideError, SourceError, SourceNotFound
+from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LabelFacts, LevelInfo, PyramidSpec
+from octree.pyramid.store.json_files import read_json
+from octree.pyramid.store.place import Place, Where, place_of
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
-from octree.pyramid.units import known_unit, space_unit
+from octree.pyramid.units import known_unit
 
 RGB_COLORS = ("FF0000", "00FF00", "0000FF")
 VERSIONS = ("0.5", "0.4")
@@ -34,7 +34,7 @@ _BUILD_HINT = "build a pyramid from it first: octree build SOURCE DEST"
 class Multiscale:
     """One multiscale image as its metadata say, axes in the file's own order; ``axis_names`` as the file has them."""
 
-    group: Path
+    group: Place
     axes: tuple[Axis, ...]
     axis_names: tuple[str, ...]
     levels: tuple[LevelInfo, ...]
@@ -46,7 +46,7 @@ class Multiscale:
     channels: tuple[Channel, ...]
     rgb: bool
     metadata: dict[str, Any]
-    label_facts: dict[str, Any]
+    label_facts: LabelFacts
 
     @property
     def by_octree(self) -> bool:
@@ -54,20 +54,19 @@ class Multiscale:
         return str(self.metadata.get("tool", "")).startswith(TOOL)
 
 
-def group_attributes(path: Path) -> tuple[dict[str, Any], str] | None:
-    """OME attributes of a Zarr group and the Zarr version's OME version ("0.5" or "0.4"); None: no group here."""
-    if (path / "zarr.json").is_file():
-        node = read_json(path / "zarr.json")
+def group_attributes(place: Place) -> tuple[dict[str, Any], str] | None:
+    """OME attributes of a Zarr group and the Zarr version's OME version ("0.5" or "0.4"); None: no group here.
+    Raises SourceError, OutsideError."""
+    if (node := read_json(place.child("zarr.json"))) is not None:
         if node.get("node_type") != "group":
             return None
         attributes = _object(node.get("attributes"))
         ome = attributes.get("ome", attributes)
         return (ome if isinstance(ome, dict) else {}), "0.5"
-    if (path / ".zattrs").is_file() and not (path / ".zarray").is_file():
-        return read_json(path / ".zattrs"), "0.4"
-    if (path / ".zgroup").is_file():
-        return {}, "0.4"
-    return None
+    is_array = place.child(".zarray").stamp() is not None
+    if not is_array and (found := read_json(place.child(".zattrs"))) is not None:
+        return found, "0.4"
+    return None if place.child(".zgroup").stamp() is None else ({}, "0.4")
 
 
 def _object(value: Any) -> dict[str, Any]:
@@ -80,21 +79,28 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else None
 
 
-def is_pyramid(path: str | Path) -> bool:
-    """Does the folder's metadata make it a multiscale image? No error for anything else."""
+def is_pyramid(where: Where) -> bool:
+    """Does the folder's metadata make it a multiscale image? No error for anything else, but OutsideError."""
     try:
-        return bool(find_image(Path(path)))
+        return bool(find_image(where))
+    except OutsideError:
+        raise
     except SourceError:
         return False
 
 
-def read_spec(path: str | Path) -> PyramidSpec:
-    """The pyramid at ``path``, OME-Zarr 0.1 to 0.5, ours or made by others.
+def read_spec(where: Where) -> PyramidSpec:
+    """The pyramid at ``where``, OME-Zarr 0.1 to 0.5, ours or made by others.
 
     A folder of several images (bioformats2raw) gives its first, several multiscales in one group the first.
-    Raises SourceNotFound, or SourceError saying what is wrong: no pyramid, broken JSON, a level that is gone.
+    Raises SourceNotFound, or SourceError saying what is wrong: no pyramid, broken JSON, a level that is gone;
+    OutsideError for metadata that lead out.
     """
-    scale = read_multiscale(path)
+    return spec_of(read_multiscale(where))
+
+
+def spec_of(scale: Multiscale) -> PyramidSpec:
+    """An image whose axes are in canonical order. Raises SourceError for another one."""
     names = "".join(axis.name for axis in scale.axes)
     if list(names) != sorted(names, key=AXIS_ORDER.index) or not {"y", "x"} <= set(names):
         raise SourceError(
@@ -112,18 +118,14 @@ def read_spec(path: str | Path) -> PyramidSpec:
         rgb=scale.rgb,
         labels=scale.labels,
         channels=scale.channels,
-        extra={"group": str(scale.group), "metadata": scale.metadata, "label_facts": scale.label_facts},
+        metadata=scale.metadata,
+        label_facts=scale.label_facts,
     )
 
 
-def read_multiscale(path: str | Path, *, base_only: bool = False) -> Multiscale:
+def read_multiscale(where: Where, *, base_only: bool = False) -> Multiscale:
     """As ``read_spec``, with axes in the file's own order; ``base_only``: level 0 alone, whatever the others are."""
-    path = Path(path)
-    if not path.exists():
-        raise SourceNotFound(
-            f"there is no folder {path}", hint="check the path and its spelling", path=str(path)
-        )
-    group, attributes, version = find_image(path)
+    group, attributes, version = find_image(where)
     if base_only:
         attributes = _without_coarse(attributes)
     return understand(group, attributes, version)
@@ -137,9 +139,9 @@ def _without_coarse(attributes: dict[str, Any]) -> dict[str, Any]:
         return attributes  # broken: who understands it says how
 
 
-def understand(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:
+def understand(group: Place, attributes: Mapping[str, Any], version: str) -> Multiscale:
     """The first multiscale of a group's OME attributes; ``version`` is "0.5" or "0.4" for Zarr v3 or v2. Raises
-    SourceError."""
+    SourceError, OutsideError."""
     try:
         return _multiscale(group, attributes, version)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
@@ -150,45 +152,55 @@ def understand(group: Path, attributes: Mapping[str, Any], version: str) -> Mult
         ) from error
 
 
-def find_image(path: Path) -> tuple[Path, dict[str, Any], str]:
-    """The group that holds the multiscale image (``path``, or the first image inside), its OME attributes, and
-    "0.5" or "0.4" for Zarr v3 or v2. Raises SourceError when there is none, right or wrong."""
-    found = group_attributes(path) if path.is_dir() else None
+def find_image(where: Where) -> tuple[Place, dict[str, Any], str]:
+    """The group that holds the multiscale image (``where``, or the first image inside), its OME attributes, and
+    "0.5" or "0.4" for Zarr v3 or v2. Raises SourceNotFound when nothing is there, SourceError for anything that is no
+    image, right or wrong; OutsideError."""
+    place = place_of(where)
+    found = group_attributes(place)
     if found is None:
-        what = (
-            "a Zarr array, not a pyramid"
-            if (path / ".zarray").is_file() or (path / "zarr.json").is_file()
-            else None
-        )
-        what = what or ("no OME-Zarr pyramid" if path.is_dir() else "a file, not a pyramid")
-        raise SourceError(f"{path} is {what}", hint=_BUILD_HINT, path=str(path))
+        raise _no_group(place)
     attributes, version = found
     if IMAGES_KEY in attributes:
-        return path, attributes, version
+        return place, attributes, version
     if "bioformats2raw.layout" in attributes:
-        inner = group_attributes(path / "OME") if (path / "OME").is_dir() else None
+        inner = group_attributes(place.child("OME"))
         first = _first(inner[0].get("series")) if inner else None
-        place = path / str("0" if first is None else first)
-        image = group_attributes(place) if place.is_dir() else None
+        first_place = place.child(
+            str("0" if first is None else first), f"{place}: its first image, {first!r},"
+        )
+        image = group_attributes(first_place)
         if image and IMAGES_KEY in image[0]:
-            return place, *image
+            return first_place, *image
         raise SourceError(
-            f"{path} is a folder of images, of which the first, {place}, is none",
+            f"{place} is a folder of images, of which the first, {first_place}, is none",
             hint="the folder is incomplete; copy it again",
-            path=str(path),
+            path=str(place),
         )
     hint = _BUILD_HINT
     if "plate" in attributes:
         well = _object(_first(_object(attributes["plate"]).get("wells"))).get("path", "A/1")
-        hint = f"it is a plate; name one of its images, for example {path / str(well)}/0"
+        hint = f"it is a plate; name one of its images, for example {place}/{well}/0"
     elif "well" in attributes:
-        hint = f"it is a well; name one of its images, for example {path}/0"
+        hint = f"it is a well; name one of its images, for example {place}/0"
     elif isinstance(attributes.get("labels"), list) and attributes["labels"]:
-        hint = f"it is a group of labels; name one, for example {path / str(attributes['labels'][0])}"
-    raise SourceError(f"{path} is a Zarr group without a multiscale image", hint=hint, path=str(path))
+        hint = f"it is a group of labels; name one, for example {place}/{attributes['labels'][0]}"
+    raise SourceError(f"{place} is a Zarr group without a multiscale image", hint=hint, path=str(place))
 
 
-def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Multiscale:
+def _no_group(place: Place) -> SourceError:
+    kind = place.kind()
+    if kind == "nothing":
+        return SourceNotFound(
+            f"there is no folder {place}", hint="check the path and its spelling", path=str(place)
+        )
+    what = "a file, not a pyramid" if kind == "value" else "no OME-Zarr pyramid"
+    if any(place.child(name).stamp() for name in (".zarray", "zarr.json")):
+        what = "a Zarr array, not a pyramid"
+    return SourceError(f"{place} is {what}", hint=_BUILD_HINT, path=str(place))
+
+
+def _multiscale(group: Place, attributes: Mapping[str, Any], version: str) -> Multiscale:
     entry = attributes[IMAGES_KEY][0]
     arrays = _arrays(entry, group)
     axes, names = _axes(entry, len(arrays[0].shape), group)
@@ -212,17 +224,23 @@ def _multiscale(group: Path, attributes: Mapping[str, Any], version: str) -> Mul
     )
 
 
-def _label_facts(given: Any) -> dict[str, Any]:
+def _label_facts(given: Any) -> LabelFacts:
     """Colours and properties of labels. Not the link to their image, which leads elsewhere from another place."""
-    found = given if isinstance(given, dict) else {}
-    return {key: found[key] for key in ("colors", "properties") if isinstance(found.get(key), list)}
+    found = _object(given)
+    colors, properties = (found.get(key) for key in ("colors", "properties"))
+    return LabelFacts(
+        tuple(colors) if isinstance(colors, list) else (),
+        tuple(properties) if isinstance(properties, list) else (),
+    )
 
 
-def _arrays(entry: Mapping[str, Any], group: Path) -> tuple[ArrayMeta, ...]:
-    datasets = entry["datasets"]
+def _arrays(entry: Mapping[str, Any], group: Place) -> tuple[ArrayMeta, ...]:
+    datasets = [str(dataset["path"]) for dataset in entry["datasets"]]
     if not datasets:
         raise SourceError(f"{group}: the multiscale image lists no levels", path=str(group))
-    arrays = tuple(read_array_meta(group / str(d["path"]), f"level {i}") for i, d in enumerate(datasets))
+    # all of them are checked before the first is read
+    places = [group.child(name, f"{group}: level {i}, {name!r},") for i, name in enumerate(datasets)]
+    arrays = tuple(read_array_meta(place, f"level {i}") for i, place in enumerate(places))
     rank = len(arrays[0].shape)
     for index, array in enumerate(arrays):
         if len(array.shape) != rank or 0 in array.shape:
@@ -232,7 +250,7 @@ def _arrays(entry: Mapping[str, Any], group: Path) -> tuple[ArrayMeta, ...]:
     return arrays
 
 
-def _levels(entry: Mapping[str, Any], arrays: tuple[ArrayMeta, ...], group: Path) -> tuple[LevelInfo, ...]:
+def _levels(entry: Mapping[str, Any], arrays: tuple[ArrayMeta, ...], group: Place) -> tuple[LevelInfo, ...]:
     rank = len(arrays[0].shape)
     outer = _transform(entry.get("coordinateTransformations"), rank, group)
     levels = []
@@ -259,7 +277,7 @@ def _levels(entry: Mapping[str, Any], arrays: tuple[ArrayMeta, ...], group: Path
     return tuple(levels)
 
 
-def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
+def _axes(entry: Mapping[str, Any], rank: int, group: Place) -> tuple[tuple[Axis, ...], tuple[str, ...]]:
     given = entry.get("axes") or list("tczyx"[-rank:])
     given = [{"name": a} if isinstance(a, str) else a for a in given]
     if len(given) != rank:
@@ -278,7 +296,7 @@ def _axes(entry: Mapping[str, Any], rank: int, group: Path) -> tuple[tuple[Axis,
     return tuple(axes), tuple(names)
 
 
-def _transform(given: Any, rank: int, group: Path) -> tuple[list[float], list[float]] | None:
+def _transform(given: Any, rank: int, group: Place) -> tuple[list[float], list[float]] | None:
     """(scale, translation) of a list of transformations applied one after the other; None when there is none."""
     if not given:
         return None
@@ -339,100 +357,3 @@ def _is_rgb(
     colors = tuple(channel.color for channel in channels[:3])
     whole = all(channel.window in (None, (0.0, 255.0)) for channel in channels[:3])
     return len(channels) == count and colors == RGB_COLORS and whole and array.dtype == np.uint8
-
-
-def write_image_metadata(
-    dest: str | Path, spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None
-) -> None:
-    """Write what makes the folder ``dest`` a pyramid, in one atomic step.
-
-    ``metadata`` goes into the multiscale's own ``metadata`` beside method and rgb (JSON-able).
-    Raises WriteError when the disk refuses, UsageError for a unit that OME-Zarr does not know.
-    """
-    dest = Path(dest)
-    attributes = image_attributes(spec, metadata=metadata)
-    if spec.ome_version == "0.4":
-        write_json(dest / ".zgroup", {"zarr_format": 2})
-        write_json(dest / ".zattrs", attributes)
-    else:
-        node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
-        write_json(dest / "zarr.json", node)
-
-
-def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The OME attributes of a pyramid: the ``ome`` object of 0.5, the whole ``.zattrs`` of 0.4. Pure."""
-    if spec.ome_version not in VERSIONS:
-        raise ValueError(f"OME-Zarr {spec.ome_version} cannot be written, only {' and '.join(VERSIONS)}")
-    axes = [
-        {"name": a.name, "type": a.type} | ({"unit": _unit_of(a)} if a.unit and a.type != "channel" else {})
-        for a in spec.axes
-    ]
-    image: dict[str, Any] = {
-        "name": spec.name,
-        "axes": axes,
-        "datasets": [
-            {
-                "path": level.path,
-                "coordinateTransformations": [
-                    {"type": "scale", "scale": list(level.scale)},
-                    {"type": "translation", "translation": list(level.translation)},
-                ],
-            }
-            for level in spec.levels
-        ],
-        "type": spec.method,
-        "metadata": finite({"tool": TOOL, **(metadata or {}), "method": spec.method, "rgb": spec.rgb}),
-    }
-    old = spec.ome_version == "0.4"
-    attributes: dict[str, Any] = {} if old else {"version": spec.ome_version}
-    attributes[IMAGES_KEY] = [{"version": spec.ome_version} | image if old else image]
-    if spec.labels:
-        attributes[LABEL_KEY] = spec.extra.get("label_facts", {}) | (
-            {"version": spec.ome_version} if old else {}
-        )
-    elif channels := _display_channels(spec):
-        attributes[DISPLAY_KEY] = {
-            "channels": [
-                _omero_channel(channel, spec.dtype, index) for index, channel in enumerate(channels)
-            ],
-            "rdefs": {"model": "color", "defaultT": 0, "defaultZ": _middle(spec)},
-        } | ({"version": "0.4"} if old else {})
-    return attributes
-
-
-def _unit_of(axis: Axis) -> str:
-    return space_unit(axis.unit or "") if axis.type == "space" else (known_unit(axis.unit) or "second")
-
-
-def _middle(spec: PyramidSpec) -> int:
-    z = spec.axis_index("z")
-    return spec.levels[0].shape[z] // 2 if z is not None else 0
-
-
-def _display_channels(spec: PyramidSpec) -> tuple[Channel, ...]:
-    c = spec.axis_index("c")
-    count = spec.levels[0].shape[c] if c is not None else 1
-    if not spec.rgb:
-        return spec.channels if len(spec.channels) == count else ()
-    names = zip(("red", "green", "blue", "alpha"), (*RGB_COLORS, "FFFFFF"), strict=True)
-    windows = [channel.window for channel in spec.channels] + [None] * count
-    return tuple(Channel(n, color, w) for (n, color), w in zip(list(names)[:count], windows, strict=False))
-
-
-def _omero_channel(channel: Channel, dtype: np.dtype[Any], index: int) -> dict[str, Any]:
-    whole = (0.0, 1.0)
-    if dtype.kind in "iu":
-        whole = float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
-    start, end = channel.window or whole
-    if not (math.isfinite(start) and math.isfinite(end)):
-        start, end = whole
-    low, high = (min(whole[0], start), max(whole[1], end)) if dtype.kind in "iub" else (start, end)
-    return {
-        "label": channel.label or f"channel {index}",
-        "color": channel.color or "FFFFFF",
-        "active": channel.active,
-        "coefficient": 1.0,
-        "family": "linear",
-        "inverted": False,
-        "window": {"min": low, "max": high, "start": start, "end": end},
-    }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.store.json_files import read_json
+from octree.pyramid.store.place import Place, Where, place_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,38 +60,39 @@ def _checked(meta: ArrayMeta) -> ArrayMeta:
     return meta
 
 
-def is_array(path: Path) -> bool:
-    """Is ``path`` the folder of a Zarr array, v2 or v3?"""
-    if (path / ".zarray").is_file():
-        return True
-    return (path / "zarr.json").is_file() and read_json(path / "zarr.json").get("node_type") == "array"
+def is_array(place: Place) -> bool:
+    """Is ``place`` the folder of a Zarr array, v2 or v3? Raises OutsideError."""
+    node = read_json(place.child("zarr.json"))
+    if node is not None:
+        return node.get("node_type") == "array"
+    return place.child(".zarray").stamp() is not None
 
 
-def read_array_meta(path: Path, what: str = "array") -> ArrayMeta:
-    """Metadata of the array at ``path``; ``what`` names it in errors. Raises SourceError."""
+def read_array_meta(where: Where, what: str = "array") -> ArrayMeta:
+    """Metadata of the array at ``where``; ``what`` names it in errors. Raises SourceNotFound, SourceError, OutsideError."""
+    place = place_of(where)
     try:
-        if (path / "zarr.json").is_file():
-            node = read_json(path / "zarr.json")
+        if (node := read_json(place.child("zarr.json"))) is not None:
             if node.get("node_type") != "array":
-                raise SourceError(f"{what}: {path} is a Zarr group, not an array", path=str(path))
+                raise SourceError(f"{what}: {place} is a Zarr group, not an array", path=str(place))
             return _checked(_from_v3(node))
-        if (path / ".zarray").is_file():
-            attributes = read_json(path / ".zattrs") if (path / ".zattrs").is_file() else {}
-            return _checked(_from_v2(read_json(path / ".zarray"), attributes))
+        if (node := read_json(place.child(".zarray"))) is not None:
+            return _checked(_from_v2(node, read_json(place.child(".zattrs")) or {}))
     except UnknownDtype as error:
         raise SourceError(
-            f"{path} has {error}; an image holds bool, integers, floats of 16 to 64 bits or complex numbers",
+            f"{place} has {error}; an image holds bool, integers, floats of 16 to 64 bits or complex numbers",
             hint="convert it, or choose another array",
-            path=str(path),
+            path=str(place),
         ) from error
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise SourceError(
-            f"{what}: the Zarr metadata in {path} are broken: {type(error).__name__}: {error}", path=str(path)
+            f"{what}: the Zarr metadata in {place} are broken: {type(error).__name__}: {error}",
+            path=str(place),
         ) from error
     raise SourceNotFound(
-        f"{what}: there is no Zarr array at {path}",
+        f"{what}: there is no Zarr array at {place}",
         hint="the folder is incomplete; copy it again",
-        path=str(path),
+        path=str(place),
     )
 
 

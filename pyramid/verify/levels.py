@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -51,7 +50,7 @@ class LevelChecker:
     def __post_init__(self) -> None:
         image = self.image
         self.arrays = [
-            open_array(Path(image.group) / level.path, what=f"level {i}", limits=self.limits)
+            open_array(image.group.child(level.path), what=f"level {i}", limits=self.limits)
             for i, level in enumerate(image.levels)
         ]
         self.exact = image.by_octree

@@ -7,7 +7,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octree.pyramid.errors import LimitError, SourceError
@@ -47,7 +46,7 @@ def verify(
     Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all, LimitError for chunks above ``limits``.
     """
     how = _How(deep, sample, workers or _cores(), progress, limits)
-    listed = images_of(_existing(Path(path)))
+    listed = images_of(path)
     parts = [_verify_image(image, how) for image in listed]
     return VerifyResult(
         path=str(path),
@@ -107,17 +106,11 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
 
 
 def _survey(image: ngff.Multiscale, findings: Findings) -> list[Stored]:
-    leftovers(image.group, [level.path for level in image.levels], findings)
+    leftovers(image.group.local(), [level.path for level in image.levels], findings)
     return [
-        survey(image.group / level.path, array, i, findings)
+        survey(image.group.child(level.path).local(), array, i, findings)
         for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
     ]
-
-
-def _existing(path: Path) -> Path:
-    if not path.exists():
-        ngff.read_multiscale(path)  # raises: there is no such folder
-    return path
 
 
 def _cores() -> int:

@@ -42,7 +42,7 @@ def _check_image(image: Multiscale, findings: Findings) -> None:
     paths = [level.path for level in image.levels]
     for path in sorted({path for path in paths if paths.count(path) > 1}):
         findings.add("metadata", "attributes", f"level {path!r} is listed {paths.count(path)} times")
-    if image.arrays[0].zarr_format == 2 and not (image.group / ".zgroup").is_file():
+    if image.arrays[0].zarr_format == 2 and image.group.child(".zgroup").stamp() is None:
         findings.add("metadata", ".zgroup", "is missing: Zarr v2 takes the folder for no group")
 
 

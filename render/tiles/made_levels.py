@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from octree.pyramid.boxes import finer, inside, parts
 from octree.pyramid.downsample import Method, reduce_block, reduced_shape
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
+from octree.pyramid.store.reading import Later, Reading
 from octree.render.loading.load import current_cancel_token
 
 MEMO_BYTES = 64 * 2**20
@@ -37,6 +38,9 @@ class Levels(Protocol):
 
     @property
     def spec(self) -> PyramidSpec: ...
+
+    def start(self, level: int, box: Box) -> Reading:
+        """Begin to read the voxels of ``box``; ``read`` waits for what this gives."""
 
     def read(self, level: int, box: Box) -> NDArray[Any]: ...
 
@@ -92,6 +96,12 @@ class MadeLevels:
             self._age += 1
             self._memo.clear()
             self._memo_bytes = 0
+
+    def start(self, level: int, box: Box) -> Reading:
+        """As ``read``; a tile that must be made is made by who asks for the result."""
+        if level < self._count:
+            return self._stored.start(level, box)
+        return Later(lambda: self.read(level, box))
 
     def read(self, level: int, box: Box) -> NDArray[Any]:
         """The voxels of ``box``; of a made level the box must be one tile (of its grid, cut at the edge).

@@ -9,21 +9,24 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import LimitError, SourceError
+from octree.pyramid.errors import LimitError, OutsideError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, Box, LevelInfo, PyramidSpec
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import open_pyramid
+from octree.pyramid.store.place import Place, place_of, values_below
+from octree.pyramid.store.reading import Later, Reading
 from octree.render.tiles.made_levels import Levels
 
 DIGEST_BYTES = 64 * 2**10
 """Of a file so much of its beginning and of its end is looked at."""
+DIGEST_VALUES = 64
+"""Files of a folder that are looked at."""
 _numbers = itertools.count()
 
 
@@ -42,18 +45,22 @@ class Opened:
 
 
 def open_levels(source: Any, *, labels: bool = False, limits: Limits = DEFAULT_LIMITS) -> Opened:
-    """Open the path of a pyramid, or anything ``open_source`` takes; ``labels`` and ``limits`` as there. Raises SourceError,
-    SourceNotFound."""
-    if isinstance(source, str | os.PathLike) and ngff.is_pyramid(Path(source)):
-        try:
-            return _open_pyramid(str(source), limits)
-        except LimitError:
-            raise
-        except SourceError:
-            # axes in an order of its own: level 0 is read like any array, and coarser levels are made
-            names = [axis.name for axis in ngff.read_multiscale(Path(source)).axes]
-            if names == sorted(names, key=AXIS_ORDER.index):
+    """Open the path or Place of a pyramid, or anything ``open_source`` takes; ``labels`` and ``limits`` as there. Raises
+    SourceError, SourceNotFound."""
+    if isinstance(source, str | os.PathLike | Place):
+        place = place_of(source)
+        if ngff.is_pyramid(place):
+            try:
+                return _open_pyramid(place, limits)
+            except LimitError:
                 raise
+            except SourceError:
+                # axes in an order of its own: level 0 is read like any array, and coarser levels are made
+                names = [axis.name for axis in ngff.read_multiscale(place).axes]
+                if names == sorted(names, key=AXIS_ORDER.index):
+                    raise
+        if isinstance(source, Place):
+            source = place.local()
     return _open_array(source, labels, limits)
 
 
@@ -63,6 +70,9 @@ class _ArrayLevel:
 
     source: ArraySource
     spec: PyramidSpec
+
+    def start(self, level: int, box: Box) -> Reading:
+        return Later(lambda: self.source.read(box))
 
     def read(self, level: int, box: Box) -> NDArray[Any]:
         return self.source.read(box)
@@ -84,26 +94,22 @@ def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
     close = _nothing if array is source else array.close
     if isinstance(source, str | os.PathLike):
         identity = json.dumps(array.fingerprint(), sort_keys=True, default=str)
-        return Opened(levels, array.path, identity, lambda: _file_digest(array.path, facts), close)
+        place = place_of(array.path.partition("::")[0])  # of ``file.h5::/dataset`` the file
+        return Opened(levels, array.path, identity, lambda: _digest(facts, place), close)
     # an object in memory has no lasting identity: each opening is a source of its own
     return Opened(levels, array.path, f"array {next(_numbers)}", lambda: _array_digest(array), close)
 
 
-def _open_pyramid(path: str, limits: Limits) -> Opened:
-    pyramid = open_pyramid(path, limits=limits)
-    spec = pyramid.spec
+def _open_pyramid(place: Place, limits: Limits) -> Opened:
+    pyramid = open_pyramid(place, limits=limits)
+    spec, group = pyramid.spec, pyramid.group
     facts = json.dumps(
         [spec.dtype.str, spec.axis_names, [[v.shape, v.chunks, v.scale, v.translation] for v in spec.levels]]
     )
-    group = Path(str(spec.extra.get("group", path)))
-    stamps = [_stamp(group / name) for name in ("zarr.json", ".zattrs")]
-    coarsest = group / spec.levels[-1].path
+    stamps = [group.child(name).stamp() for name in ("zarr.json", ".zattrs")]
+    coarsest = group.child(spec.levels[-1].path)
     return Opened(
-        pyramid,
-        path,
-        f"{group.resolve()}|{stamps}|{facts}",
-        lambda: _folder_digest(coarsest, facts),
-        _nothing,
+        pyramid, str(place), f"{group.identity}|{stamps}|{facts}", lambda: _digest(facts, coarsest), _nothing
     )
 
 
@@ -111,38 +117,36 @@ def _nothing() -> None:
     pass
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return facts.st_size, facts.st_mtime_ns
-
-
-def _file_digest(path: str, facts: str) -> str:
-    """Of ``facts``, and the size, beginning and end of the file (of the first files of a folder)."""
-    file = Path(path.partition("::")[0])
-    return _folder_digest(file, facts) if file.is_dir() else _digest(facts, [file])
-
-
-def _folder_digest(folder: Path, facts: str) -> str:
-    files = itertools.islice(sorted(p for p in folder.rglob("*") if p.is_file()), 64)
-    return _digest(facts, list(files))
-
-
-def _digest(facts: str, files: list[Path]) -> str:
+def _digest(facts: str, place: Place) -> str:
+    """Of ``facts``, and the size, beginning and end of the value (of the first values of a folder)."""
     found = hashlib.sha256(facts.encode())
-    for path in files:
+    values = filter(_is_ours, values_below(place)) if place.kind() == "folder" else iter([place])
+    for value in itertools.islice(values, DIGEST_VALUES):
         try:
-            with path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                found.update(f"|{size}|".encode())
-                for start in {0, max(0, size - DIGEST_BYTES)}:
-                    file.seek(start)
-                    found.update(file.read(DIGEST_BYTES))
+            stamp = value.stamp()
+            if stamp is None:
+                raise FileNotFoundError(str(value))
+            parts = [value.read(start, start + DIGEST_BYTES) for start in _ends(stamp.size)]
         except OSError:
             found.update(b"|unreadable|")
+            continue
+        found.update(f"|{stamp.size}|".encode())
+        for part in parts:
+            found.update(part or b"")
     return found.hexdigest()
+
+
+def _is_ours(value: Place) -> bool:
+    """Is it a value that may be read?"""
+    try:
+        return value.stamp() is not None
+    except (OutsideError, OSError):
+        return False
+
+
+def _ends(size: int) -> tuple[int, ...]:
+    """Where the beginning and the end of so many bytes begin."""
+    return (0,) if size <= DIGEST_BYTES else (0, size - DIGEST_BYTES)
 
 
 def _array_digest(array: ArraySource) -> str:
@@ -152,4 +156,4 @@ def _array_digest(array: ArraySource) -> str:
             facts = pool.submit(array.fingerprint).result()
         except Exception as error:  # a source that cannot be read has its failures in the report
             facts = {"unreadable": type(error).__name__}
-    return _digest(json.dumps(facts, sort_keys=True, default=str), [])
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()

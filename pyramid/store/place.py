@@ -1,0 +1,196 @@
+"""Where things lie: a name in a key-value store. Folders of this machine are the one store so far.
+
+Whatever reads or writes metadata and arrays asks a ``Place``; what is true of local folders only (links that lead out,
+renaming into place) is known here.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from octree.pyramid.errors import SourceError
+from octree.pyramid.reach import Reach, reach_of
+from octree.pyramid.store.removal import remove_units, replacing
+
+_NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+
+
+class Stamp(NamedTuple):
+    """What changes with a value: its length in bytes, and its time of change or whatever the store has for that."""
+
+    size: int
+    changed: int | str
+
+
+class Place(ABC):
+    """One name in a key-value store: that of a value, or of a folder, with which names of others begin. ``str()`` is
+    what users call it. Never changes; any thread may use it. Methods raise OSError for what the store refuses."""
+
+    @abstractmethod
+    def child(self, name: str, what: str = "") -> Place:
+        """What ``name`` means from here; ``/`` leads down, ``..`` up. Names come from metadata, so this is where they are
+        checked. ``what`` names it in errors: "level 0 of image.zarr".
+
+        Raises OutsideError when it leads out of what the user named.
+        """
+
+    @abstractmethod
+    def read(self, start: int = 0, stop: int | None = None) -> bytes | None:
+        """The value's bytes from ``start`` to ``stop``; None when there is no value. Raises OutsideError."""
+
+    @abstractmethod
+    def stamp(self) -> Stamp | None:
+        """None when there is no value. Raises OutsideError."""
+
+    @abstractmethod
+    def names(self) -> list[str] | None:
+        """Names directly below, sorted, those of folders with ``/`` at the end; None where a store cannot list."""
+
+    @abstractmethod
+    def kind(self) -> Literal["folder", "value", "nothing"]:
+        """What is here; a store that cannot list takes everything that is no value for a folder."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Set the value in one step: no reader ever sees half of it."""
+
+    @abstractmethod
+    def sizes(self, keys: Iterable[str]) -> list[int]:
+        """Lengths in bytes of the values at ``keys`` below, which are our own and not checked; those there are."""
+
+    @abstractmethod
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove the values at ``keys`` below a folder that a build is writing; those there are."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """The last part of its name."""
+
+    @property
+    @abstractmethod
+    def kvstore(self) -> Any:
+        """For TensorStore: a specification as JSON, or an open ``KvStore``."""
+
+    @property
+    @abstractmethod
+    def identity(self) -> str:
+        """The same for the same place, whatever it is called."""
+
+    def local(self) -> Path:
+        """Where it lies in the file system. Raises SourceError in other stores."""
+        raise SourceError(
+            f"{self} is no local folder, and what was asked for needs one", hint="copy it here first"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPlace(Place):
+    """A file or folder of this machine, and how far what it names may lead."""
+
+    path: Path
+    reach: Reach
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def child(self, name: str, what: str = "") -> LocalPlace:
+        if "\0" in name:
+            raise SourceError(f"{what or self}: {name!r} can be no name of a file", path=str(self))
+        self.reach.named(self.path, name, what or f"{self.path}: {name!r}")
+        return LocalPlace(self.path / name, self.reach)
+
+    def _is_value(self) -> bool:
+        try:
+            regular = stat.S_ISREG(os.stat(self.path).st_mode)  # a pipe would keep a reader waiting
+        except OSError as error:
+            if error.errno in _NOT_THERE:
+                return False
+            raise
+        if regular:
+            self.reach.real(self.path, str(self.path))
+        return regular
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes | None:
+        if not self._is_value():
+            return None
+        with self.path.open("rb") as file:
+            file.seek(start)
+            return file.read(-1 if stop is None else stop - start)
+
+    def stamp(self) -> Stamp | None:
+        if not self._is_value():
+            return None
+        facts = self.path.stat()
+        return Stamp(facts.st_size, facts.st_mtime_ns)
+
+    def names(self) -> list[str]:
+        try:
+            with os.scandir(self.path) as entries:
+                inside = sorted((entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        return [f"{name}/" if folder else name for name, folder in inside]
+
+    def kind(self) -> Literal["folder", "value", "nothing"]:
+        return "folder" if self.path.is_dir() else "value" if self.path.exists() else "nothing"
+
+    def write(self, data: bytes) -> None:
+        with replacing(self.path) as partial, partial.open("wb") as stream:
+            stream.write(data)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def sizes(self, keys: Iterable[str]) -> list[int]:
+        found = []
+        for key in keys:
+            try:
+                found.append(os.stat(self.path / key).st_size)
+            except FileNotFoundError:
+                continue  # nothing but fill values: not stored
+        return found
+
+    def remove(self, keys: Iterable[str]) -> None:
+        remove_units(self.path, keys)
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def kvstore(self) -> dict[str, Any]:
+        return {"driver": "file", "path": f"{self.path}/"}
+
+    @property
+    def identity(self) -> str:
+        return os.path.realpath(self.path)
+
+    def local(self) -> Path:
+        return self.path
+
+
+Where = str | os.PathLike[str] | Place
+"""What a user names, or a place already."""
+
+
+def place_of(where: Where, *, anywhere: bool = True) -> Place:
+    """The place of a local path. Not ``anywhere``: of what it names, links and ``..`` too, only what lies below it. A
+    Place is given back as it is."""
+    return where if isinstance(where, Place) else LocalPlace(Path(where), reach_of(where, anywhere=anywhere))
+
+
+def values_below(place: Place) -> Iterator[Place]:
+    """Every value below a folder, by name; none in a store that cannot list. Links to folders are not followed."""
+    for name in place.names() or ():
+        below = place.child(name.rstrip("/"))
+        if name.endswith("/"):
+            yield from values_below(below)
+        else:
+            yield below
