@@ -171,7 +171,7 @@ def _read_json(path: Path) -> Any:
         ) from error
     try:
         return json.loads(text, object_pairs_hook=_no_duplicates)
-    except (json.JSONDecodeError, RecursionError, _Duplicate) as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f"settings file {str(path)!r} is not JSON: {error}",
             hint="octree config --defaults prints one to start from",

@@ -17,7 +17,12 @@ import tifffile
 from octree.pyramid import build
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
 
 
 def commands() -> list[tuple[str, str]]:
@@ -117,3 +122,14 @@ def test_each_guard_named_on_the_page_of_defects_exists() -> None:
     assert len(named) >= 35
     for file, test in named:
         assert f"def {test}(" in (ROOT / "tests" / file).read_text(encoding="utf-8"), f"{file} has no {test}"
+
+
+def test_each_test_named_on_the_page_of_security_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    rows = [line for line in text.split("## Inputs tried")[1].splitlines() if line.startswith("| ")][1:]
+    assert rows
+    for row in rows:
+        named = re.findall(r"`((?:test_|tests/)[\w./-]+)`", row.rpartition("|")[0].rpartition("|")[2])
+        assert named, row
+        for name in named:
+            assert (ROOT / name).exists() or (ROOT / "tests" / name).exists(), name

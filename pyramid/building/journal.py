@@ -20,6 +20,8 @@ from octree.pyramid.errors import DestinationError, WriteError
 from octree.pyramid.store.removal import Folder, remove_file
 
 VERSION = 2
+MAX_ROUNDS, MAX_PLACES = 256, 2**28
+"""A record beyond these is none of ours: no build has as many blocks, and a bit for each takes 32 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +224,8 @@ def _header(line: bytes, path: Path, dest: str) -> Header:
 def _record(line: bytes) -> TaskResult | None:
     try:
         round_, place, read, written, files, holes = json.loads(line)
+        if not (0 <= int(round_) < MAX_ROUNDS and 0 <= int(place) < MAX_PLACES):
+            return None
         return TaskResult(
             Task(int(round_), int(place)),
             int(read),
@@ -229,7 +233,7 @@ def _record(line: bytes) -> TaskResult | None:
             int(files),
             tuple(Hole(tuple(h["start"]), tuple(h["stop"]), str(h["error"])) for h in holes),
         )
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
 
 

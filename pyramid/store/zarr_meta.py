@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -126,7 +127,7 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         dimension_names=tuple(names) if names else None,
         fill_value=node.get("fill_value"),
         separator=str(configuration.get("separator", "/" if default else ".")),
-        attributes=node.get("attributes") or {},
+        attributes=_object(node.get("attributes")),
         key_prefix="c" if default else "",
         index_location=index_location,
         frame=_frame([str(codec["name"]) for codec in codecs if codec["name"] not in ("bytes", "transpose")]),
@@ -155,10 +156,17 @@ def _frame(names: list[str]) -> str:
     return name if name in ("zstd", "blosc", "none") else ""
 
 
+def _object(given: Any) -> Mapping[str, Any]:
+    if not isinstance(given, Mapping | None):
+        raise ValueError("attributes are no object")
+    return given or {}
+
+
 def _lengths(values: Any) -> tuple[int, ...]:
-    lengths = tuple(int(v) for v in values)
-    if any(v < 0 for v in lengths):
-        raise ValueError(f"negative length in {lengths}")
+    """Lengths per axis. Raises ValueError or TypeError for what is none, or more than any system has bytes."""
+    lengths = tuple(operator.index(v) for v in values)
+    if any(not 0 <= v < 2**63 for v in lengths):
+        raise ValueError("a length is negative or beyond what a file can have")
     return lengths
 
 

@@ -36,6 +36,8 @@ def schema_errors(attributes: Mapping[str, Any], version: str) -> list[str] | No
             model.model_validate(dict(attributes))
     except ValidationError as error:
         return [f"{'.'.join(map(str, e['loc'])) or 'attributes'}: {e['msg']}" for e in error.errors()]
+    except Exception as error:  # its checks of one field count on what those of another have found wrong
+        return [f"attributes: they are not what the schema can check: {type(error).__name__}: {error}"]
     return []
 
 

@@ -1,0 +1,346 @@
+"""What is fuzzed: for each way in, inputs to begin with, how they are changed, and what octree does with one.
+
+A target's ``run`` gets the path of a file that holds the input. It may raise ``OctreeError``; anything else it
+raises is a finding."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import mutate
+import numpy as np
+
+from octree.pyramid.building.journal import Journal
+from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.foreign import INVISIBLE, markdown, printable, xml_text
+from octree.pyramid.foreign import json_text as safe_json
+from octree.pyramid.model import Box
+from octree.pyramid.sources.describe import describe
+from octree.pyramid.sources.source import open_source
+from octree.pyramid.verify.run import verify
+from octree.render.check.baseline import BaselineStore, parse_manifest
+from octree.render.check.record import read_record
+from octree.render.check.spec import load_suite
+from octree.render.config import load_settings
+from octree.render.view.camera_text import parse_camera, read_path
+
+ROOT = Path(__file__).resolve().parents[2]
+FIXTURES, STORED = ROOT / "fixtures", ROOT / "tests" / "fuzz"
+Change = Callable[[bytes, Random], bytes]
+PIXELS = 48
+
+
+@dataclass(frozen=True)
+class Target:
+    """``file``: what the input is called in a folder that ``around`` has prepared."""
+
+    name: str
+    file: str
+    seeds: Callable[[], list[bytes]]
+    change: Change
+    run: Callable[[Path], None]
+    around: Callable[[Path], None] = field(default=lambda folder: None)
+
+
+def read(path: Path) -> None:
+    """As ``octree info``, then the first pixels, as ``octree render`` would."""
+    describe(path)
+    with open_source(path) as source:
+        source.read(Box((0,) * len(source.shape), tuple(min(length, PIXELS) for length in source.shape)))
+
+
+def _fixtures(*patterns: str) -> Callable[[], list[bytes]]:
+    return lambda: [path.read_bytes() for pattern in patterns for path in sorted(FIXTURES.glob(pattern))]
+
+
+def _pictures() -> list[bytes]:
+    from PIL import Image
+
+    made = []
+    for mode, formats in (
+        ("RGB", ("PNG", "JPEG", "GIF", "BMP", "WEBP", "JPEG2000", "TGA", "PPM")),
+        ("L", ("PNG", "ICO")),
+    ):
+        image = Image.fromarray(np.arange(16 * 16 * 3, dtype=np.uint8).reshape(16, 16, 3)).convert(mode)
+        for name in formats:
+            stream = io.BytesIO()
+            image.save(stream, name)
+            made.append(stream.getvalue())
+    return [*made, *_fixtures("*.png")()]
+
+
+def _tiffs() -> list[bytes]:
+    import tifffile
+
+    made = []
+    for options in ({}, {"tile": (16, 16), "compression": "zlib"}, {"compression": "jpeg", "tile": (16, 16)}):
+        stream = io.BytesIO()
+        tifffile.imwrite(
+            stream, np.arange(32 * 32 * 3, dtype=np.uint8).reshape(32, 32, 3), photometric="rgb", **options
+        )
+        made.append(stream.getvalue())
+    return [*made, *_fixtures("*.tif")()]
+
+
+def _ome_tiffs() -> list[bytes]:
+    import tifffile
+
+    stream = io.BytesIO()
+    tifffile.imwrite(
+        stream,
+        np.zeros((2, 3, 16, 16), np.uint8),
+        ome=True,
+        metadata={"axes": "CZYX", "Channel": {"Name": ["a", "b"]}},
+    )
+    return [stream.getvalue(), *_fixtures("*.ome.tif")()]
+
+
+def _ome_xml(data: bytes, random: Random) -> bytes:
+    """The XML of an OME-TIFF changes, keeping its length where it can."""
+    start, end = data.find(b"<OME"), data.find(b"</OME>")
+    if start < 0 or end < 0 or random.random() < 0.4:
+        return mutate.tiff(data, random)
+    xml = mutate.text(data[start:end], random)
+    return data[:start] + xml[: end - start].ljust(end - start) + data[end:]
+
+
+def _npy(array: Any) -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def _npys() -> list[bytes]:
+    arrays = [
+        np.zeros((6, 7), np.uint8),
+        np.zeros((2, 3, 4), ">f4"),
+        np.zeros((3, 3), bool),
+        np.zeros(2, [("a", "i4")]),
+    ]
+    return [*map(_npy, arrays), *_fixtures("*.npy")()]
+
+
+def _npzs() -> list[bytes]:
+    made = []
+    for save in (np.savez, np.savez_compressed):
+        stream = io.BytesIO()
+        save(stream, image=np.zeros((6, 7), np.uint8))
+        made.append(stream.getvalue())
+    return made
+
+
+def _hdf5s() -> list[bytes]:
+    import h5py
+
+    stream = io.BytesIO()
+    with h5py.File(stream, "w") as file:
+        file.create_dataset("a", data=np.zeros((8, 8), np.uint16), chunks=(4, 4), compression="gzip")
+        file.create_dataset("g/b", data=np.zeros((4, 8, 8), np.float32))
+    return [stream.getvalue(), *_fixtures("*.h5")()]
+
+
+def _dicoms() -> list[bytes]:
+    """The smallest file that says it is one: imageio's plugins for exotic formats get it by its name."""
+    element = (
+        b"\x08\x00\x60\x00CS\x02\x00MR\x28\x00\x10\x00US\x02\x00\x02\x00\x28\x00\x11\x00US\x02\x00\x02\x00"
+    )
+    more = b"\x28\x00\x00\x01US\x02\x00\x08\x00\xe0\x7f\x10\x00OW\0\0\x04\x00\0\0\x01\x02\x03\x04"
+    syntax = b"1.2.840.10008.1.2.1\0"
+    head = b"\x02\x00\x10\x00UI" + len(syntax).to_bytes(2, "little") + syntax
+    group = b"\x02\x00\x00\x00UL\x04\x00" + len(head).to_bytes(4, "little")
+    return [bytes(128) + b"DICM" + group + head + element + more]
+
+
+def _folder(name: str) -> Callable[[Path], None]:
+    return lambda folder: shutil.copytree(FIXTURES / name, folder, dirs_exist_ok=True) and None
+
+
+def _pyramid(folder: Path) -> None:
+    """A small OME-Zarr 0.5 of ours."""
+    from octree.pyramid import build
+
+    shutil.rmtree(folder)
+    build(np.arange(2 * 40 * 40, dtype=np.uint16).reshape(2, 40, 40), folder, axes="cyx", tile=16, workers=1)
+
+
+def _pyramid_metadata() -> list[bytes]:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place, "a")
+        folder.mkdir()
+        _pyramid(folder)
+        return [(folder / "zarr.json").read_bytes()]
+
+
+def _parent(run: Callable[[Path], None], up: int = 0) -> Callable[[Path], None]:
+    return lambda path: run(path.parents[up])
+
+
+def _check(path: Path) -> None:
+    verify(str(path), sample=2)
+
+
+def _pyramid_run(path: Path) -> None:
+    with suppress(OctreeError):
+        read(path)
+    _check(path)
+
+
+def _camera(path: Path) -> None:
+    parse_camera(_text(path), extent=(640.0, 480.0), size_px=(64, 48))
+
+
+def _text(path: Path) -> str:
+    return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
+def _journal(path: Path) -> None:
+    journal, done = Journal.load(path)
+    journal.close()
+    len(done.tasks)
+
+
+def _manifest(path: Path) -> None:
+    BaselineStore(path.parent).find("a", "llvmpipe", "default")
+    with suppress(ValueError, RecursionError):
+        parse_manifest(path.read_bytes())
+
+
+def _report(path: Path) -> None:
+    """Whatever a file says, what is written of it is harmless and whole."""
+    from xml.etree import ElementTree
+
+    given = _text(path)
+    element = ElementTree.Element("a", {"b": xml_text(given)})
+    ElementTree.fromstring(ElementTree.tostring(element))
+    for made in (printable(given), markdown(given), safe_json({given: given})):
+        if INVISIBLE.search(made) or re.search(r"^\s*::|##\w*\[", made):
+            raise AssertionError(f"not harmless: {made!a}")
+    json.loads(safe_json(given))
+    str(SourceError(given).to_json())
+
+
+_SETTINGS = b"""{"loader_defaults": {"log_path": null, "num_workers": 4, "auto_sync_ms": "30ms"}, "octree": {"enabled": true,
+"tile_size": 256, "loaders": {"0": {"num_workers": 4}, "2": {"delay_queue_ms": 0}}}, "render": {"cache_bytes": "1GiB"}}"""
+_PATH = b'{"fps": 30, "keyframes": [{"t_s": 0, "x": 1, "y": 2, "zoom": 1}, {"t_s": 2, "x": 9, "y": 2, "zoom": 4}], "easing": "smooth"}'
+_SUITE = b"""[defaults]
+size = "64x48"
+options = { clim = "0,100", colormap = "viridis" }
+[[case]]
+name = "one"
+source = ["a.zarr", "b.zarr"]
+camera = "x=1,y=2,zoom=0.5"
+masks = [[0, 0, 5, 6]]
+tolerance = { max_delta = 2, budget = 0.5 }
+frames = [0, 7]
+repeat = 2
+compare = ["tiles"]
+options = { clock = "virtual", latency = "50ms", channels = "0:red:1-2,1:green", index = "t=1", gamma = [1, 2] }
+"""
+_MANIFEST = b"""{"schema": "octree-baselines/1", "baselines": {"default/a": {"fingerprint": "x", "files": {
+"record.json": {"sha256": "ab", "bytes": 3}, "frame-0000.png": {"sha256": "cd", "bytes": 4, "size_px": [1, 2]}}}}}"""
+_JOURNAL = b"""{"octree_journal": 1, "build": "abc", "aside": false, "facts": {"a": [1, 2]}}
+[0, 0, 10, 20, 1, []]
+[0, 1, 10, 20, 1, [{"start": [0], "stop": [5], "error": "x"}]]
+[1, 0, 10, 20, 1, []]
+"""
+_CAMERAS = [b"fit", b"x=1,y=2,zoom=0.5,name=a", b"rect=0,0,10,10", b"zoom-in", b"tour"]
+
+
+def _records() -> list[bytes]:
+    return [
+        path.read_bytes()
+        for path in sorted((ROOT / "tests" / "baselines" / "default").glob("*/record.json"))[:2]
+    ]
+
+
+def _metadata(name: str, file: str) -> Callable[[], list[bytes]]:
+    return lambda: [(FIXTURES / name / file).read_bytes()]
+
+
+TARGETS = (
+    Target("tiff", "a.tif", _tiffs, mutate.tiff, read),
+    Target("ome-tiff", "a.ome.tif", _ome_tiffs, _ome_xml, read),
+    Target("flat", "a.png", _pictures, mutate.some_bytes, read),
+    Target("npy", "a.npy", _npys, mutate.headed, read),
+    Target("npz", "a.npz", _npzs, mutate.archive, read),
+    Target("hdf5", "a.h5", _hdf5s, mutate.some_bytes, read),
+    Target("exotic", "a.dcm", _dicoms, mutate.some_bytes, read),
+    Target("raw", "a.raw", lambda: [bytes(64)], mutate.some_bytes, read),
+    Target(
+        "zarr2",
+        ".zarray",
+        _metadata("plane.zarr2", ".zarray"),
+        mutate.json_text,
+        _parent(read),
+        _folder("plane.zarr2"),
+    ),
+    Target(
+        "zarr2-chunk",
+        "0.0",
+        _metadata("plane.zarr2", "0.0"),
+        mutate.some_bytes,
+        _parent(read),
+        _folder("plane.zarr2"),
+    ),
+    Target(
+        "zarr3",
+        "zarr.json",
+        _metadata("plane.zarr3", "zarr.json"),
+        mutate.json_text,
+        _parent(read),
+        _folder("plane.zarr3"),
+    ),
+    Target(
+        "zarr3-chunk",
+        "c/0/0",
+        _metadata("plane.zarr3", "c/0/0"),
+        mutate.some_bytes,
+        _parent(read, 2),
+        _folder("plane.zarr3"),
+    ),
+    Target(
+        "ome-zarr4",
+        ".zattrs",
+        _metadata("others.ome.zarr", ".zattrs"),
+        mutate.json_text,
+        _parent(_pyramid_run),
+        _folder("others.ome.zarr"),
+    ),
+    Target("ome-zarr5", "zarr.json", _pyramid_metadata, mutate.json_text, _parent(_pyramid_run), _pyramid),
+    Target(
+        "settings", "a.json", lambda: [_SETTINGS], mutate.json_text, lambda path: void(load_settings(path))
+    ),
+    Target("camera", "a.txt", lambda: _CAMERAS, mutate.text, _camera),
+    Target("path", "a.json", lambda: [_PATH], mutate.json_text, lambda path: void(read_path(path))),
+    Target("suite", "a.toml", lambda: [_SUITE], mutate.text, lambda path: void(load_suite(path))),
+    Target("manifest", "manifest.json", lambda: [_MANIFEST], mutate.json_text, _manifest),
+    Target("record", "record.json", _records, mutate.json_text, lambda path: void(read_record(path))),
+    Target("journal", "a.journal", lambda: [_JOURNAL], mutate.lines, _journal),
+    Target(
+        "report",
+        "a.txt",
+        lambda: [b"a\n::error::b", b"![x](y) @z <b> `c` | d", b"\x1b[31m\xff"],
+        mutate.text,
+        _report,
+    ),
+)
+
+
+def void(_: object) -> None:
+    """What was made is not needed."""
+
+
+def stored(target: Target) -> list[bytes]:
+    """Inputs that once went wrong."""
+    return [path.read_bytes() for path in sorted((STORED / target.name).glob("*")) if path.is_file()]
