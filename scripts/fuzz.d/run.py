@@ -41,11 +41,12 @@ def main() -> int:
             said, code = run_child([*words, "--plain"] if asked.plain else words, left_s)
             seed += 1
             if code == 0:
-                print(
-                    "\n".join(
-                        line for line in said.splitlines() if re.search(r"stat::number_of|inputs, ", line)
-                    )
-                )
+                count = re.search(r"stat::number_of_executed_units: (\d+)|(\d+) inputs, ", said)
+                ran = int(count[1] or count[2]) if count else 0
+                print(f"{ran} inputs in {left_s} s without a finding")
+                if not ran:
+                    print(said[-2000:])
+                    return 1
                 break
             place = where(said)
             if place not in places:

@@ -23,6 +23,7 @@ from octree.pyramid.building.journal import Journal
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.foreign import INVISIBLE, markdown, printable, xml_text
 from octree.pyramid.foreign import json_text as safe_json
+from octree.pyramid.limits import Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.describe import describe
 from octree.pyramid.sources.source import open_source
@@ -37,6 +38,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIXTURES, STORED = ROOT / "fixtures", ROOT / "tests" / "fuzz"
 Change = Callable[[bytes, Random], bytes]
 PIXELS = 48
+LIMITS = Limits(max_pixels=1 << 26, max_decoded_bytes=256 << 20)
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Target:
 
 def read(path: Path) -> None:
     """As ``octree info``, then the first pixels, as ``octree render`` would."""
-    describe(path)
-    with open_source(path) as source:
+    describe(path, limits=LIMITS)
+    with open_source(path, limits=LIMITS) as source:
         source.read(Box((0,) * len(source.shape), tuple(min(length, PIXELS) for length in source.shape)))
 
 
@@ -141,23 +143,39 @@ def _npzs() -> list[bytes]:
 def _hdf5s() -> list[bytes]:
     import h5py
 
-    stream = io.BytesIO()
-    with h5py.File(stream, "w") as file:
-        file.create_dataset("a", data=np.zeros((8, 8), np.uint16), chunks=(4, 4), compression="gzip")
-        file.create_dataset("g/b", data=np.zeros((4, 8, 8), np.float32))
-    return [stream.getvalue(), *_fixtures("*.h5")()]
+    made = []
+    for name, options in (("a", {"chunks": (4, 4), "compression": "gzip"}), ("g/b", {})):
+        stream = io.BytesIO()
+        with h5py.File(stream, "w") as file:
+            file.create_dataset(name, data=np.zeros((8, 8), np.uint16), **options)
+        made.append(stream.getvalue())
+    return [*made, *_fixtures("*.h5")()]
+
+
+def _bsdfs() -> list[bytes]:
+    """Of the formats that imageio alone knows, and takes by their names."""
+    import imageio.v3 as imageio
+
+    return [imageio.imwrite("<bytes>", np.arange(48, dtype=np.uint8).reshape(4, 4, 3), extension=".bsdf")]
 
 
 def _dicoms() -> list[bytes]:
-    """The smallest file that says it is one: imageio's plugins for exotic formats get it by its name."""
-    element = (
-        b"\x08\x00\x60\x00CS\x02\x00MR\x28\x00\x10\x00US\x02\x00\x02\x00\x28\x00\x11\x00US\x02\x00\x02\x00"
+    """The same; its plug-in wants the folder as well, so that these are refused, but only once they are parsed."""
+
+    def element(group: int, number: int, kind: bytes, value: bytes) -> bytes:
+        length = (
+            bytes(2) + len(value).to_bytes(4, "little") if kind == b"OW" else len(value).to_bytes(2, "little")
+        )
+        return group.to_bytes(2, "little") + number.to_bytes(2, "little") + kind + length + value
+
+    whole = {0x0002: 1, 0x0010: 4, 0x0011: 4, 0x0100: 16, 0x0101: 16, 0x0102: 15, 0x0103: 0}
+    head = element(2, 0x0010, b"UI", b"1.2.840.10008.1.2.1\0")
+    body = element(8, 0x0060, b"CS", b"MR")
+    body += b"".join(
+        element(0x28, number, b"US", value.to_bytes(2, "little")) for number, value in whole.items()
     )
-    more = b"\x28\x00\x00\x01US\x02\x00\x08\x00\xe0\x7f\x10\x00OW\0\0\x04\x00\0\0\x01\x02\x03\x04"
-    syntax = b"1.2.840.10008.1.2.1\0"
-    head = b"\x02\x00\x10\x00UI" + len(syntax).to_bytes(2, "little") + syntax
-    group = b"\x02\x00\x00\x00UL\x04\x00" + len(head).to_bytes(4, "little")
-    return [bytes(128) + b"DICM" + group + head + element + more]
+    body += element(0x7FE0, 0x0010, b"OW", bytes(range(32)))
+    return [bytes(128) + b"DICM" + element(2, 0, b"UL", len(head).to_bytes(4, "little")) + head + body]
 
 
 def _folder(name: str) -> Callable[[Path], None]:
@@ -187,7 +205,7 @@ def _parent(run: Callable[[Path], None], up: int = 0) -> Callable[[Path], None]:
 
 
 def _check(path: Path) -> None:
-    verify(str(path), sample=2)
+    verify(str(path), sample=2, workers=1, limits=LIMITS)
 
 
 def _pyramid_run(path: Path) -> None:
@@ -205,7 +223,7 @@ def _text(path: Path) -> str:
 
 
 def _journal(path: Path) -> None:
-    journal, done = Journal.load(path)
+    journal, done = Journal.load(path, "a")
     journal.close()
     len(done.tasks)
 
@@ -249,7 +267,7 @@ options = { clock = "virtual", latency = "50ms", channels = "0:red:1-2,1:green",
 """
 _MANIFEST = b"""{"schema": "octree-baselines/1", "baselines": {"default/a": {"fingerprint": "x", "files": {
 "record.json": {"sha256": "ab", "bytes": 3}, "frame-0000.png": {"sha256": "cd", "bytes": 4, "size_px": [1, 2]}}}}}"""
-_JOURNAL = b"""{"octree_journal": 1, "build": "abc", "aside": false, "facts": {"a": [1, 2]}}
+_JOURNAL = b"""{"octree_journal": 2, "build": "abc", "aside": false, "dest": "a", "facts": {"a": [1, 2]}}
 [0, 0, 10, 20, 1, []]
 [0, 1, 10, 20, 1, [{"start": [0], "stop": [5], "error": "x"}]]
 [1, 0, 10, 20, 1, []]
@@ -275,7 +293,8 @@ TARGETS = (
     Target("npy", "a.npy", _npys, mutate.headed, read),
     Target("npz", "a.npz", _npzs, mutate.archive, read),
     Target("hdf5", "a.h5", _hdf5s, mutate.some_bytes, read),
-    Target("exotic", "a.dcm", _dicoms, mutate.some_bytes, read),
+    Target("exotic", "a.bsdf", _bsdfs, mutate.some_bytes, read),
+    Target("dicom", "a.dcm", _dicoms, mutate.some_bytes, read),
     Target("raw", "a.raw", lambda: [bytes(64)], mutate.some_bytes, read),
     Target(
         "zarr2",
