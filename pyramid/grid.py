@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from operator import add, lt, mul, sub
 from typing import NamedTuple
 
-from octree.pyramid.model import PyramidSpec
+from octree.pyramid.model import PyramidSpec, TileKey
 
 TOLERANCE_TILES = 1e-6
 """Overlaps smaller than this fraction of a tile are rounding: 0.1 * 256 * 2 is not 0.2 * 256 everywhere."""
@@ -105,12 +105,14 @@ class LatticeLevel:
 
     ``shape``   texels.  ``tile``  texels of a full tile (edge tiles are smaller).
     ``scale``   base voxels per texel.  ``origin``  base coordinate of the outer corner of the first texel.
+    ``index``   place on the axes that are not displayed, in this level's own voxels: that of every ``TileKey``.
     """
 
     shape: tuple[int, ...]
     tile: tuple[int, ...]
     scale: tuple[float, ...]
     origin: tuple[float, ...]
+    index: tuple[int, ...] = ()
 
     @property
     def tile_counts(self) -> tuple[int, ...]:
@@ -144,6 +146,14 @@ class Lattice:
         """What the image covers: the region of level 0, in base coordinates."""
         shape = self.levels[0].shape
         return Region((0.0,) * len(shape), tuple(map(float, shape)))
+
+    def at(self, indices: Sequence[tuple[int, ...]]) -> Lattice:
+        """The same elsewhere on the axes that are not displayed: an index for each level."""
+        levels = zip(self.levels, indices, strict=True)
+        return Lattice(tuple(replace(level, index=index) for level, index in levels))
+
+    def key(self, level: int, grid: tuple[int, ...]) -> TileKey:
+        return TileKey(level, self.levels[level].index, grid)
 
     def tile_shape(self, level: int, grid: tuple[int, ...]) -> tuple[int, ...]:
         """Texels of one tile; edge tiles are smaller than ``LatticeLevel.tile``."""

@@ -50,7 +50,8 @@ class TileKey(NamedTuple):
     """Which tile: a value, never an ``id()``. A named tuple because it is hashed in every hot loop.
 
     ``level``  0 is the finest.
-    ``index``  position on each axis that is not displayed, in axis order (a samples axis has no entry).
+    ``index``  place on each axis that is not displayed, in axis order (a samples axis has no entry), in voxels of the
+               level: positions that share a coarse plane share its tiles.
     ``grid``   (row, col) of the tile in its level; (slab, row, col) once slabs are drawn.
     """
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -37,6 +37,7 @@ from octree.render.request import RenderRequest, parse_request
 from octree.render.scene.scene import Scene, open_scene
 from octree.render.view.camera import Camera, CameraPath, unique_names
 from octree.render.view.camera_text import parse_camera
+from octree.render.view.state import ViewState
 
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""
@@ -44,21 +45,26 @@ _HOLE = 1e-9
 
 @dataclass(frozen=True, slots=True)
 class Shot:
-    """One frame to come: its camera, and for a path its time (ms since the path's start) and the motion of
+    """One frame to come: what it looks at, and for a path its time (ms since the path's start) and the motion of
     the camera (camera pixels per ms, (y, x)). ``fps`` is that of its path, None for a single view."""
 
     index: int
-    camera: Camera
+    state: ViewState
     settle: bool
     t_ms: float = 0.0
     starts_path: bool = True
     motion: tuple[float, float] = (0.0, 0.0)
     fps: float | None = None
 
+    @property
+    def camera(self) -> Camera:
+        return self.state.camera
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One drawn frame: ``rgba`` is uint8 (height, width, 4); ``tiles`` are the tiles drawn, layer by layer."""
+    """One drawn frame: ``rgba`` is uint8 (height, width, 4); ``tiles`` are the tiles drawn, layer by layer, with level-0
+    positions for an index."""
 
     index: int
     camera: Camera
@@ -201,13 +207,13 @@ class Renderer:
         for layer in self._scene.layers:
             if shot.settle:
                 # the frame waits for what it wants: motion and neighbours would only add reads
-                layer.plan(shot.camera, self.request.size_px, fresh=True)
+                layer.plan(shot.state, self.request.size_px, fresh=True)
             else:
                 layer.plan(
-                    shot.camera, self.request.size_px, motion=motion, fresh=shot.starts_path, prefetch=True
+                    shot.state, self.request.size_px, motion=motion, fresh=shot.starts_path, prefetch=True
                 )
         if self._scene.overview is not None:
-            self._scene.overview.plan()
+            self._scene.overview.plan(dict(shot.state.position))
 
     def _take_arrivals(self) -> None:
         for arrival in self._loader.poll():
@@ -260,7 +266,10 @@ class Renderer:
             rgba = self._scene.read()
         report = self._report_frame(shot, meter.timings(total_ms), deferred_bytes)
         self._reports.append(report)
-        tiles = tuple(tuple(sorted(layer.drawn)) for layer in self._scene.layers)
+        tiles = tuple(
+            tuple(sorted(tile._replace(index=layer.position) for tile in layer.drawn))
+            for layer in self._scene.layers
+        )
         return Frame(shot.index, shot.camera, rgba, report, tiles)
 
     # the report
@@ -349,7 +358,7 @@ class Renderer:
 def _shots(request: RenderRequest, scene: Scene) -> Iterator[Shot]:
     """Every frame of the request, in order. Views settle and paths stream unless the request says which."""
     views = [parse_camera(text, extent=scene.extent, size_px=request.size_px) for text in request.cameras]
-    index = 0
+    index, position = 0, tuple(request.index.items())
     for view, name in zip(views, unique_names(views), strict=True):
         is_path = isinstance(view, CameraPath)
         settle = request.mode == "settle" or (request.mode is None and not is_path)
@@ -359,7 +368,7 @@ def _shots(request: RenderRequest, scene: Scene) -> Iterator[Shot]:
             step_ms = max(t_ms - before_ms, 1e-9)
             yield Shot(
                 index=index,
-                camera=Camera(camera.x, camera.y, camera.zoom, name),
+                state=ViewState(replace(camera, name=name), position),
                 settle=settle,
                 t_ms=t_ms,
                 starts_path=number == 0,

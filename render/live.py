@@ -36,6 +36,7 @@ from octree.render.scene.scene import open_layer_source
 from octree.render.view.coverage import Coverage
 from octree.render.view.register import ToBase
 from octree.render.view.seen import seen_by_points, seen_part
+from octree.render.view.state import resolve
 
 TICK_S = 1 / 60
 OPTIONS = (*LAYER_OPTIONS, "index", "labels", "single_level", "show_grid", "mark_pending")
@@ -121,7 +122,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             looks = looks_of(opened, request.layers[0], request)
             parts = [
                 Part(
-                    look.index,
+                    look.channel,
                     _VisualNode(
                         atlas,
                         **look.drawing(),
@@ -144,6 +145,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             self._stack = stack.pop_all()
         for part, look in zip(parts, looks, strict=True):
             part.visual.opacity = look.opacity  # making the node has set vispy's default
+        self._positions = dict(request.index)
         self._seen: tuple[Region, tuple[float, float]] | None = None
         self._timer = app.Timer(TICK_S, connect=self._tick, start=True)
         self._stack.callback(self._timer.stop)
@@ -167,15 +169,16 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     @property
     def is_settled(self) -> bool:
         """Every tile that the view wants is drawn, or has failed."""
-        return self._layer.cover is not None and self._layer.is_complete
+        return self._seen is not None and self._layer.cover is not None and self._layer.is_complete
 
     def go_to(self, **positions: int) -> None:
         """Show another place on axes that are not displayed, as in ``go_to(z=3)``, in positions of level 0. Its
         tiles come coarse first. Raises UsageError for an axis or a place that there is not."""
         if "c" in positions and len(self._layer.parts) > 1:
             raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
-        self._layer.go_to(positions)
-        self._seen = None
+        wished = {**self._positions, **positions}
+        resolve(wished, self._layer.source.spec)
+        self._positions, self._seen = wished, None
 
     def retry(self) -> None:
         """Read again what could not be read."""
@@ -198,7 +201,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         seen = self._view()
         changed = seen != self._seen
         if changed:
-            self._layer.plan_rect(*seen, fresh=self._seen is None, prefetch=True)
+            self._layer.plan_rect(*seen, self._positions, fresh=self._seen is None, prefetch=True)
             self._seen = seen
         # what is lost shows a pattern, and no stand-in
         changed |= any(isinstance(arrival, FailedTile) for arrival in self._loader.poll())

@@ -75,7 +75,7 @@ class Stage:
         return load_key(tile) in self.atlas
 
     def cover(self, view: Region, level: int, failed: Callable[[TileKey], bool] = never) -> Cover:
-        return cover_view(self.lattice, view, level, (), self.resident, failed)
+        return cover_view(self.lattice, view, level, self.resident, failed)
 
     def frame(
         self,

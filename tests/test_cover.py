@@ -46,7 +46,7 @@ def drawn(cover: Cover) -> list[tuple[int, int, int]]:
 
 
 def test_ideal_tiles_when_they_are_there() -> None:
-    cover = cover_view(PLANE, Region((0, 0), (16, 8)), 0, (), everything)
+    cover = cover_view(PLANE, Region((0, 0), (16, 8)), 0, everything)
     assert drawn(cover) == [(0, 0, 0), (0, 1, 0)]
     assert cover.coverage.ideal == 1.0
     assert cover.coverage.by_level == {0: 1.0}
@@ -58,13 +58,13 @@ def test_coverage_counts_the_pixels_that_are_drawn() -> None:
     fine, coarse = (LatticeLevel((n, n), (3, 3), (px, px), (0.0, 0.0)) for n, px in ((6, 0.05), (3, 0.1)))
     plane = Lattice((fine, coarse))
     left = only((0, 0, 0), (0, 1, 0), (1, 0, 0))
-    cover = cover_view(plane, Region((0, 0), (0.3, 0.3)), 0, (), left, size_px=(3, 3))
+    cover = cover_view(plane, Region((0, 0), (0.3, 0.3)), 0, left, size_px=(3, 3))
     assert cover.coverage.by_level == {0: pytest.approx(1 / 3), 1: pytest.approx(2 / 3)}
 
 
 def test_all_finer_tiles_stand_in_for_a_missing_one() -> None:
     four = only((0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1))
-    cover = cover_view(PLANE, Region((0, 0), (16, 16)), 1, (), four)
+    cover = cover_view(PLANE, Region((0, 0), (16, 16)), 1, four)
     assert sorted(drawn(cover)) == [(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)]
     assert cover.coverage.finer == 1.0
     assert cover.coverage.by_level == {0: 1.0}
@@ -72,24 +72,24 @@ def test_all_finer_tiles_stand_in_for_a_missing_one() -> None:
 
 def test_three_of_four_finer_tiles_do_not_stand_in() -> None:
     there = only((0, 0, 0), (0, 0, 1), (0, 1, 0), (2, 0, 0))
-    cover = cover_view(PLANE, Region((0, 0), (16, 16)), 1, (), there)
+    cover = cover_view(PLANE, Region((0, 0), (16, 16)), 1, there)
     assert drawn(cover) == [(2, 0, 0)]
     assert cover.coverage.coarser == 1.0
 
 
 def test_finer_tiles_need_only_cover_what_is_visible() -> None:
-    cover = cover_view(PLANE, Region((0, 0), (8, 8)), 1, (), only((0, 0, 0)))
+    cover = cover_view(PLANE, Region((0, 0), (8, 8)), 1, only((0, 0, 0)))
     assert drawn(cover) == [(0, 0, 0)]
 
 
 def test_finer_tiles_of_several_levels() -> None:
     there = only((1, 0, 0), (1, 0, 1), (1, 1, 0), (0, 2, 2), (0, 2, 3), (0, 3, 2), (0, 3, 3))
-    cover = cover_view(PLANE, ALL, 2, (), there)
+    cover = cover_view(PLANE, ALL, 2, there)
     assert cover.coverage.by_level == {0: 0.25, 1: 0.75}
 
 
 def test_the_matching_part_of_the_nearest_coarser_tile() -> None:
-    cover = cover_view(PLANE, Region((8, 16), (16, 24)), 0, (), only((1, 0, 1), (2, 0, 0)))
+    cover = cover_view(PLANE, Region((8, 16), (16, 24)), 0, only((1, 0, 1), (2, 0, 0)))
     assert drawn(cover) == [(1, 0, 1)]
     np.testing.assert_array_equal(cover.quads.dest, [[8, 16, 16, 24]])
     np.testing.assert_array_equal(cover.quads.source, [[4, 0, 8, 4]])
@@ -97,35 +97,35 @@ def test_the_matching_part_of_the_nearest_coarser_tile() -> None:
 
 def test_a_failed_tile_is_shown_as_failed_not_as_blur() -> None:
     broken = TileKey(0, (), (0, 0))
-    cover = cover_view(
-        PLANE, Region((0, 0), (8, 16)), 0, (), only((0, 0, 1), (2, 0, 0)), lambda k: k == broken
-    )
+    cover = cover_view(PLANE, Region((0, 0), (8, 16)), 0, only((0, 0, 1), (2, 0, 0)), lambda k: k == broken)
     assert cover.failed == (Region((0, 0), (8, 8)),)
     assert (cover.coverage.ideal, cover.coverage.failed) == (0.5, 0.5)
 
 
 def test_missing_when_no_level_has_it() -> None:
-    cover = cover_view(PLANE, Region((0, 0), (8, 16)), 0, (), only((0, 0, 1)))
+    cover = cover_view(PLANE, Region((0, 0), (8, 16)), 0, only((0, 0, 1)))
     assert cover.missing == (Region((0, 0), (8, 8)),)
     assert cover.coverage.missing == 0.5
 
 
 def test_only_the_visible_image_counts() -> None:
-    cover = cover_view(PLANE, Region((-100, -100), (4, 4)), 0, (), everything)
+    cover = cover_view(PLANE, Region((-100, -100), (4, 4)), 0, everything)
     np.testing.assert_array_equal(cover.quads.dest, [[0, 0, 4, 4]])
     assert cover.coverage.ideal == 1.0
 
 
 @pytest.mark.parametrize("view", [Region((40, 40), (50, 50)), Region((5, 5), (5, 9)), Region((9, 9), (3, 3))])
 def test_nothing_visible_is_all_ideal(view: Region) -> None:
-    cover = cover_view(PLANE, view, 0, (), nothing)
+    cover = cover_view(PLANE, view, 0, nothing)
     assert len(cover.quads) == 0
     assert cover.coverage.ideal == 1.0
 
 
 def test_index_is_part_of_every_key() -> None:
-    cover = cover_view(PLANE, Region((0, 0), (8, 8)), 0, (3, 1), everything)
+    cover = cover_view(PLANE.at([(3, 1), (1, 1), (0, 1)]), Region((0, 0), (8, 8)), 0, everything)
     assert cover.quads.keys == (TileKey(0, (3, 1), (0, 0)),)
+    coarse = cover_view(PLANE.at([(3, 1), (1, 1), (0, 1)]), Region((0, 0), (8, 8)), 0, only((2, 0, 0)))
+    assert coarse.quads.keys == (TileKey(2, (0, 1), (0, 0)),)
 
 
 def test_a_level_that_ends_early_stands_in_to_the_edge() -> None:
@@ -134,7 +134,7 @@ def test_a_level_that_ends_early_stands_in_to_the_edge() -> None:
         LatticeLevel((9, 9), (8, 8), (1.0, 1.0), (0.0, 0.0)),
         LatticeLevel((4, 4), (8, 8), (2.0, 2.0), (0.0, 0.0)),
     )
-    cover = cover_view(Lattice(levels), Region((0, 0), (9, 9)), 1, (), everything)
+    cover = cover_view(Lattice(levels), Region((0, 0), (9, 9)), 1, everything)
     np.testing.assert_array_equal(cover.quads.dest, [[0, 0, 9, 9]])
     np.testing.assert_array_equal(cover.quads.source, [[0, 0, 4.5, 4.5]])
 
@@ -144,9 +144,7 @@ def test_rounding_names_no_extra_tile() -> None:
     scale = 0.1
     levels = (LatticeLevel((80, 80), (8, 8), (scale, scale), (0.0, 0.0)),)
     asked: list[TileKey] = []
-    cover_view(
-        Lattice(levels), Region((0, 0), (3 * 8 * scale, 8 * scale)), 0, (), lambda k: not asked.append(k)
-    )
+    cover_view(Lattice(levels), Region((0, 0), (3 * 8 * scale, 8 * scale)), 0, lambda k: not asked.append(k))
     assert [key.grid for key in asked] == [(0, 0), (1, 0), (2, 0)]
 
 
@@ -186,7 +184,7 @@ def test_every_point_belongs_to_exactly_one(
     def failed(key: TileKey) -> bool:
         return hash((seed, key, "failed")) % 7 == 0
 
-    cover = cover_view(plane, view, level, (), resident, failed)
+    cover = cover_view(plane, view, level, resident, failed)
     numbers = cover.coverage
     total = numbers.ideal + numbers.finer + numbers.coarser + numbers.failed + numbers.missing
     assert total == pytest.approx(1, abs=1e-9)

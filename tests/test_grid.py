@@ -103,7 +103,7 @@ def test_plan_and_cover_name_the_same_tiles(case: tuple[Lattice, int, Region]) -
     """There were three ways to find them, with two roundings: a tile was loaded that nothing drew."""
     lattice, level, view = case
     plan = plan_view(lattice, view, (1.0,) * len(view.low), fixed_level=level)
-    cover = cover_view(lattice, view, level, (), lambda _: True)
+    cover = cover_view(lattice, view, level, lambda _: True)
     assert set(plan.wanted) == cover.drawn
     assert set(plan.wanted) == {TileKey(level, (), g) for g in lattice.blocks_meeting(level, view).grids()}
 
@@ -141,7 +141,7 @@ def test_every_point_belongs_to_exactly_one_on_any_number_of_axes(
     def failed(key: TileKey) -> bool:
         return hash((seed, key, "failed")) % 5 == 0
 
-    cover = cover_view(lattice, view, level, (), resident, failed)
+    cover = cover_view(lattice, view, level, resident, failed)
     visible, axes = view.intersect(lattice.extent), len(view.low)
     parts = np.concatenate([cover.quads.dest, rows_of(cover.missing, axes), rows_of(cover.failed, axes)])
     if visible.is_empty:

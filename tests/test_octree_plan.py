@@ -223,12 +223,13 @@ def test_the_middle_of_the_view_comes_first() -> None:
 
 def test_the_index_is_in_every_key_d32() -> None:
     """D32: the slice of a time series was never replaced."""
-    plans = [
-        plan_view(SEVEN, Region((0, 0), (900, 900)), (1, 1), index=index, prefetch_margin=0.5)
-        for index in [(0, 3), (1, 3)]
-    ]
-    for plan, index in zip(plans, [(0, 3), (1, 3)], strict=True):
-        assert {key.index for key in (*plan.wanted, *plan.coverage, *plan.prefetch)} == {index}
+    indices = [[(t, 3 >> level) for level in range(7)] for t in (0, 1)]
+    view = Region((0, 0), (900, 900))
+    plans = [plan_view(SEVEN.at(index), view, (1, 1), prefetch_margin=0.5) for index in indices]
+    for plan, index in zip(plans, indices, strict=True):
+        keys = (*plan.wanted, *plan.coverage, *plan.prefetch)
+        assert {key.level for key in plan.coverage}
+        assert all(key.index == index[key.level] for key in keys)
     assert not set(plans[0].wanted) & set(plans[1].wanted)
 
 

@@ -90,7 +90,7 @@ def test_no_hole_where_a_coarser_tile_is_in_memory(
     named = {*spare, *plan.coverage, *plan.wanted}
 
     def holes(resident) -> float:
-        cover = cover_view(plane, view, plan.level, (), resident, size_px=size_px)
+        cover = cover_view(plane, view, plan.level, resident, size_px=size_px)
         return cover.coverage.missing
 
     assert holes(lambda key: key in named and known(key)) == pytest.approx(

@@ -17,7 +17,6 @@ from PIL import Image
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import TileKey
-from octree.pyramid.sources.source import open_source
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
@@ -337,39 +336,45 @@ def test_every_plane_of_five_axes_is_found(tmp_path: Path) -> None:
     data = RNG.integers(0, 999, (2, 3, 4, 70, 90)).astype(np.uint16)
     build(data, tmp_path / "p.zarr", axes="tczyx", tile=64, shard=0)
     for source in (open_tile_source(tmp_path / "p.zarr", tile=64), open_tile_source(data, tile=64)):
-        assert source.index == (0, 0, 0)
         for index in ((0, 0, 0), (1, 2, 3), (1, 0, 2)):
             np.testing.assert_array_equal(whole_level(source, 0, index), data[index])
             assert not np.array_equal(whole_level(source, 1, index), whole_level(source, 1, (0, 1, 1)))
 
 
-def test_positions_are_level_0_positions_on_every_level(tmp_path: Path) -> None:
-    """z is halved too where voxel sizes are known: a coarse level has fewer planes than level 0."""
+def test_a_position_shows_the_coarse_plane_it_lies_in(tmp_path: Path) -> None:
+    """z is halved too where voxel sizes are known: a coarse level has fewer planes than level 0, each with one key."""
     z = np.arange(16)[:, None, None]
     data = np.broadcast_to(z * 10, (16, 200, 200)).astype(np.uint16).copy()
     build(data, tmp_path / "p.zarr", axes="zyx", voxel_size={"z": 1, "y": 1, "x": 1}, tile=64, shard=0)
     source = open_tile_source(tmp_path / "p.zarr", tile=64)
     depths = [level.shape[0] for level in source.spec.levels]
     assert depths[-1] < 16
-    for level in range(len(depths)):
-        per_plane = 16 // depths[level]
-        for plane in range(16):
-            value = source.read_tile(TileKey(level, (plane,), (0, 0)))[0, 0]
+    lattices = [source.at((plane,)) for plane in range(16)]
+    for level, depth in enumerate(depths):
+        per_plane = 16 // depth
+        assert len({lattice.key(level, (0, 0)) for lattice in lattices}) == depth
+        for plane, lattice in enumerate(lattices):
+            value = source.read_tile(lattice.key(level, (0, 0)))[0, 0]
             first = plane // per_plane * per_plane
             assert abs(value - np.mean(range(first * 10, (first + per_plane) * 10, 10))) <= 1
 
 
-def test_positions_and_channels_are_chosen_by_name() -> None:
-    data = RNG.integers(0, 999, (3, 2, 20, 20)).astype(np.uint16)
-    source = open_tile_source(open_source(data, axes="tcyx"), channel=1, index={"t": 2})
-    assert source.index == source.index_of({}, (2, 1)) == (2, 1)
-    np.testing.assert_array_equal(whole_level(source, 0, source.index), data[2, 1])
-    assert source.index_of({"t": 1}, (2, 1)) == (1, 1)
-    with pytest.raises(UsageError, match="no axis 'q'"):
-        source.index_of({"q": 0}, (2, 1))
-    for wrong in (-1, 3):
-        with pytest.raises(UsageError, match="outside the image"):
-            source.index_of({"t": wrong}, (2, 1))
+def test_planes_that_share_a_coarse_plane_read_it_once(tmp_path: Path) -> None:
+    """Keys named level-0 positions on every level: 16 planes, and 16 reads of each of 4 coarse ones."""
+    data = RNG.integers(0, 999, (16, 200, 200)).astype(np.uint16)
+    build(data, tmp_path / "p.zarr", axes="zyx", voxel_size={"z": 1, "y": 1, "x": 1}, tile=64, shard=0)
+    source = open_tile_source(tmp_path / "p.zarr", tile=64)
+    coarse = source.spec.levels[2]
+    assert coarse.shape[0] == 4
+    with TileLoader(clock=VirtualClock()) as loader:
+        loader.add_source(source)
+        for plane in range(16):
+            plan = plan_view(source.at((plane,)), source.lattice.extent, (0.25, 0.25))
+            assert plan.level == 2
+            loader.plan("view", load_requests(plan, source), moved=False)
+            drain(loader, "view")
+        assert loader.stats().tiles_read == 4 * len(plan.wanted)
+        assert loader.stats().tiles_read_twice == 0
 
 
 @pytest.mark.parametrize("samples", [3, 4])
@@ -380,7 +385,6 @@ def test_colour_tiles_have_their_samples_last(tmp_path: Path, samples: int, dtyp
     for source in (open_tile_source(data, tile=64), open_tile_source(tmp_path / "p.zarr", tile=64)):
         assert source.rgb
         assert source.samples_shape == (samples,)
-        assert source.index == ()
         np.testing.assert_array_equal(whole_level(source, 0), data)
         assert whole_level(source, 1).shape == (65, 75, samples)
 

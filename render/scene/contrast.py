@@ -36,7 +36,7 @@ def range_of(values: list[NDArray[Any]]) -> tuple[float, float]:
     return (low, high) if low < high else (low, low + 1.0)
 
 
-def sample_keys(lattice: Lattice, stored_levels: int, index: tuple[int, ...]) -> list[TileKey]:
+def sample_keys(lattice: Lattice, stored_levels: int) -> list[TileKey]:
     """The tiles to look at: all of the coarsest stored level, or an even grid of ``SAMPLE_TILES`` of them."""
     level = stored_levels - 1
     counts = lattice.levels[level].tile_counts
@@ -44,4 +44,4 @@ def sample_keys(lattice: Lattice, stored_levels: int, index: tuple[int, ...]) ->
     if math.prod(counts) > SAMPLE_TILES:
         edge = int(SAMPLE_TILES ** (1 / len(counts)))
         along = [sorted({int((i + 0.5) * count / edge) for i in range(edge)}) for count in counts]
-    return [TileKey(level, index, grid) for grid in itertools.product(*along)]
+    return [lattice.key(level, grid) for grid in itertools.product(*along)]

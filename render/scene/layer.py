@@ -2,13 +2,14 @@
 
 A layer owns its plan and the level it last drew (main thread only). The loader, the cache and the atlas are
 shared by all layers; a layer speaks to them with keys and drops only its own wishes. A layer has one *part*
-for each channel; a tile counts as resident when all its parts are, so channels never disagree on screen.
+for each channel; a tile counts as resident when all its parts are, so channels never disagree on screen. The tiles of
+its plan and cover know no channel where parts have one: only the loader's keys do.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -24,11 +25,11 @@ from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.tiles.tile_source import OpenTileSource
-from octree.render.view.camera import Camera
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.plan import ViewPlan, plan_view
 from octree.render.view.register import ToBase
 from octree.render.view.stand_ins import stand_ins_at_hand
+from octree.render.view.state import Positions, ViewState, first_position, resolve
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
@@ -36,10 +37,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One channel of a layer: its position on the axes that are not displayed, and how it is drawn."""
+    """One channel of a layer, and how it is drawn. ``channel`` None: wherever the view is."""
 
-    index: tuple[int, ...]
+    channel: int | None
     visual: TiledImageVisual
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """Where one part stands: level-0 positions on the axes that are not displayed, and the index on each level."""
+
+    part: Part
+    position: tuple[int, ...]
+    indices: tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +147,9 @@ class Layer:
         self._loader, self._atlas = loader, atlas
         self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
         self._limits = limits
+        self._positions: Positions | None = None
+        self._sections: tuple[_Section, ...] = ()
+        self._lattice = source.lattice
         self._plan: ViewPlan | None = None
         self._view = Region((0.0, 0.0), (0.0, 0.0))
         self._spare: tuple[TileKey, ...] = ()  # coarser tiles at hand that stand in besides those of the plan
@@ -148,22 +161,23 @@ class Layer:
 
     def plan(
         self,
-        camera: Camera,
+        state: ViewState,
         size_px: tuple[int, int],
         *,
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
     ) -> ViewPlan:
-        """Decide what the view of a camera wants and tell the loader.
+        """Decide what a view wants and tell the loader.
 
         ``motion`` is how far the camera will move within the look-ahead, camera pixels (y, x). ``fresh``: the
         view has nothing to do with the one before, whose level must not hold it back.
         """
-        (sy, sx) = self.to_base.scale
+        camera, (sy, sx) = state.camera, self.to_base.scale
         return self.plan_rect(
             self.to_base.region(camera.rect(size_px)),
             (camera.zoom / sy, camera.zoom / sx),
+            dict(state.position),
             motion=(motion[0] * sy, motion[1] * sx),
             fresh=fresh,
             prefetch=prefetch,
@@ -173,17 +187,18 @@ class Layer:
         self,
         view: Region,
         px_per_base: tuple[float, float],
+        positions: Positions,
         *,
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
+        self._go_to(positions)
         plan = plan_view(
-            self.source.lattice,
+            self._lattice,
             view,
             px_per_base,
-            index=self.parts[0].index,
             previous=self._plan if not fresh else None,
             hysteresis=self._limits.hysteresis,
             max_tiles=self._limits.max_tiles,
@@ -199,7 +214,7 @@ class Layer:
         if changed or self.cover is None or self.cover.coverage.ideal < 1:
             # a view that has just been chosen has nothing to do with what the one before asked for
             levels = 0 if fresh else self.source.stored_levels
-            spare = stand_ins_at_hand(self.source.lattice, plan, view, self._known, on_their_way=levels)
+            spare = stand_ins_at_hand(self._lattice, plan, view, self._known, on_their_way=levels)
             if changed or spare != self._spare:
                 self._loader.plan(self, self._requests(plan, spare), moved=moved)
                 tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
@@ -212,24 +227,35 @@ class Layer:
         """The atlas has been emptied: ask for everything that the view wants."""
         self._loader.plan(self, self._requests(self._planned(), ()), moved=False)
 
-    def go_to(self, positions: Mapping[str, int]) -> None:
-        """Show other places on the axes that are not displayed, from the next plan on. Raises UsageError."""
-        self.parts = tuple(
-            Part(self.source.index_of(positions, part.index), part.visual) for part in self.parts
-        )
-        self._plan, self._sent = None, False
+    def _go_to(self, positions: Positions) -> None:
+        """Stand at these places on the axes that are not displayed, as far as the source has them."""
+        if positions == self._positions:
+            return
+        source = self.source
+        self._positions, self._plan, self._sent = dict(positions), None, False
+        sections = []
+        for part in self.parts:
+            own = positions if part.channel is None else {**positions, "c": part.channel}
+            position = resolve(own, source.spec, lenient=True)
+            indices = tuple(level.index for level in source.at(position).levels)
+            sections.append(_Section(part, position, indices))
+        self._sections, shared = tuple(sections), sections[0].indices
+        if self.parts[0].channel is not None:
+            c = [source.spec.axis_names[place] for place in source.spec.index_axes].index("c")
+            shared = tuple(index[:c] + index[c + 1 :] for index in shared)
+        self._lattice = source.lattice.at(shared)
 
     def keys(self, tile: TileKey) -> Iterator[LoadKey]:
         """The key of each part of one tile."""
-        for part in self.parts:
-            yield self._key(part, tile)
+        for section in self._sections:
+            yield self._key(section, tile)
 
-    def _key(self, part: Part, tile: TileKey) -> LoadKey:
+    def _key(self, section: _Section, tile: TileKey) -> LoadKey:
         # a hundred calls a frame: named tuples' own constructors take four times as long
-        new = tuple.__new__
+        new, (level, _, grid) = tuple.__new__, tile
         return new(
             LoadKey,
-            (self.source.token, self.source.version, new(TileKey, (tile.level, part.index, tile.grid))),
+            (self.source.token, self.source.version, new(TileKey, (level, section.indices[level], grid))),
         )
 
     def _known(self, tile: TileKey) -> bool:
@@ -303,8 +329,8 @@ class Layer:
 
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
-        for part in self.parts:  # noqa: SIM110 - a generator for each tile takes twice as long
-            if self._key(part, tile) not in self._atlas:
+        for section in self._sections:  # noqa: SIM110 - a generator for each tile takes twice as long
+            if self._key(section, tile) not in self._atlas:
                 return False
         return True
 
@@ -317,19 +343,19 @@ class Layer:
         frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
         plan = self._planned()
         cover = cover_view(
-            self.source.lattice,
+            self._lattice,
             self._view,
             plan.level,
-            self.parts[0].index,
             self.resident,
             self.failed,
             size_px,
         )
         origin = self._view.centre
-        for part in self.parts:
-            part.visual.set_cover(cover, partial(self._key, part), origin)
+        for section in self._sections:
+            visual = section.part.visual
+            visual.set_cover(cover, partial(self._key, section), origin)
             if size_px is not None:
-                part.visual.set_view(self._view, size_px)
+                visual.set_view(self._view, size_px)
         self.cover = cover
         return cover
 
@@ -345,6 +371,16 @@ class Layer:
     @property
     def drawn(self) -> frozenset[TileKey]:
         return self.cover.drawn if self.cover is not None else frozenset()
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """Where the first part stands on the axes that are not displayed: what baselines know its tiles by."""
+        return self._sections[0].position
+
+    def position_of(self, tile: TileKey) -> tuple[int, ...]:
+        """The level-0 positions of a key's tile: those of the view if it shows them, else the first."""
+        shown = (section.position for section in self._sections if section.indices[tile.level] == tile.index)
+        return next(shown, first_position(self.source.spec, tile.index, tile.level))
 
     @property
     def wanted_count(self) -> int:

@@ -12,6 +12,7 @@ from octree.pyramid.model import Channel
 from octree.render.request import Blending, ChannelOption, Interpolation, LayerOptions, RenderRequest
 from octree.render.scene.contrast import range_of, sample_keys, type_range
 from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.state import Positions, resolve
 
 CHANNEL_COLORS = ("#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff", "#00ffff", "#ffffff")
 """For channels whose source names no colour, in order."""
@@ -19,9 +20,9 @@ CHANNEL_COLORS = ("#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff", "#00fff
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """One part of a layer, ready to draw: its place on the axes that are not displayed, and its colours."""
+    """One part of a layer, ready to draw: its channel, if that is not the view's, and its colours."""
 
-    index: tuple[int, ...]
+    channel: int | None
     clim: tuple[float, float]
     gamma: float
     colormap: str
@@ -33,7 +34,7 @@ class Look:
 
     def drawing(self) -> dict[str, Any]:
         """The arguments of ``TiledImageVisual``."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "index"}
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "channel"}
 
 
 def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:
@@ -42,10 +43,10 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
     A source with channels is drawn as all of them, added up in their own colours, unless ``--channels`` picks,
     ``--index c=`` chooses one, or ``--colormap`` says how to draw the first.
     """
-    place = _place(source, request)
+    _check_position(source, request)
     channels = _channels(source, options, request)
     look = Look(
-        index=tuple(place.values()),
+        channel=None,
         clim=(0.0, 1.0),
         gamma=options.gamma,
         colormap=options.colormap or "gray",
@@ -56,17 +57,16 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
         rgb=source.rgb,
     )
     if channels is None:
-        return [replace(look, clim=_clim(source, look.index, None, options))]
+        return [replace(look, clim=_clim(source, request.index, None, options))]
     looks = []
     for number, channel in enumerate(channels):
-        index = tuple({**place, "c": channel.index}.values())
         told = _told(source, channel.index)
         color = channel.color or (f"#{told.color}" if told and told.color else None)
         looks.append(
             replace(
                 look,
-                index=index,
-                clim=channel.clim or _clim(source, index, told, options),
+                channel=channel.index,
+                clim=channel.clim or _clim(source, {**request.index, "c": channel.index}, told, options),
                 colormap=color or CHANNEL_COLORS[number % len(CHANNEL_COLORS)],
                 blending=options.blending or "additive",
             )
@@ -74,22 +74,11 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
     return looks
 
 
-def _place(source: OpenTileSource, request: RenderRequest) -> dict[str, int]:
-    """Position on each axis that is not displayed, in axis order; 0 unless the request says."""
-    spec = source.spec
-    sizes = {spec.axes[i].name: spec.levels[0].shape[i] for i in spec.index_axes}
-    for axis, position in request.index.items():
-        if axis in sizes and position >= sizes[axis]:
-            raise UsageError(
-                f"--index: {axis}={position} is outside {source.path}: it has {sizes[axis]}",
-                hint=f"{axis}=0 to {axis}={sizes[axis] - 1}",
-            )
-        if axis not in sizes and len(request.sources) == 1:
-            raise UsageError(
-                f"--index: {source.path} has no axis {axis} to choose from",
-                hint=f"its axes: {', '.join(spec.axis_names)}",
-            )
-    return {axis: request.index.get(axis, 0) for axis in sizes}
+def _check_position(source: OpenTileSource, request: RenderRequest) -> None:
+    try:
+        resolve(request.index, source.spec, lenient=len(request.sources) > 1)
+    except UsageError as error:
+        raise UsageError(f"--index: {source.path}: {error.message}", hint=error.hint) from None
 
 
 def _channels(
@@ -127,7 +116,7 @@ def _told(source: OpenTileSource, channel: int) -> Channel | None:
 
 
 def _clim(
-    source: OpenTileSource, index: tuple[int, ...], told: Channel | None, options: LayerOptions
+    source: OpenTileSource, positions: Positions, told: Channel | None, options: LayerOptions
 ) -> tuple[float, float]:
     """Contrast limits: as asked, as recorded, the whole range of bytes and colours, or that of the data."""
     if options.clim is not None:
@@ -145,11 +134,12 @@ def _clim(
         return 0.0, 1.0
     if dtype == "uint8":
         return type_range(dtype)
-    return _measured(source, index)
+    return _measured(source, positions)
 
 
-def _measured(source: OpenTileSource, index: tuple[int, ...]) -> tuple[float, float]:
+def _measured(source: OpenTileSource, positions: Positions) -> tuple[float, float]:
     """The range of a little of the data; read in a thread, like every other pixel."""
-    keys = sample_keys(source.lattice, source.stored_levels, index)
+    lattice = source.at(resolve(positions, source.spec, lenient=True))
+    keys = sample_keys(lattice, source.stored_levels)
     with ThreadPoolExecutor(1, "octree-contrast") as pool:
         return range_of(list(pool.map(source.read_tile, keys)))

@@ -12,6 +12,7 @@ from octree.pyramid.grid import Region
 from octree.render.gl.marks import PLAIN, Area, MarksVisual
 from octree.render.scene.layer import Layer
 from octree.render.view.cover import rows_of
+from octree.render.view.state import Positions
 
 SHARE = 0.25
 """Largest part of the frame's width and height that the inset takes."""
@@ -45,8 +46,8 @@ class Overview:
         self._size_px = size_px
         self._view, self._zoom = inset_view(layer.source.lattice.extent, size_px)
 
-    def plan(self) -> None:
-        self.layer.plan_rect(self._view, (self._zoom, self._zoom), fresh=True)
+    def plan(self, positions: Positions) -> None:
+        self.layer.plan_rect(self._view, (self._zoom, self._zoom), positions, fresh=True)
 
     def mark(self, shown: Region) -> None:
         """Outline the image, and in it what the frame shows (base coordinates of the layer)."""

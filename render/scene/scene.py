@@ -144,7 +144,7 @@ class Scene:
     def _layer(self, source: OpenTileSource, looks: Sequence[Look], limits: LayerLimits) -> Layer:
         return Layer(
             source,
-            [Part(look.index, self._visual(look)) for look in looks],
+            [Part(look.channel, self._visual(look)) for look in looks],
             loader=self.loader,
             atlas=self._gl_atlas,
             to_base=to_base(self._sources[0].spec, source.spec),
@@ -251,11 +251,15 @@ class Scene:
 
     def failures(self) -> list[dict[str, Any]]:
         """The tiles that could not be read, in order of their keys."""
-        paths = {source.token: source.describe()["path"] for source in self._sources}
+        layers = {layer.source.token: layer for layer in self.layers}
         return [
             {
-                "source": paths[key.source],
-                "key": {"level": key.tile.level, "index": list(key.tile.index), "grid": list(key.tile.grid)},
+                "source": layers[key.source].source.path,
+                "key": {
+                    "level": key.tile.level,
+                    "index": list(layers[key.source].position_of(key.tile)),
+                    "grid": list(key.tile.grid),
+                },
                 "error": failure.error,
                 "attempts": failure.attempts,
             }

@@ -25,6 +25,7 @@ from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
 from octree.render.tiles.texels import texture_dtype, to_texels
 from octree.render.view.plan import untiled_lattice
+from octree.render.view.state import own_index
 
 UNTILED_PX = 4096
 """Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
@@ -47,7 +48,6 @@ class OpenTileSource:
         opened: Opened,
         *,
         tile: tuple[int, int],
-        index: tuple[int, ...],
         labels: bool,
         single_level: bool,
         untiled: bool,
@@ -64,7 +64,6 @@ class OpenTileSource:
         self.spec = levels.spec
         lattice = _tiled(lattice_of(self.spec), tile)
         self.lattice: Lattice = untiled_lattice(lattice, UNTILED_PX) if untiled else lattice
-        self.index = index
         self._texture_dtype = texture_dtype(spec.dtype, labels=labels)
         names = spec.axis_names
         self.samples_shape: tuple[int, ...] = (
@@ -101,10 +100,11 @@ class OpenTileSource:
 
     # axes
 
-    def index_of(self, positions: Mapping[str, int], others: tuple[int, ...]) -> tuple[int, ...]:
-        """``TileKey.index`` for level-0 positions per axis name, as in ``others`` on the other axes.
-        Raises UsageError for an axis that there is not, or a position outside it."""
-        return _index_of(self.spec, positions, others)
+    def at(self, position: tuple[int, ...]) -> Lattice:
+        """The lattice at level-0 positions on the axes that are not displayed, in axis order."""
+        return self.lattice.at(
+            [own_index(self.spec, position, level) for level in range(len(self.spec.levels))]
+        )
 
     # tiles
 
@@ -116,15 +116,11 @@ class OpenTileSource:
         return (*self.lattice.tile_shape(tile.level, tile.grid), *self.samples_shape)
 
     def tile_box(self, tile: TileKey) -> Box:
-        """The voxels of a tile in its level's array. ``tile.index`` is in level-0 positions whatever the level:
-        a coarser level gives the voxel that holds the middle of that position."""
-        level, base = self.spec.levels[tile.level], self.spec.levels[0]
+        """The voxels of a tile in its level's array."""
+        level = self.spec.levels[tile.level]
         start, stop = [0] * len(level.shape), list(level.shape)
-        for place, position in zip(self.spec.index_axes, tile.index, strict=True):
-            world = base.translation[place] + position * base.scale[place]
-            own = round((world - level.translation[place]) / level.scale[place] - 1e-9)
-            own = min(max(own, 0), level.shape[place] - 1)
-            start[place], stop[place] = own, own + 1
+        for place, voxel in zip(self.spec.index_axes, tile.index, strict=True):
+            start[place], stop[place] = voxel, voxel + 1
         edges = self.lattice.levels[tile.level].tile
         for name, edge, number in zip("yx", edges, tile.grid[-2:], strict=True):
             place = self.spec.axis_names.index(name)
@@ -181,8 +177,6 @@ def open_tile_source(
     source: Any,
     *,
     tile: int | None = None,
-    channel: int | None = None,
-    index: Mapping[str, int] | None = None,
     labels: bool = False,
     single_level: bool = False,
     untiled: bool = False,
@@ -191,13 +185,12 @@ def open_tile_source(
     """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.sources.source.open_source`` takes.
 
     ``tile``          tile edge in pixels; None: what suits the chunks of the source.
-    ``channel``, ``index``  default position on the axes that are not displayed (level-0 positions; 0 each).
     ``labels``        values are ids.
     ``single_level``  do not make levels coarser than the stored ones.
     ``untiled``       each level as one image, or the fewest tiles that textures allow.
     ``limits``        what one chunk, tile or flat image may take.
 
-    Raises SourceError, SourceNotFound, UsageError (an axis or position that there is not).
+    Raises SourceError, SourceNotFound, UsageError (labels of several samples).
     """
     opened = open_levels(source, labels=labels, limits=limits)
     spec = opened.levels.spec
@@ -214,13 +207,9 @@ def open_tile_source(
             "limits": limits,
         }
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
-        positions = dict(index or {})
-        if channel is not None:
-            positions["c"] = channel
         return OpenTileSource(
             opened,
             tile=(tile, tile) if tile else _fitting_tile(spec),
-            index=_index_of(spec, positions, (0,) * len(spec.index_axes)),
             labels=labels,
             single_level=single_level,
             untiled=untiled,
@@ -268,20 +257,3 @@ def _fitting_edge(chunk: int, length: int) -> int:
         parts = range(-(-chunk // 1024), chunk // 256 + 1)
         return next((chunk // n for n in parts if chunk % n == 0), 512)
     return chunk if chunk >= 128 else chunk * (DEFAULT_TILE // chunk)
-
-
-def _index_of(spec: PyramidSpec, positions: Mapping[str, int], default: tuple[int, ...]) -> tuple[int, ...]:
-    names = [spec.axis_names[i] for i in spec.index_axes]
-    for name in positions:
-        if name not in names:
-            have = ", ".join(names) or "none"
-            raise UsageError(f"there is no axis {name!r} to choose a position on", hint=f"axes: {have}")
-    result = []
-    for name, place, usual in zip(names, spec.index_axes, default, strict=True):
-        size, position = spec.levels[0].shape[place], positions.get(name, usual)
-        if not 0 <= position < size:
-            raise UsageError(
-                f"{name}={position} lies outside the image", hint=f"{name} runs from 0 to {size - 1}"
-            )
-        result.append(position)
-    return tuple(result)

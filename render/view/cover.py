@@ -75,7 +75,6 @@ def cover_view(
     lattice: Lattice,
     view: Region,
     level: int,
-    index: tuple[int, ...],
     resident: Callable[[TileKey], bool],
     failed: Callable[[TileKey], bool] = _never,
     size_px: tuple[int, int] | None = None,
@@ -85,7 +84,7 @@ def cover_view(
     With ``size_px`` (width, height) of a plane's frame, coverage counts its pixels: each belongs to what covers its
     centre, as it is drawn. Without, coverage measures areas, or volumes.
 
-    ``index`` is the position on the axes that are not displayed. ``resident`` and ``failed`` are asked about
+    ``resident`` and ``failed`` are asked about
     tiles of any level; to make several channels appear together, ``resident`` asks for all of them.
     """
     visible = view.intersect(lattice.extent)
@@ -94,7 +93,7 @@ def cover_view(
         return Cover(quads, Coverage(), (), (), level)
     missing: list[Region] = []
     broken: list[Region] = []
-    tiles = _Tiles(lattice, index, resident)
+    tiles = _Tiles(lattice, resident)
     # most frames are all ideal: whole arrays for what is there, one by one only for what is not
     keys, dest = tiles.cells(level, visible)
     there = [resident(key) for key in keys]
@@ -121,16 +120,15 @@ def cover_view(
 class _Tiles:
     """What could be drawn where, for one ``cover_view``."""
 
-    def __init__(self, lattice: Lattice, index: tuple[int, ...], resident: Callable[[TileKey], bool]) -> None:
+    def __init__(self, lattice: Lattice, resident: Callable[[TileKey], bool]) -> None:
         self._lattice = lattice
-        self._index = index
         self._resident = resident
 
     def cells(self, level: int, region: Region) -> tuple[list[TileKey], NDArray[np.float64]]:
         """Tiles of ``level`` that meet ``region``, and the parts of it they are responsible for, (n, 2 d): a
         partition."""
         numbers, edges = self._spans(level, region)
-        index, axes = self._index, len(edges)
+        index, axes = self._lattice.levels[level].index, len(edges)
         new = tuple.__new__  # a named tuple's own constructor takes twice the time, and this is the hot spot
         keys = [new(TileKey, (level, index, grid)) for grid in itertools.product(*numbers)]
         dest = np.empty((*map(len, numbers), 2 * axes))
@@ -145,7 +143,7 @@ class _Tiles:
         lows = itertools.product(*[along[:-1] for along in edges])
         highs = itertools.product(*[along[1:] for along in edges])
         for grid, low, high in zip(itertools.product(*numbers), lows, highs, strict=True):
-            yield TileKey(level, self._index, grid), Region(low, high)
+            yield self._lattice.key(level, grid), Region(low, high)
 
     def _spans(self, level: int, region: Region) -> tuple[list[range], list[list[float]]]:
         """Along each axis: numbers of the tiles that meet ``region``, and their edges, cut to it."""

@@ -80,7 +80,6 @@ def plan_view(
     view: Region,
     px_per_base: tuple[float, ...],
     *,
-    index: tuple[int, ...] = (),
     previous: ViewPlan | None = None,
     previous_level: int | None = None,
     hysteresis: float = 0.1,
@@ -96,7 +95,6 @@ def plan_view(
 
     ``view``             what the frame shows, base coordinates of the layer.
     ``px_per_base``      device pixels of the screen per base voxel.
-    ``index``            position on the axes that are not displayed; goes into every key.
     ``previous``         the view's last plan: its stand-ins are kept while they help, since they may be on their
                          way, and its level is held on to; ``previous_level`` is for the latter alone.
     ``max_tiles``        how many tiles can be resident at once; more wanted ones than that, and the plan takes
@@ -123,7 +121,7 @@ def plan_view(
     degraded = level != ideal or tiles.size > room
     centre = view.centre
     tiles = _middle(lattice.levels[level], tiles, centre, room)
-    wanted = _nearest_first(lattice, level, index, tiles, centre)
+    wanted = _nearest_first(lattice, level, tiles, centre)
     cheap = len(lattice.levels) if cheap_levels is None else cheap_levels
     moving = any(motion)
     later = view.shifted(motion) if moving else view
@@ -190,7 +188,6 @@ def _middle(info: LatticeLevel, tiles: BlockRange, centre: tuple[float, ...], ro
 def _nearest_first(
     lattice: Lattice,
     level: int,
-    index: tuple[int, ...],
     tiles: BlockRange,
     centre: tuple[float, ...],
     without: BlockRange | None = None,
@@ -208,7 +205,7 @@ def _nearest_first(
         inner = set(without.intersect(tiles).grids())
         ranked = [pair for pair in ranked if pair[1] not in inner]
     ranked.sort()
-    return tuple([TileKey(level, index, grid) for _, grid in ranked])
+    return tuple([TileKey(level, info.index, grid) for _, grid in ranked])
 
 
 def _stand_ins(
@@ -228,7 +225,6 @@ def _stand_ins(
     coarsest = min(cheap_levels, len(lattice.levels)) - 1
     if coarsest <= plan.level or not plan.wanted:
         return ()
-    index = plan.wanted[0].index
     missing = [key.grid for key in plan.wanted if not known(key)]
     budget = max(1, len(missing) // COVERAGE_SHARE)
     centre = seen.centre
@@ -236,7 +232,7 @@ def _stand_ins(
     if root_range.size > max(budget, 4):
         roots: tuple[TileKey, ...] = ()  # a coarsest level of many tiles is no cheap backdrop
     else:
-        all_roots = _nearest_first(lattice, coarsest, index, root_range, centre)
+        all_roots = _nearest_first(lattice, coarsest, root_range, centre)
         roots = tuple(key for key in all_roots if not known(key))
     if not missing:
         return roots
@@ -244,7 +240,7 @@ def _stand_ins(
         key
         for key in (previous.coverage if previous is not None else ())
         if plan.level < key.level < coarsest
-        and key.index == index
+        and key.index == lattice.levels[key.level].index
         and not lattice.tile_region(key.level, key.grid).intersect(seen).is_empty
         and not known(key)
     )
@@ -252,10 +248,10 @@ def _stand_ins(
     if later is not None:
         seen = seen.intersect(later)
     for level in range(plan.level + 1, coarsest if not seen.is_empty else 0):
-        grids, missing = _ancestors(lattice, plan.level, level, missing, seen, index, known)
+        grids, missing = _ancestors(lattice, plan.level, level, missing, seen, known)
         if not missing:
             break
-        keys = _nearest_first(lattice, level, index, _hull(grids), centre) if grids else ()
+        keys = _nearest_first(lattice, level, _hull(grids), centre) if grids else ()
         new = [key for key in keys if key.grid in grids and key not in begun]
         if len(new) <= budget:
             return (*roots, *begun, *new)
@@ -273,7 +269,6 @@ def _ancestors(
     coarse: int,
     missing: list[tuple[int, ...]],
     seen: Region,
-    index: tuple[int, ...],
     known: Callable[[TileKey], bool],
 ) -> tuple[set[tuple[int, ...]], list[tuple[int, ...]]]:
     """Unknown tiles of level ``coarse`` over the missing tiles of level ``fine`` as far as these are seen, and
@@ -282,7 +277,7 @@ def _ancestors(
     unknown: set[tuple[int, ...]] = set()
     covered = set()
     for blocks in set(over.values()):
-        lacking = {grid for grid in blocks.grids() if not known(TileKey(coarse, index, grid))}
+        lacking = {grid for grid in blocks.grids() if not known(lattice.key(coarse, grid))}
         unknown |= lacking
         if not lacking:
             covered.add(blocks)
@@ -335,12 +330,12 @@ def _prefetch(
     regions = [later] if later != view else []
     if margin > 0:
         regions.append(view.grown([margin * length for length in view.size]))
-    centre, (level, index, _) = later.centre, plan.wanted[0]
+    centre, level = later.centre, plan.level
     found: dict[TileKey, None] = {}
     for region in regions:
         tiles = lattice.blocks_meeting(level, region)
         near = _middle(lattice.levels[level], tiles, centre, MAX_WANTED)
-        keys = _nearest_first(lattice, level, index, near, centre, without=wanted)
+        keys = _nearest_first(lattice, level, near, centre, without=wanted)
         found.update(dict.fromkeys(key for key in keys if not known(key)))
     return tuple(itertools.islice(found, most))
 

@@ -6,9 +6,9 @@ is shall be drawn, so it must be named here, or it is neither uploaded nor kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
-from octree.pyramid.grid import BlockRange, Lattice, Region
+from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
 from octree.render.view.plan import ViewPlan, tiles_over
 
@@ -46,7 +46,8 @@ def _backdrop(lattice: Lattice, plan: ViewPlan, seen: Region) -> list[TileKey]:
     elsewhere."""
     level = len(lattice.levels) - 1
     span = lattice.blocks_meeting(level, seen)
-    return _tiles(level, span, plan) if level > plan.level and span.size <= _most(plan) else []
+    few = level > plan.level and span.size <= _most(plan)
+    return [lattice.key(level, grid) for grid in span.grids()] if few else []
 
 
 def _nearest_known(
@@ -57,12 +58,12 @@ def _nearest_known(
     known: Callable[[TileKey], bool],
 ) -> list[TileKey]:
     """Over each missing tile, as far as it is seen, the known tile of the finest coarser level."""
-    index, grids = plan.wanted[0].index, {key.grid for key in missing}
+    grids: Collection[tuple[int, ...]] = {key.grid for key in missing}
     found: list[TileKey] = []
     for level in range(plan.level + 1, len(lattice.levels)):
         over = set(tiles_over(lattice, level - 1, level, grids, seen).values())
         above = {grid for blocks in over for grid in blocks.grids()}
-        keys = [TileKey(level, index, grid) for grid in sorted(above)]
+        keys = [lattice.key(level, grid) for grid in sorted(above)]
         found += [key for key in keys if known(key)]
         grids = {key.grid for key in keys if not known(key)}
         if not grids:
@@ -77,14 +78,9 @@ def _passed(lattice: Lattice, plan: ViewPlan, seen: Region, levels: int) -> list
         span = lattice.blocks_meeting(level, seen)
         if len(found) + span.size > _most(plan):
             break
-        found += _tiles(level, span, plan)
+        found += [lattice.key(level, grid) for grid in span.grids()]
     return found
 
 
 def _most(plan: ViewPlan) -> int:
     return max(FEW, len(plan.wanted))
-
-
-def _tiles(level: int, span: BlockRange, plan: ViewPlan) -> list[TileKey]:
-    index = plan.wanted[0].index
-    return [TileKey(level, index, grid) for grid in span.grids()]

@@ -68,7 +68,7 @@ def frame_row(name: str, canvas: Canvas, dtype: str = "uint16", samples: int = 1
     def frame(number: int) -> None:
         view = panned(number)
         visual.set_view(view, SIZE)
-        visual.set_cover(cover_view(PLANE, view, 0, (), lambda tile: key_of(tile) in atlas), key_of)
+        visual.set_cover(cover_view(PLANE, view, 0, lambda tile: key_of(tile) in atlas), key_of)
         canvas.draw([visual])
 
     frame(0)
@@ -99,11 +99,11 @@ def streaming_row(canvas: Canvas) -> str:
         for tile in tiles[first : 40 + (number + 1) * 460 // 120]:
             atlas.upload(tile)
         visual.set_view(view, SIZE)
-        visual.set_cover(cover_view(PLANE, view, 0, (), lambda tile: key_of(tile) in atlas), key_of)
+        visual.set_cover(cover_view(PLANE, view, 0, lambda tile: key_of(tile) in atlas), key_of)
         canvas.draw([visual])
 
     visual.set_view(panned(0), SIZE)
-    visual.set_cover(cover_view(PLANE, panned(0), 0, (), lambda tile: key_of(tile) in atlas), key_of)
+    visual.set_cover(cover_view(PLANE, panned(0), 0, lambda tile: key_of(tile) in atlas), key_of)
     canvas.draw([visual])
     bare = Bare(visual, panned(0), SIZE)
     canvas.draw([bare])
@@ -145,7 +145,7 @@ def upload_row(name: str, *, gutters: bool) -> str:
 
 def cover_row() -> str:
     view = Region((1000.3, 1000.7), (1000.3 + TILE * 19, 1000.7 + TILE * 29))
-    cover = cover_view(PLANE, view, 0, (), lambda _tile: True)
+    cover = cover_view(PLANE, view, 0, lambda _tile: True)
     places = {
         key_of(tile): (0, 258 * (n % 15), 258 * (n // 15 % 15), 256, 256)
         for n, tile in enumerate(cover.quads.keys)
@@ -153,7 +153,7 @@ def cover_row() -> str:
     spots = np.array(list(places.values()), np.int64)
 
     def work() -> None:
-        cover = cover_view(PLANE, view, 0, (), lambda tile: key_of(tile) in places)
+        cover = cover_view(PLANE, view, 0, lambda tile: key_of(tile) in places)
         exact_vertices(place_quads(cover, spots), view, SIZE, nearest=True)
 
     return row_of(
