@@ -99,9 +99,8 @@ def cover_view(
     there = [resident(key) for key in keys]
     if not all(there):
         painted: list[tuple[TileKey, Region]] = []
-        for key, cell, is_there in zip(keys, regions_of(dest), there, strict=True):
-            if is_there:
-                continue
+        absent = np.logical_not(there)
+        for key, cell in zip(itertools.compress(keys, absent), regions_of(dest[absent]), strict=True):
             if (pieces := tiles.finer(level - 1, cell)) is not None:
                 painted += pieces
             elif failed(key):
@@ -110,7 +109,7 @@ def cover_view(
                 tiles.coarser(level + 1, cell, painted, missing)
         keys = [*itertools.compress(keys, there), *(key for key, _ in painted)]
         others = np.array([cell for _, cell in painted], np.float64).reshape(-1, dest.shape[1])
-        dest = np.concatenate([dest[np.array(there)], others])
+        dest = np.concatenate([dest[~absent], others])
     quads = _batch(lattice, tuple(keys), dest)
     areas = _areas if size_px is None else functools.partial(_pixels, view, size_px)
     coverage = _coverage(quads, missing, broken, areas, level)
@@ -140,10 +139,15 @@ class _Tiles:
     def few(self, level: int, region: Region) -> Iterator[tuple[TileKey, Region]]:
         """The same, one by one: faster for a handful."""
         numbers, edges = self._spans(level, region)
+        index = self._lattice.levels[level].index
+        grids = itertools.product(*numbers)
+        if max(map(len, edges)) == 2:
+            yield TileKey(level, index, next(grids)), region
+            return
         lows = itertools.product(*[along[:-1] for along in edges])
         highs = itertools.product(*[along[1:] for along in edges])
-        for grid, low, high in zip(itertools.product(*numbers), lows, highs, strict=True):
-            yield self._lattice.key(level, grid), Region(low, high)
+        for grid, low, high in zip(grids, lows, highs, strict=True):
+            yield TileKey(level, index, grid), Region(low, high)
 
     def _spans(self, level: int, region: Region) -> tuple[list[range], list[list[float]]]:
         """Along each axis: numbers of the tiles that meet ``region``, and their edges, cut to it."""

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from operator import getitem, mul
 
@@ -199,13 +199,25 @@ def _nearest_first(
     for axis, numbers in enumerate(map(range, *tiles)):
         size = info.scale[axis] * info.tile[axis]
         first = info.origin[axis] + size / 2 - centre[axis]
-        along = [(number, (first + number * size) ** 2) for number in numbers]
-        ranked = [(far + more, (*grid, number)) for far, grid in ranked for number, more in along]
-    if without is not None:
-        inner = set(without.intersect(tiles).grids())
-        ranked = [pair for pair in ranked if pair[1] not in inner]
+        along = beside = [(number, (first + number * size) ** 2) for number in numbers]
+        if without is not None and axis == len(centre) - 1:
+            # what is left out is left out before it is named: it may be most
+            beside = [pair for pair in along if not without.start[axis] <= pair[0] < without.stop[axis]]
+        ranked = [
+            (far + more, (*grid, number))
+            for far, grid in ranked
+            for number, more in (along if beside is along or not _reaches(without, grid) else beside)
+        ]
     ranked.sort()
-    return tuple([TileKey(level, info.index, grid) for _, grid in ranked])
+    new, index = tuple.__new__, info.index  # a named tuple's own constructor takes twice the time
+    return tuple([new(TileKey, (level, index, grid)) for _, grid in ranked])
+
+
+def _reaches(blocks: BlockRange | None, grid: tuple[int, ...]) -> bool:
+    """Some of the tiles begin with these numbers."""
+    return blocks is not None and all(
+        first <= number < stop for first, number, stop in zip(blocks.start, grid, blocks.stop, strict=False)
+    )
 
 
 def _stand_ins(
@@ -276,40 +288,46 @@ def _ancestors(
     over = tiles_over(lattice, fine, coarse, missing, seen)
     unknown: set[tuple[int, ...]] = set()
     covered = set()
-    for blocks in set(over.values()):
-        lacking = {grid for grid in blocks.grids() if not known(lattice.key(coarse, grid))}
+    for spans in set(over.values()):
+        lacking = {grid for grid in _grids(spans) if not known(lattice.key(coarse, grid))}
         unknown |= lacking
         if not lacking:
-            covered.add(blocks)
-    return unknown, [grid for grid in missing if over[grid] not in covered]
+            covered.add(spans)
+    return unknown, [grid for grid in missing if over[grid] not in covered] if covered else missing
+
+
+Spans = tuple[tuple[int, int], ...]
+"""Tiles ``[first, stop)`` along each axis."""
 
 
 def tiles_over(
     lattice: Lattice, fine: int, coarse: int, grids: Collection[tuple[int, ...]], seen: Region
-) -> dict[tuple[int, ...], BlockRange]:
+) -> dict[tuple[int, ...], Spans]:
     """For each of ``grids``, tiles of level ``fine``: the tiles of level ``coarse`` over the part of it that is
     seen."""
     below, above = lattice.levels[fine], lattice.levels[coarse]
-    first: list[dict[int, int]] = []
-    stop: list[dict[int, int]] = []
+    along: list[dict[int, tuple[int, int]]] = []
     for axis, numbers in enumerate(map(set, zip(*grids, strict=True))):
         low, high = seen.low[axis], seen.high[axis]
         size, origin = below.scale[axis] * below.tile[axis], below.origin[axis]
-        # a tile wanted only for its edge texels, or one that stands in beyond its level's end, shares
-        # nothing with the view: it has the ancestors of the view's edge
-        spans = {
-            number: above.blocks_along(
-                axis,
-                min(start := max(origin + number * size, low), high),
-                max(min(origin + (number + 1) * size, high), start),
-            )
-            for number in numbers
-        }
-        first.append({number: span[0] for number, span in spans.items()})
-        stop.append({number: span[1] for number, span in spans.items()})
-    return {
-        grid: BlockRange(tuple(map(getitem, first, grid)), tuple(map(getitem, stop, grid))) for grid in grids
-    }
+        spans = {}
+        for number in numbers:
+            start = max(origin + number * size, low)
+            stop = min(origin + (number + 1) * size, high)
+            # a tile wanted only for its edge texels, or one that stands in beyond its level's end, shares
+            # nothing with the view: it has the ancestors of the view's edge
+            spans[number] = above.blocks_along(axis, min(start, high), max(stop, start))
+        along.append(spans)
+    return {grid: tuple(map(getitem, along, grid)) for grid in grids}
+
+
+def grids_over(over: Iterable[Spans]) -> set[tuple[int, ...]]:
+    """All tiles of the answers of ``tiles_over``."""
+    return {grid for spans in set(over) for grid in _grids(spans)}
+
+
+def _grids(spans: Spans) -> Iterator[tuple[int, ...]]:
+    return itertools.product(*itertools.starmap(range, spans))
 
 
 def _prefetch(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
-from octree.render.view.plan import ViewPlan, tiles_over
+from octree.render.view.plan import ViewPlan, grids_over, tiles_over
 
 FEW = 4
 """So many stand-ins are always worth it, however few tiles are wanted."""
@@ -61,8 +61,7 @@ def _nearest_known(
     grids: Collection[tuple[int, ...]] = {key.grid for key in missing}
     found: list[TileKey] = []
     for level in range(plan.level + 1, len(lattice.levels)):
-        over = set(tiles_over(lattice, level - 1, level, grids, seen).values())
-        above = {grid for blocks in over for grid in blocks.grids()}
+        above = grids_over(tiles_over(lattice, level - 1, level, grids, seen).values())
         keys = [lattice.key(level, grid) for grid in sorted(above)]
         found += [key for key in keys if known(key)]
         grids = {key.grid for key in keys if not known(key)}
