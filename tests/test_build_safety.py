@@ -178,6 +178,87 @@ def test_torn_shards_of_tasks_without_a_record_are_written_anew(tmp_path: Path, 
     assert leftovers(dest) == []
 
 
+def first_files(dest: Path) -> list[Path]:
+    return sorted(p for p in (dest / "0/c").rglob("*") if p.is_file())
+
+
+def forget(dest: Path) -> None:
+    first_files(dest)[0].unlink()
+
+
+def cut(dest: Path) -> None:
+    file = first_files(dest)[0]
+    file.write_bytes(file.read_bytes()[:-1])
+
+
+def empty(dest: Path) -> None:
+    first_files(dest)[0].write_bytes(b"")
+
+
+def link(dest: Path) -> None:
+    file = first_files(dest)[0]
+    file.rename(dest.parent / "elsewhere")
+    file.symlink_to(dest.parent / "elsewhere")
+
+
+def link_row(dest: Path) -> None:
+    row = dest / "0/c/0"
+    row.rename(dest.parent / "row")
+    row.symlink_to(dest.parent / "row")
+
+
+def claim(line: str) -> Any:
+    def add(dest: Path) -> None:
+        with places_of(dest).journal.open("a") as journal:
+            journal.write(line + "\n")
+
+    return add
+
+
+DAMAGES = {
+    "a file is gone": forget,
+    "a file is cut short": cut,
+    "a file is empty": empty,
+    "a file became a link": link,
+    "work that is not there, with files": claim("[0,9,131072,500,5,[]]"),
+    "work that is not there, without files": claim("[0,9,131072,0,0,[]]"),
+    "work that is not there, of another size": claim("[0,9,0,0,0,[]]"),
+    "all of it": lambda dest: [claim(f"[0,{place},131072,0,0,[]]")(dest) for place in range(16)],
+    "a place beyond the plan": claim("[0,16,131072,500,5,[]]"),
+    "a round beyond the plan": claim("[7,0,0,500,5,[]]"),
+    "a place beyond all memory": claim("[0,9000000000000000000,131072,500,5,[]]"),
+    "a hole beyond the image": claim('[0,9,131072,0,0,[{"start":[0,0],"stop":[9999,9],"error":""}]]'),
+    "a path for a place": claim('[0,"../../victim",131072,500,5,[]]'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_resume_believes_no_record_that_the_disk_does_not_bear_out(
+    tmp_path: Path, source: Path, undisturbed: dict[str, str], damage: str
+) -> None:
+    dest = tmp_path / "p"
+    part_of_a_build(str(source), dest)
+    DAMAGES[damage](dest)
+    result = build(str(source), dest, tile=32, shard=1, name="n", resume=True)
+    assert tree(dest) == undisturbed
+    assert result.bytes_read == 2_000_000
+    assert not any(path.is_symlink() for path in dest.rglob("*"))
+    assert leftovers(dest) == []
+
+
+@pytest.mark.parametrize("name", ["0", "0/c/0", "3"])
+def test_resume_writes_through_no_link(tmp_path: Path, source: Path, name: str) -> None:
+    dest, victim = tmp_path / "p", tmp_path / "victim"
+    part_of_a_build(str(source), dest)
+    victim.mkdir()
+    (dest / name).rename(tmp_path / "moved")
+    (dest / name).symlink_to(victim)
+    done = octree("build", source, dest, *OPTIONS, "--resume")
+    assert done.returncode in (4, 5), done.stderr
+    assert str(dest / name) in done.stderr
+    assert list(victim.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("change", "word"),
     [

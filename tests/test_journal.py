@@ -13,6 +13,7 @@ from octree.pyramid.building.task import Hole, Task, TaskResult
 from octree.pyramid.errors import DestinationError
 
 HEADER = Header("word", True, {"method": "mean", "shape": [3, 4]}, "p")
+BELIEVE = (lambda result: True, lambda result: True)
 RESULTS = [
     TaskResult(Task(0, 7), 10, 5, 2),
     TaskResult(Task(1, 0), 0, 1, 1, (Hole((0, 0), (1, 2), 'chunk "é" is\ngone'),)),
@@ -31,7 +32,7 @@ def test_what_is_recorded_is_read(tmp_path: Path) -> None:
     path = tmp_path / "journal"
     written(path)
     assert read_header(path, "p") == HEADER
-    journal, done = Journal.load(path, "p")
+    journal, done = Journal.load(path, "p", *BELIEVE)
     journal.close()
     assert done.tasks == {Task(0, 7), Task(1, 0)}
     assert (done.bytes_read, done.bytes_written, done.files) == (10, 6, 3)
@@ -44,7 +45,7 @@ def test_wherever_the_last_record_is_torn_the_ones_before_count_and_new_ones_fol
     lines = text.splitlines(keepends=True)
     for cut in range(len(lines[0]), len(text)):
         path.write_bytes(text[:cut])
-        journal, done = Journal.load(path, "p")
+        journal, done = Journal.load(path, "p", *BELIEVE)
         kept = [
             r.task
             for r, end in zip(RESULTS, (len(lines[0] + lines[1]), len(text)), strict=True)
@@ -53,7 +54,7 @@ def test_wherever_the_last_record_is_torn_the_ones_before_count_and_new_ones_fol
         assert sorted(done.tasks) == kept
         journal.append(TaskResult(Task(0, 9), 1, 1, 1))
         journal.close()
-        journal, done = Journal.load(path, "p")
+        journal, done = Journal.load(path, "p", *BELIEVE)
         journal.close()
         assert done.tasks == {*kept, Task(0, 9)}
 
@@ -92,3 +93,55 @@ def test_changes_are_named() -> None:
         "b: 2 then, 3 now",
         "c: null then, 4 now",
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '["../../victim",0,1,1,1,[]]',
+        '["/etc",0,1,1,1,[]]',
+        "[-1,0,1,1,1,[]]",
+        "[0,-1,1,1,1,[]]",
+        "[0,1.0,1,1,1,[]]",
+        "[0,1e400,1,1,1,[]]",
+        "[0,NaN,1,1,1,[]]",
+        "[true,0,1,1,1,[]]",
+        '["0","0",1,1,1,[]]',
+        f"[0,{10**18},1,1,1,[]]",
+        f"[0,{10**30},1,1,1,[]]",
+        f"[0,{'9' * 5000},1,1,1,[]]",
+        "[0,0,1,1,1]",
+        "[0,0,1,1,1,[],0]",
+        '[0,0,1,1,1,"holes"]',
+        '[0,0,1,1,1,[{"start":"ab","stop":"cd","error":""}]]',
+        '[0,0,1,1,1,[{"start":[-5],"stop":[1],"error":""}]]',
+        "[" * 100_000,
+        "{}",
+        "null",
+    ],
+)
+def test_a_record_with_wild_places_ends_what_is_believed(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "journal"
+    whole = written(path)
+    path.write_bytes(whole + line.encode() + b"\n[0,3,1,1,1,[]]\n")
+
+    def possible(result: TaskResult) -> bool:
+        return result.task.place < 10**6
+
+    journal, done = Journal.load(path, "p", possible, lambda result: True)
+    journal.close()
+    assert done.tasks == {Task(0, 7), Task(1, 0)}
+    assert path.read_bytes() == whole
+
+
+def test_a_record_whose_files_are_not_there_counts_once_they_are(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    whole = written(path)
+    journal, done = Journal.load(path, "p", lambda result: True, lambda result: result.task.round == 1)
+    journal.append(RESULTS[0])
+    journal.close()
+    assert done.tasks == {Task(1, 0)}
+    assert path.read_bytes().startswith(whole)
+    journal, done = Journal.load(path, "p", *BELIEVE)
+    journal.close()
+    assert (done.bytes_read, done.files) == (10, 3)

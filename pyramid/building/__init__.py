@@ -10,5 +10,6 @@ windows.py     display windows for the metadata, from a coarse level
 schedulers.py  which executor is meant; executors.py   tasks in a bounded window: serial, threads
 cluster.py     the same on dask.distributed
 journal.py     what is done already; lock.py   who may write; destination.py   what lies at DEST
+found.py       which of the journal's records --resume may believe
 replaceable.py what ``--overwrite`` may take the place of
 """

@@ -20,6 +20,7 @@ from octree.pyramid.building.destination import (
     tidy_swap,
 )
 from octree.pyramid.building.executors import Executor
+from octree.pyramid.building.found import Found
 from octree.pyramid.building.journal import (
     Done,
     Header,
@@ -84,7 +85,11 @@ class Job:
             return Done(), self._finished_before(), True
         if header is not None and resume:
             self._check_same(header)
-            journal, done = Journal.load(self.places.journal, self.places.name)
+            found = Found(self.plan, self.places.folder(header.aside))
+            found.refuse_links()
+            journal, done = Journal.load(
+                self.places.journal, self.places.name, found.is_possible, found.is_there
+            )
             begun = True
         else:
             if state is not State.FREE and not overwrite:

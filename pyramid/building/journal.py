@@ -2,14 +2,14 @@
 
 The first line says what is being built (a fingerprint of source, options and layout); every line after it is one
 finished task. A record is written after the task's files are on disk, in one append: a line that is torn or
-missing only means that its task is done again.
+missing only means that its task is done again, and so does one whose files are not there.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Set
+from collections.abc import Callable, Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,11 +87,16 @@ class Done:
     holes: list[Hole] = field(default_factory=list)
 
     def add(self, result: TaskResult) -> None:
+        if result.task in self.tasks:
+            return  # done again, as its files were gone: counted once
         self.tasks.add(result.task)
         self.bytes_read += result.bytes_read
         self.bytes_written += result.bytes_written
         self.files += result.files
         self.holes.extend(result.holes)
+
+
+Judge = Callable[[TaskResult], bool]
 
 
 class Journal:
@@ -114,17 +119,25 @@ class Journal:
             raise WriteError(f"{path} cannot be written: {error.strerror}", path=str(path)) from error
 
     @classmethod
-    def load(cls, path: Path, dest: str) -> tuple[Journal, Done]:
-        """Go on with an existing journal. Raises DestinationError when it is none of ours."""
+    def load(cls, path: Path, dest: str, is_possible: Judge, is_there: Judge) -> tuple[Journal, Done]:
+        """Go on with an existing journal.
+
+        ``is_possible``  of a record: could the build that goes on have written it? The first that it could not, and
+                         all after it, are cut off.
+        ``is_there``     are its files on disk, as they were when it was written? What is not counts as not done.
+
+        Raises DestinationError when it is no journal of ``dest``.
+        """
         with _opened(path) as stream:
             first = stream.readline()
             header, done, good = _header(first, path, dest), Done(), len(first)
             for line in stream:
                 result = _record(line) if line.endswith(b"\n") else None
-                if result is None:
+                if result is None or not is_possible(result):
                     break
-                done.add(result)
                 good += len(line)
+                if is_there(result):
+                    done.add(result)
         try:
             with Folder.of(path.parent) as parent:
                 file = parent.open_file(path.name, os.O_WRONLY | os.O_APPEND)
@@ -209,7 +222,9 @@ def _header(line: bytes, path: Path, dest: str) -> Header:
         given = json.loads(line)
         if given["octree_journal"] != VERSION:
             raise ValueError(f"version {given['octree_journal']}")
-        header = Header(str(given["build"]), bool(given["aside"]), dict(given["facts"]), str(given["dest"]))
+        header = Header(**{name: given[name] for name in ("build", "aside", "facts", "dest")})
+        if list(map(type, (header.build, header.aside, header.facts, header.dest))) != [str, bool, dict, str]:
+            raise TypeError("its first line does not say what it should")
         if header.dest != dest:
             raise ValueError(f"it belongs to {header.dest!r}")
         return header
@@ -222,19 +237,25 @@ def _header(line: bytes, path: Path, dest: str) -> Header:
 
 
 def _record(line: bytes) -> TaskResult | None:
+    """What a line says; None for anything but whole numbers from 0 where they belong."""
     try:
-        round_, place, read, written, files, holes = json.loads(line)
-        if not (0 <= int(round_) < MAX_ROUNDS and 0 <= int(place) < MAX_PLACES):
+        *numbers, holes = json.loads(line)
+        round_, place, read, written, files = map(_whole, numbers)
+        if round_ >= MAX_ROUNDS or place >= MAX_PLACES:
             return None
-        return TaskResult(
-            Task(int(round_), int(place)),
-            int(read),
-            int(written),
-            int(files),
-            tuple(Hole(tuple(h["start"]), tuple(h["stop"]), str(h["error"])) for h in holes),
-        )
-    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
+        return TaskResult(Task(round_, place), read, written, files, tuple(map(_hole, holes)))
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def _hole(given: dict[str, Any]) -> Hole:
+    return Hole(tuple(map(_whole, given["start"])), tuple(map(_whole, given["stop"])), str(given["error"]))
+
+
+def _whole(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 63:
+        raise ValueError(value)
+    return value
 
 
 def changed_facts(then: dict[str, Any], now: dict[str, Any]) -> list[str]:

@@ -299,7 +299,8 @@ class LevelWriter:
             self._folder.remove([name for key in keys for name in (key, f"{key}.__lock")])
         except OSError as error:
             raise WriteError(
-                f"level {self.level.path}: what an earlier run left cannot be removed: {error.strerror or error}",
+                f"level {self.level.path}: {error.filename or self.place}, left by an earlier run, cannot be removed: "
+                f"{error.strerror or error}",
                 path=str(self.place),
             ) from error
 
