@@ -4,6 +4,7 @@ app.py       the application: commands, errors to exit codes, --json on failure
 console.py   stdout for data, stderr for everything else
 options.py   options that several commands share
 progress.py  bars and lines
+signals.py   Ctrl-C and SIGTERM: how a command ends early
 build.py  render.py  check.py  info.py  verify.py  doctor.py  demo.py  config.py
              one command each; they import the rooms inside the function, so that --help stays fast
 """
@@ -14,10 +15,18 @@ from __future__ import annotations
 def main() -> None:
     """Entry point of the ``octree`` command."""
     import gc
-    import warnings
 
     # importing makes many objects and no garbage: looking through them every 700 took a twentieth of the start
     gc.set_threshold(50_000, 20, 100)
+    from octree.cli.signals import watch
+
+    with watch():
+        _main()
+
+
+def _main() -> None:
+    import warnings
+
     from octree.cli.app import run
     from octree.cli.console import say_warning
 

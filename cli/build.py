@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shlex
-import signal
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import MAX_DECODED, MAX_PIXELS, Debug, Json, Quiet, json_wanted, parsed
+from octree.cli.options import MAX_DECODED, MAX_PIXELS, Debug, Json, Quiet, parsed
 
 if TYPE_CHECKING:
     from octree.pyramid.building.builder import BuildResult
@@ -127,6 +122,7 @@ def build(
     """Build the tile pyramid of SOURCE as the OME-Zarr folder DEST."""
     from octree.cli.console import print_json
     from octree.cli.progress import make_reporter
+    from octree.cli.signals import politely
     from octree.pyramid.building.builder import build as run_build
     from octree.pyramid.building.builder import plan_build
     from octree.pyramid.errors import Interrupted
@@ -158,7 +154,7 @@ def build(
         else:
             _print_plan(plan)
         return
-    with stop_on_signal() as stop, report:
+    with politely() as stop, report:
         try:
             result = run_build(
                 source,
@@ -169,11 +165,13 @@ def build(
                 on_error=on_error,
                 scheduler=scheduler,
                 progress=report.update,
-                stop=stop.is_set,
+                stop=stop,
             )
         except Interrupted as error:
             error.hint = f"go on with: {_resume_command()}"
             raise
+        except KeyboardInterrupt:
+            raise Interrupted("interrupted", hint=f"go on with: {_resume_command()}") from None
     if json:
         print_json(result.to_json())
     elif not quiet:
@@ -194,32 +192,6 @@ def parse_voxel_size(text: str) -> dict[str, float]:
         except ValueError:
             raise UsageError(f"{text!r} is not a list of sizes", hint="write z=2,y=0.5,x=0.5") from None
     return sizes
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """The first Ctrl-C (or SIGTERM) asks the build to stop; the second ends the process at once, which is
-    safe, as a build can be resumed from any moment."""
-    stop = threading.Event()
-
-    def on_signal(number: int, frame: object) -> None:
-        if stop.is_set():
-            if json_wanted.get():
-                os.write(
-                    1,
-                    b'{"error": {"kind": "interrupted", "message": "ended at once", "hint": "--resume goes on"}}\n',
-                )
-            os._exit(130)
-        stop.set()
-        # a signal may arrive in the middle of a buffered write: straight to the descriptor
-        os.write(2, b"\nstopping: finishing what is under way; press Ctrl-C again to end at once\n")
-
-    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _resume_command() -> str:

@@ -10,6 +10,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING, Any, TextIO
 
+from octree.cli.signals import reported
 from octree.pyramid.errors import OctreeError
 from octree.pyramid.foreign import json_text, printable
 
@@ -64,6 +65,7 @@ def put(line: str = "", *, lead: tuple[str, str, str] | None = None) -> None:
 def print_json(document: Any) -> None:
     """Exactly one JSON document on stdout. Non-finite numbers are a bug and raise."""
     ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    reported()
     _write_out(json_text(document, indent=2, ascii_only=ascii_only))
     sys.stdout.flush()
 

@@ -10,7 +10,6 @@ import resource
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -494,18 +493,6 @@ def test_the_first_ctrl_c_finishes_what_is_under_way_and_prints_how_to_resume(
     assert f"'{dest}'" in errors
     assert octree_json("build", source, dest, *OPTIONS, "--resume")["dest"] == str(dest)
     assert tree(dest) == undisturbed
-
-
-def test_the_second_ctrl_c_ends_at_once_with_its_document() -> None:
-    code = (
-        "import os, signal; from octree.cli.options import json_wanted; from octree.cli.build import stop_on_signal\n"
-        "json_wanted.set(True)\n"
-        "with stop_on_signal():\n"
-        "    os.kill(os.getpid(), signal.SIGINT); os.kill(os.getpid(), signal.SIGINT)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False)
-    assert done.returncode == 130
-    assert json.loads(done.stdout)["error"]["kind"] == "interrupted"
 
 
 def limit_file_size(size: int) -> Any:
