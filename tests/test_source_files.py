@@ -776,3 +776,32 @@ def test_bad_measures_are_usage_errors(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError):
             open_source(tmp_path / "a.npy", **options)  # type: ignore[arg-type]  # a table of options
+
+
+def dicom(value: int, number: int) -> bytes:
+    """A 4 x 4 DICOM image of one value, the ``number``-th of a series."""
+
+    def element(group: int, word: int, kind: bytes, data: bytes) -> bytes:
+        head = group.to_bytes(2, "little") + word.to_bytes(2, "little") + kind
+        length = (
+            bytes(2) + len(data).to_bytes(4, "little") if kind == b"OW" else len(data).to_bytes(2, "little")
+        )
+        return head + length + data
+
+    whole = {0x0002: 1, 0x0010: 4, 0x0011: 4, 0x0100: 16, 0x0101: 16, 0x0102: 15, 0x0103: 0}
+    meta = element(2, 0x0010, b"UI", b"1.2.840.10008.1.2.1\0")
+    body = element(0x20, 0x000E, b"UI", b"1.2.3\0") + element(0x20, 0x0013, b"IS", f"{number} ".encode())
+    body += b"".join(element(0x28, word, b"US", given.to_bytes(2, "little")) for word, given in whole.items())
+    pixels = np.full(16, value, "<u2").tobytes()
+    start = bytes(128) + b"DICM" + element(2, 0, b"UL", len(meta).to_bytes(4, "little")) + meta
+    return start + body + element(0x7FE0, 0x0010, b"OW", pixels)
+
+
+def test_only_the_dicom_file_that_is_named_is_looked_at(tmp_path: Path) -> None:
+    """imageio's plug-in goes through all folders beside it; through these it would for days."""
+    (tmp_path / "before.dcm").write_bytes(dicom(1, 1))
+    (tmp_path / "named.dcm").write_bytes(dicom(2, 2))
+    for name in ("a", "b"):
+        (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
+    with open_source(tmp_path / "named.dcm") as source:
+        assert np.unique(source.read(Box((0, 0), (4, 4)))).tolist() == [2]

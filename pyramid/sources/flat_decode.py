@@ -8,6 +8,7 @@ is left.
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
@@ -280,8 +281,13 @@ def _by_imageio(path: Path) -> NDArray[Any]:
         raise
     except Exception:  # imageio's plug-ins raise whatever their libraries raise
         pass
-    try:  # some of them want a path, and leave the file open, which ends with this process
-        return np.asarray(imageio.imread(path.absolute(), extension=extension))
+    # some of them want a path, and leave the file open, which ends with this process; that of DICOM then looks through
+    # all folders below that of the file, and may take the pixels of another one of its series
+    try:
+        with tempfile.TemporaryDirectory(prefix="octree-") as alone:
+            link = Path(alone, "image" + path.suffix)
+            link.symlink_to(path.absolute())
+            return np.asarray(imageio.imread(link, extension=extension))
     except MemoryError:
         raise
     except Exception as error:
