@@ -377,6 +377,9 @@ class Threads:
         """Let everything of this instant happen."""
         while True:
             before = len(self.decisions)
+            self.loader._engine.plan(
+                Planned()
+            )  # looks after everything, as the simulation does at each instant
             self.loader.poll()
             # every try that has begun is being read, and none that was given up
             self.until(lambda: not self.stopping and {key.tile for key in self.tries} == set(self.reading))

@@ -37,19 +37,29 @@ from octree.render.loading.schedule import (
     Tick,
 )
 
+_TICK = Tick()
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
     """One try in a worker's hands. ``link`` rings when the link is its own for ``busy_ms``, or it is given up.
-    ``left``: too late, its worker has been replaced."""
+    ``left``: too late, its worker has been replaced. ``data`` or ``error`` is what it has brought, if anything."""
 
     load: Load
     run: int
     token: CancelToken
     weather: Weather
-    link: threading.Event = field(default_factory=threading.Event)
+    link: threading.Event | None
     busy_ms: float = 0.0
     left: bool = False
+    data: NDArray[Any] | None = None
+    error: BaseException | None = None
+
+    def outcome(self) -> Event:
+        if self.error is not None:
+            return Ended(self.load, self.run, error_text(self.error), isinstance(self.error, BadTile))
+        ended = self.data is not None
+        return Ended(self.load, self.run) if ended else Stopped(self.load, self.run)
 
 
 @dataclass(slots=True, eq=False)
@@ -94,17 +104,22 @@ class PoolGroup:
             key: _Pool(key, pool.num_workers, reader_of(pool), threading.Condition(self._lock))
             for key, pool in settings.pools
         }
+        self._limit_ms = settings.read_timeout_ms or math.inf
+        self._look_ms = 0.0
         self._closed = False
 
     # called by the owner of the loader
 
     def plan(self, planned: Planned) -> list[Load]:
         """Wishes have changed; the loads that were dropped from the queue."""
-        return self._tell(planned, Tick())
+        dropped = self._tell(planned)
+        self._look_after()
+        return dropped
 
     def take(self) -> list[Arrival]:
         """What has arrived; never blocks."""
-        self._tell(Tick())
+        if self._clock.now_ms() >= self._look_ms:
+            self._look_after()
         taken, self._first = self._first, []
         while True:
             try:
@@ -115,9 +130,9 @@ class PoolGroup:
     def wait_until(self, end_ms: float) -> bool:
         """Block until something has arrived; False: nothing has by ``end_ms``."""
         while not self._first:
-            # what workers cannot do while they are busy: end tries that take too long, give up unwanted ones
-            self._tell(Tick())
-            until_ms = min(end_ms, self._next_ms())
+            if self._clock.now_ms() >= self._look_ms:
+                self._look_after()
+            until_ms = min(end_ms, self._look_ms)
             try:
                 self._first.append(
                     self._arrivals.get(timeout=max(0.0, until_ms - self._clock.now_ms()) / 1e3)
@@ -127,12 +142,14 @@ class PoolGroup:
                     return False
         return True
 
-    def _next_ms(self) -> float:
-        """When to tick again though nothing arrives."""
-        with self._lock:
-            times = (self._schedule.next_expiry_ms(), self._schedule.next_start_ms())
+    def _look_after(self) -> None:
+        """Do what workers cannot while they are busy: end tries that take too long, give up unwanted ones whose worker
+        is needed; and note when to look again. What begins later cannot take too long before that."""
+        self._tell(_TICK)
         now_ms = self._clock.now_ms()
-        return min((time for time in times if time is not None and time > now_ms), default=math.inf)
+        with self._lock:
+            times = (self._schedule.next_expiry_ms(), self._schedule.next_start_ms(), now_ms + self._limit_ms)
+        self._look_ms = min(time for time in times if time is not None and time > now_ms)
 
     def counts(self) -> tuple[int, int, int]:
         """(queued and due, being read, delayed)."""
@@ -174,28 +191,34 @@ class PoolGroup:
         given_up: list[CancelToken] = []
         for event in events:
             for action in self._schedule.decide(now_ms, event):
+                load = action.load
                 match action:
-                    case Start(load, run, weather, _):
-                        job = _Job(load, run, load.token, weather)
+                    case Start():
+                        # making one takes as long as all the rest: only who meets weather waits for a link
+                        link = None if self._network is None else threading.Event()
+                        job = _Job(load, action.run, load.token, action.weather, link)
                         self._jobs[load.key] = job
                         self._pools[load.pool_key].ready.append(job)
-                    case Send(load, busy_ms):
-                        self._jobs[load.key].busy_ms = busy_ms
-                        self._jobs[load.key].link.set()
-                    case Stop(load):
+                    case Send():
+                        job = self._jobs[load.key]
+                        job.busy_ms = action.busy_ms
+                        if job.link is not None:
+                            job.link.set()
+                    case Stop():
                         given_up.append(load.token)
-                    case Leave(load):
+                    case Leave():
                         job = self._jobs.pop(load.key)
                         job.left = True
                         self._pools[load.pool_key].lost += 1
                         given_up.append(job.token)
-                    case Report(load, state, error):
+                    case Report():
                         read_ms = now_ms - load.started_ms
-                        brought = data if state is State.LOADED else None
-                        self._arrivals.put(
-                            Arrival(load, state, brought, error, read_ms, load.started_ms, now_ms)
+                        brought = data if action.state is State.LOADED else None
+                        arrival = Arrival(
+                            load, action.state, brought, action.error, read_ms, load.started_ms, now_ms
                         )
-                    case Dropped(load):
+                        self._arrivals.put(arrival)
+                    case Dropped():
                         dropped.append(load)
         return dropped, given_up
 
@@ -219,34 +242,42 @@ class PoolGroup:
     # the workers
 
     def _work(self, pool: _Pool) -> None:
-        while self._work_once(pool):
-            pass
+        job = self._next(pool)
+        while job is not None:
+            try:
+                job.data = self._attempt(pool, job)
+            except (
+                BaseException
+            ) as failure:  # whatever a reader raises is one failed tile, never a lost worker
+                job.error = failure
+            job = self._next(pool, job)
 
-    def _work_once(self, pool: _Pool) -> bool:
-        """One try; False when this worker shall go. Its own method, so that an idle worker holds no tile."""
-        job = self._take(pool)
-        if job is None:
-            return False
-        try:
-            data, error = self._attempt(pool, job), None
-        except BaseException as failure:  # whatever a reader raises is one failed tile, never a lost worker
-            data, error = None, failure
-        return self._done(pool, job, data, error)
-
-    def _take(self, pool: _Pool) -> _Job | None:
-        """The next try for this worker; None when the pool is closed. It is chosen as late as can be: a load starts
-        when a worker is free for it."""
-        while not self._closed:
+    def _next(self, pool: _Pool, done: _Job | None = None) -> _Job | None:
+        """Say what became of a try, and take the next; None when this worker shall go. The next is chosen as late as
+        can be: a load starts when a worker is free for it."""
+        while True:
             with self._lock:
-                _, given_up = self._decide(Tick())
-                job = pool.ready.popleft() if pool.ready else None
+                events: list[Event] = [_TICK]
+                data = None
+                if done is not None:
+                    if done.left:
+                        pool.lost -= 1
+                        pool.threads.remove(threading.current_thread())
+                        return None
+                    del self._jobs[done.load.key]
+                    events, data = [done.outcome(), _TICK], done.data
+                    # an idle worker must hold no tile, nor the frames of an error
+                    done.data = done.error = None
+                    done = None
+                _, given_up = self._decide(*events, data=data)
+                data = None
+                job = pool.ready.popleft() if pool.ready and not self._closed else None
                 self._staff(pool if job is None else None)
                 if job is None and not given_up and not self._closed:
                     self._rest(pool)
             _cancel(given_up)
-            if job is not None:
+            if job is not None or self._closed:
                 return job
-        return None
 
     def _rest(self, pool: _Pool) -> None:
         """Wait for work; of the idle workers one wakes up by itself, when the next load is due."""
@@ -263,41 +294,24 @@ class PoolGroup:
     def _attempt(self, pool: _Pool, job: _Job) -> NDArray[Any] | None:
         """One try; None when it was given up. Raises whatever the source raises."""
         load, token = job.load, job.token
-        if self._network is not None and not self._meet_weather(job):
+        if job.link is not None and not self._meet_weather(job, job.link):
             return None
         return None if token.cancelled else read_checked(pool.reader, load, token, self._trace)
 
-    def _meet_weather(self, job: _Job) -> bool:
+    def _meet_weather(self, job: _Job, link: threading.Event) -> bool:
         """Take as long as the simulated network does; False when the try was given up meanwhile."""
         load, token = job.load, job.token
         if token.wait(job.weather.latency_ms / 1e3):
             return False
         if job.weather.fails:
             raise OSError(LOST)
-        token.on_cancel(job.link.set)
+        token.on_cancel(link.set)
         self._tell(Answered(load, job.run))
-        job.link.wait()
+        link.wait()
         if token.wait(job.busy_ms / 1e3):
             return False
         if job.busy_ms > 0:
             self._tell(Sent(load, job.run))
-        return True
-
-    def _done(self, pool: _Pool, job: _Job, data: NDArray[Any] | None, error: BaseException | None) -> bool:
-        """Say what became of a try. False: this worker was replaced and shall go."""
-        event: Event
-        if error is not None:
-            event = Ended(job.load, job.run, error_text(error), isinstance(error, BadTile))
-        else:
-            event = Ended(job.load, job.run) if data is not None else Stopped(job.load, job.run)
-        with self._lock:
-            if job.left:
-                pool.lost -= 1
-                pool.threads.remove(threading.current_thread())
-                return False
-            self._jobs.pop(job.load.key)
-            _, given_up = self._decide(event, data=data)
-        _cancel(given_up)
         return True
 
 

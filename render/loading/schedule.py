@@ -156,7 +156,8 @@ class _Pool:
     def to_give_up(self) -> list[_Try]:
         """Tries that nobody wants any more, the one that has come least far first."""
         unwanted = [t for t in self.running.values() if not t.load.wanted and not t.stopping]
-        return sorted(unwanted, key=lambda t: (t.load.started_ms, t.load.tie), reverse=True)
+        unwanted.sort(key=lambda t: (t.load.started_ms, t.load.tie), reverse=True)
+        return unwanted
 
     def next_start_ms(self) -> float | None:
         """When the next queued load could start; None when nothing is queued, or nobody is free to take it."""
@@ -204,6 +205,7 @@ class Schedule:
 
     def __init__(self, settings: LoaderSettings, network: Network | None = None) -> None:
         self._settings = settings
+        self._calm = None if network is not None else Weather(0.0)
         self._network = network or Network()
         self._link = _Link(self._network)
         self._pools = {key: _Pool(pool.num_workers) for key, pool in settings.pools}
@@ -212,25 +214,26 @@ class Schedule:
     def decide(self, now_ms: float, event: Event) -> list[Action]:
         """What is to be done, in this order. What concerns a try that is over means nothing."""
         match event:
+            case Tick():
+                return self._tick(now_ms)
             case Planned():
                 return self._plan(event)
-            case Tick():
-                return [action for pool in self._pools.values() for action in self._tick(pool, now_ms)]
-            case Answered(load, run):
-                current = self._current(load, run)
-                return self._link.ask(load) if current is not None and not current.stopping else []
-            case Sent(load, run):
-                return self._link.leave(load) if self.is_running(load, run) else []
-            case Ended(load, run, error, final):
-                current = self._current(load, run)
-                return [] if current is None else self._end(current, now_ms, error, final=final)
-            case Stopped(load, run):
-                return self._over(load, State.CANCELLED) if self.is_running(load, run) else []
-            case TimedOut(load, run):
-                current = self._current(load, run)
-                return [] if current is None else self._expire(current, now_ms)
             case Closed():
                 return self._close()
+        current = self._current(event.load, event.run)
+        if current is None:
+            return []
+        match event:
+            case Ended():
+                return self._end(current, now_ms, event.error, final=event.final)
+            case Stopped():
+                return self._over(event.load, State.CANCELLED)
+            case Answered():
+                return [] if current.stopping else self._link.ask(event.load)
+            case Sent():
+                return self._link.leave(event.load)
+            case TimedOut():
+                return self._expire(current, now_ms)
 
     # what there is
 
@@ -295,21 +298,28 @@ class Schedule:
             if changed:
                 pool.queue.reorder()
 
-    def _tick(self, pool: _Pool, now_ms: float) -> list[Action]:
+    def _tick(self, now_ms: float) -> list[Action]:
         actions: list[Action] = []
-        late = [t for t in pool.running.values() if t.expires_ms <= now_ms]
-        for current in sorted(late, key=lambda t: (t.expires_ms, t.load.rank, t.load.tie)):
-            actions += self._expire(current, now_ms)
-        while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
-            actions.append(self._start(pool, load, now_ms))
-        if pool.queue.has_due(now_ms) and (unwanted := pool.to_give_up()):
-            waiting = len(pool.queue) - pool.queue.delayed(now_ms)
-            # one worker for each load that waits, counting those that are on their way
-            coming = sum(t.stopping for t in pool.running.values())
-            for current in unwanted[: max(0, waiting - coming)]:
-                current.stopping = True
-                actions.append(Stop(current.load))
-                actions += self._link.leave(current.load)
+        for pool in self._pools.values():
+            if late := [t for t in pool.running.values() if t.expires_ms <= now_ms]:
+                late.sort(key=lambda t: (t.expires_ms, t.load.rank, t.load.tie))
+                for current in late:
+                    actions += self._expire(current, now_ms)
+            while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
+                actions.append(self._start(pool, load, now_ms))
+            if len(pool.queue) and (unwanted := pool.to_give_up()):
+                actions += self._make_room(pool, unwanted, now_ms)
+        return actions
+
+    def _make_room(self, pool: _Pool, unwanted: list[_Try], now_ms: float) -> list[Action]:
+        """Give up one read for each load that waits for a worker, counting those that are on their way."""
+        waiting = len(pool.queue) - pool.queue.delayed(now_ms)
+        coming = sum(t.stopping for t in pool.running.values())
+        actions: list[Action] = []
+        for current in unwanted[: max(0, waiting - coming)]:
+            current.stopping = True
+            actions.append(Stop(current.load))
+            actions += self._link.leave(current.load)
         return actions
 
     def _start(self, pool: _Pool, load: Load, now_ms: float) -> Start:
@@ -319,7 +329,7 @@ class Schedule:
         if not limit_ms or load.registered.patient(load.key.tile.level):
             limit_ms = math.inf
         pool.running[load.key] = _Try(load, load.run, now_ms + limit_ms)
-        weather = self._network.weather(load.registered.number, load.key.tile, load.attempt)
+        weather = self._calm or self._network.weather(load.registered.number, load.key.tile, load.attempt)
         return Start(load, load.run, weather, now_ms + limit_ms)
 
     def _end(self, current: _Try, now_ms: float, error: str, *, final: bool) -> list[Action]:

@@ -2,6 +2,7 @@
 
 tile_source.py one source as tiles: what workers read
 open_levels.py the levels of a pyramid, or of a source that has none
+cancelling.py  reads that end when nobody wants them any more
 made_levels.py coarser levels that are not stored, made in memory by the builder's own reductions
 texels.py      data types as textures take them (pure)
 """

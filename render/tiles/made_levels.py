@@ -10,7 +10,7 @@ import threading
 from collections import OrderedDict
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from octree.pyramid.downsample import Method, reduce_block, reduced_shape
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store.reading import Later, Reading
 from octree.render.loading.load import current_cancel_token
+from octree.render.tiles.cancelling import GivenUp, Levels
 
 MEMO_BYTES = 64 * 2**20
 """Made tiles kept for the levels above them; a parent is made right after its children, so few are needed."""
@@ -27,22 +28,6 @@ MEMO_BYTES = 64 * 2**20
 
 _Key = tuple[int, int, Box]
 """(age of the data, level, box)."""
-
-
-class GivenUp(Exception):
-    """The load that asked for this has been cancelled."""
-
-
-class Levels(Protocol):
-    """Stored levels of an image."""
-
-    @property
-    def spec(self) -> PyramidSpec: ...
-
-    def start(self, level: int, box: Box) -> Reading:
-        """Begin to read the voxels of ``box``; ``read`` waits for what this gives."""
-
-    def read(self, level: int, box: Box) -> NDArray[Any]: ...
 
 
 def with_made_levels(spec: PyramidSpec, tile: tuple[int, int], method: Method = "mean") -> PyramidSpec:
@@ -113,7 +98,7 @@ class MadeLevels:
         while True:
             # a tile of a coarse level stands for a large part of the image: look up now and then
             if token is not None and token.cancelled:
-                raise GivenUp("nobody wants this any more")
+                raise GivenUp
             key, mine, others = self._claim(level, box)
             if isinstance(others, np.ndarray):
                 return others

@@ -21,7 +21,7 @@ from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import open_pyramid
 from octree.pyramid.store.place import Place, place_of, values_below
 from octree.pyramid.store.reading import Later, Reading
-from octree.render.tiles.made_levels import Levels
+from octree.render.tiles.cancelling import Levels
 
 DIGEST_BYTES = 64 * 2**10
 """Of a file so much of its beginning and of its end is looked at."""

@@ -21,6 +21,7 @@ from octree.pyramid.grid import Lattice, lattice_of
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, PyramidSpec, TileKey
 from octree.render.loading.guard import ReadCounter
+from octree.render.tiles.cancelling import CancellableLevels, Levels
 from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
 from octree.render.tiles.texels import texture_dtype, to_texels
@@ -53,7 +54,7 @@ class OpenTileSource:
         untiled: bool,
         recipe: tuple[Any, ...] | None,
     ) -> None:
-        levels = opened.levels
+        levels: Levels = CancellableLevels(opened.levels)
         spec = levels.spec
         self.path, self.labels, self.rgb = opened.path, labels, spec.rgb and not labels
         self.stored_levels = self.cheap_levels = len(spec.levels)

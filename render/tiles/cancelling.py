@@ -1,0 +1,60 @@
+"""Reads that end when nobody wants them any more: how the cancel token of a load reaches the store."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from octree.pyramid.model import Box, PyramidSpec
+from octree.pyramid.store.reading import Reading
+from octree.render.loading.load import current_cancel_token
+
+
+class GivenUp(Exception):
+    """The load that asked for this has been cancelled."""
+
+    def __init__(self) -> None:
+        super().__init__("nobody wants this any more")
+
+
+class Levels(Protocol):
+    """Stored levels of an image."""
+
+    @property
+    def spec(self) -> PyramidSpec: ...
+
+    def start(self, level: int, box: Box) -> Reading:
+        """Begin to read the voxels of ``box``; ``read`` waits for what this gives."""
+
+    def read(self, level: int, box: Box) -> NDArray[Any]: ...
+
+
+class CancellableLevels:
+    """``Levels`` read for loads. Thread-safe as far as they are."""
+
+    def __init__(self, levels: Levels) -> None:
+        self._levels = levels
+
+    @property
+    def spec(self) -> PyramidSpec:
+        return self._levels.spec
+
+    def start(self, level: int, box: Box) -> Reading:
+        return self._levels.start(level, box)
+
+    def read(self, level: int, box: Box) -> NDArray[Any]:
+        """As ``Levels.read``. Raises GivenUp when the load of this thread is cancelled before the voxels are there."""
+        token = current_cancel_token()
+        reading = self._levels.start(level, box)
+        if token is None:
+            return reading.result()
+        token.on_cancel(reading.cancel)
+        try:
+            return reading.result()
+        except Exception as error:
+            if token.cancelled:
+                raise GivenUp from error
+            raise
+        finally:
+            token.forget_callbacks()

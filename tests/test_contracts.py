@@ -1,0 +1,159 @@
+"""Everything that promises to be a tile source, an engine of the loader or an executor of a build keeps the promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import distributed
+import numpy as np
+import pytest
+import zarr
+from contracts import BuildSchedulerContract, EngineContract, Make, TileSourceContract
+from loading_fakes import FakeSource, tile
+from PIL import Image
+
+from octree.pyramid import build
+from octree.pyramid.model import TileKey
+from octree.render.loading.clock import VirtualClock
+from octree.render.loading.guard import guarded
+from octree.render.loading.pool import PoolGroup
+from octree.render.loading.requests import TileSource
+from octree.render.loading.simulated import SimulatedPoolGroup
+from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
+
+RANDOM = np.random.default_rng(7)
+GRAY = RANDOM.integers(0, 60_000, (300, 410), np.uint16)
+
+
+def edges(source: OpenTileSource) -> list[TileKey]:
+    """The first and the last tile of every level."""
+    corners = []
+    for level, info in enumerate(source.plane.levels):
+        rows, cols = info.tile_counts
+        corners += [TileKey(level, source.index, grid) for grid in {(0, 0), (rows - 1, cols - 1)}]
+    return corners
+
+
+class OpenSourceContract(TileSourceContract):
+    """Of what ``open_tile_source`` opens: give ``opened`` only."""
+
+    @pytest.fixture
+    def tiles(self, opened: Callable[[], OpenTileSource]) -> list[TileKey]:
+        with opened() as source:
+            return edges(source)
+
+
+class TestPyramid(OpenSourceContract):
+    @pytest.fixture(params=["0.5", "0.4"])
+    def opened(self, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], TileSource]:
+        build(GRAY, tmp_path / "p.ome.zarr", tile=64, ome_version=request.param)
+        return lambda: open_tile_source(tmp_path / "p.ome.zarr", tile=64)
+
+
+class TestColours(OpenSourceContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
+        Image.fromarray(RANDOM.integers(0, 255, (200, 210, 3), np.uint8)).save(tmp_path / "rgb.png")
+        return lambda: open_tile_source(tmp_path / "rgb.png", tile=64)
+
+
+class TestLabels(OpenSourceContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
+        build(GRAY.astype(np.uint32) * 70_000, tmp_path / "ids", labels=True, tile=64)
+        return lambda: open_tile_source(tmp_path / "ids", tile=64, labels=True)
+
+
+class TestFileWithMadeLevels(OpenSourceContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
+        np.save(tmp_path / "image.npy", GRAY)
+        return lambda: open_tile_source(tmp_path / "image.npy", tile=64)
+
+
+class TestPlaneOfMany(OpenSourceContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
+        build(RANDOM.integers(0, 255, (2, 3, 150, 160), np.uint8), tmp_path / "tz", axes="tzyx", tile=64)
+        return lambda: open_tile_source(tmp_path / "tz", tile=64, index={"t": 1, "z": 2})
+
+
+class TestUntiled(OpenSourceContract):
+    @pytest.fixture
+    def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
+        build(GRAY, tmp_path / "p.ome.zarr", tile=64)
+        return lambda: open_tile_source(tmp_path / "p.ome.zarr", untiled=True)
+
+
+class TestArrayInMemory(OpenSourceContract):
+    @pytest.fixture
+    def opened(self) -> Callable[[], TileSource]:
+        return lambda: open_tile_source(GRAY, tile=64)
+
+
+class TestZarrObject(OpenSourceContract):
+    @pytest.fixture
+    def opened(self) -> Callable[[], TileSource]:
+        array = zarr.array(GRAY, chunks=(50, 60))
+        return lambda: open_tile_source(array, tile=64)
+
+
+class TestForeignSource(TileSourceContract):
+    """Anything that has what the protocol asks for."""
+
+    @pytest.fixture
+    def opened(self) -> Callable[[], TileSource]:
+        return lambda: guarded(FakeSource())
+
+    @pytest.fixture
+    def tiles(self) -> list[TileKey]:
+        return [tile(0), tile(3, 4), tile(0, level=2)]
+
+
+# engines
+
+
+class TestThreads(EngineContract):
+    @pytest.fixture
+    def make(self) -> Make:
+        return PoolGroup
+
+
+class TestSimulation(EngineContract):
+    clock_of = VirtualClock
+
+    @pytest.fixture
+    def make(self) -> Make:
+        return SimulatedPoolGroup
+
+
+# executors of a build
+
+
+class TestSerialBuild(BuildSchedulerContract):
+    @pytest.fixture
+    def scheduler(self) -> str:
+        return "serial"
+
+
+class TestThreadedBuild(BuildSchedulerContract):
+    @pytest.fixture
+    def scheduler(self) -> str:
+        return "threads"
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Any]:
+    with (
+        distributed.LocalCluster(n_workers=2, processes=False, dashboard_address=None) as cluster,
+        distributed.Client(cluster) as client,
+    ):
+        yield client
+
+
+class TestBuildOnACluster(BuildSchedulerContract):
+    @pytest.fixture
+    def scheduler(self, client: Any) -> Any:
+        return client
