@@ -16,9 +16,12 @@ import zlib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from octree.pyramid.verify.files import crc32c
 
 MIB = 2**20
 
@@ -182,7 +185,7 @@ def xz(count: int) -> bytes:
 
 
 def zarr_v2(
-    folder: Path, compressor: dict[str, object], chunk: bytes, shape: tuple[int, int] = (64, 64)
+    folder: Path, compressor: dict[str, Any] | None, chunk: bytes, shape: tuple[int, int] = (64, 64)
 ) -> Path:
     """An array of one chunk, which is ``chunk``."""
     folder.mkdir()
@@ -193,3 +196,33 @@ def zarr_v2(
     (folder / ".zarray").write_text(json.dumps(meta))
     (folder / "0.0").write_bytes(chunk)
     return folder
+
+
+def zarr_v3(folder: Path, codecs: list[dict[str, Any]], chunk: bytes, shard: bool = False) -> Path:
+    """An array of one chunk of 64 x 64, which is ``chunk``; with ``shard`` inside of a shard."""
+    (folder / "c/0").mkdir(parents=True)
+    chain: list[dict[str, Any]] = [{"name": "bytes"}, *codecs]
+    if shard:
+        index = [{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]
+        inner = {"chunk_shape": [64, 64], "codecs": chain, "index_codecs": index, "index_location": "end"}
+        chain = [{"name": "sharding_indexed", "configuration": inner}]
+        place = struct.pack("<QQ", 0, len(chunk))
+        chunk += place + struct.pack("<I", crc32c(place))
+    meta = {
+        "zarr_format": 3, "node_type": "array", "shape": [64, 64], "data_type": "uint8", "fill_value": 0,
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [64, 64]}},
+        "chunk_key_encoding": {"name": "default"}, "codecs": chain, "attributes": {},
+    }  # fmt: skip
+    (folder / "zarr.json").write_text(json.dumps(meta))
+    (folder / "c/0/0").write_bytes(chunk)
+    return folder
+
+
+def hdf5(file: Path, chunk: bytes, dtype: str = "u1", **filters: Any) -> Path:
+    """A dataset of one chunk of 64 x 64, which is ``chunk``."""
+    import h5py
+
+    with h5py.File(file, "w") as out:
+        dataset = out.create_dataset("image", (64, 64), dtype, chunks=(64, 64), **filters)
+        dataset.id.write_direct_chunk((0, 0), chunk)
+    return file

@@ -11,13 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import bombs
+import h5py
+import numcodecs
 import numpy as np
 import pytest
+import zarr
 from bombs import MIB, Measured
 from PIL import Image
 
 from octree.cli.app import run as octree
-from octree.pyramid import build
+from octree.pyramid import build, open_source
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import Box
 from octree.render import parse_request
 
 SLACK = 64 * MIB
@@ -114,6 +119,97 @@ def test_planes_that_are_missing_are_no_bomb(tmp_path: Path) -> None:
     file = tmp_path / "stopped.ome.tif"
     file.write_bytes(bombs.ome_tiff_of(SIZES.format(1, 2, 50_000)))
     assert "cannot hold" not in run("info", file, tmp_path).stderr
+
+
+BLOSC: dict[str, Any] = {"id": "blosc", "cname": "zstd", "clevel": 5, "shuffle": 0, "blocksize": 0}
+BLOSC_3 = {"cname": "zstd", "clevel": 5, "shuffle": "noshuffle", "typesize": 1, "blocksize": 0}
+GROWN = 192 * MIB
+"""What a chunk of 4 KiB decodes to; it was decoded as a whole."""
+
+
+def blosc_of(count: int) -> bytes:
+    return bytes(numcodecs.Blosc("zstd", 5, 0).encode(np.zeros(count, "u1")))
+
+
+CHUNKS: dict[str, Callable[[Path], Path]] = {
+    "v2 blosc": lambda at: bombs.zarr_v2(at, BLOSC, blosc_of(GROWN)),
+    "v2 lzma": lambda at: bombs.zarr_v2(at, {"id": "lzma", "format": 1}, bombs.xz(GROWN)),
+    "v2 lz4": lambda at: bombs.zarr_v2(
+        at, {"id": "lz4"}, bytes(numcodecs.LZ4().encode(np.zeros(GROWN, "u1")))
+    ),
+    "v3 blosc in a shard": lambda at: bombs.zarr_v3(
+        at, [{"name": "blosc", "configuration": BLOSC_3}], blosc_of(GROWN), shard=True
+    ),
+    "v3 gzip in a shard": lambda at: bombs.zarr_v3(
+        at, [{"name": "gzip", "configuration": {"level": 1}}], bombs.deflated(GROWN, 31), shard=True
+    ),
+    "hdf5 gzip": lambda at: bombs.hdf5(at.with_suffix(".h5"), bombs.deflated(GROWN), compression="gzip"),
+    "hdf5 gzip, shuffled": lambda at: bombs.hdf5(
+        at.with_suffix(".h5"), bombs.deflated(GROWN), "u2", compression="gzip", shuffle=True
+    ),
+    "hdf5 gzip with a checksum": lambda at: bombs.hdf5(
+        at.with_suffix(".h5"), bombs.deflated(GROWN) + bytes(4), compression="gzip", fletcher32=True
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHUNKS)
+def test_a_chunk_that_holds_more_than_a_chunk(tmp_path: Path, folder: Path, name: str) -> None:
+    place = CHUNKS[name](tmp_path / "image")
+    done = run("build", place, tmp_path, "--memory", "128MiB")
+    assert done.code == 3, done.stderr
+    assert "cannot be read" in done.stderr
+    assert done.beyond(bombs.bare("build", folder)) < SLACK
+
+
+def test_a_chunk_that_is_mostly_a_hole(tmp_path: Path, folder: Path) -> None:
+    """A file of a terabyte takes no place on disk."""
+    place = bombs.zarr_v2(tmp_path / "image", None, b"")
+    with (place / "0.0").open("wb") as stream:
+        stream.truncate(1 << 40)
+    done = run("render", place, tmp_path)
+    assert done.code == 1
+    assert "far more than it takes" in done.stderr
+    assert done.beyond(bombs.bare("render", folder)) < SLACK
+
+
+@pytest.mark.parametrize("name", ["vlen-utf8", "json2", "pickle", "categorize"])
+def test_codecs_that_nobody_can_bound(tmp_path: Path, name: str) -> None:
+    place = bombs.zarr_v2(tmp_path / "image", {"id": name}, b"")
+    with pytest.raises(SourceError, match="not among those"):
+        open_source(place)
+
+
+@pytest.mark.parametrize(
+    "compressor", [numcodecs.LZMA(), numcodecs.LZ4(), numcodecs.BZ2(), numcodecs.Zstd(), None]
+)
+@pytest.mark.parametrize("filters", [None, [numcodecs.Delta("u2")]])
+def test_honest_chunks_of_rare_codecs(tmp_path: Path, compressor: Any, filters: Any) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2**16, (33, 47), "u2")
+    zarr.create_array(
+        tmp_path / "a.zarr", shape=pixels.shape, dtype="u2", chunks=(16, 16), zarr_format=2, compressors=compressor, filters=filters
+    )[:] = pixels  # fmt: skip
+    with open_source(tmp_path / "a.zarr") as source:
+        np.testing.assert_array_equal(source.read(Box((0, 0), (33, 47))), pixels)
+
+
+@pytest.mark.parametrize("dtype", ["u1", ">u2", "<f4", "?", "i8"])
+@pytest.mark.parametrize(
+    "filters", [{}, {"shuffle": True}, {"fletcher32": True}, {"shuffle": True, "fletcher32": True}]
+)
+@pytest.mark.parametrize("packed", ["gzip", "lzf"])
+def test_honest_chunks_of_hdf5(tmp_path: Path, dtype: str, filters: dict[str, bool], packed: str) -> None:
+    """Parts of chunks, chunks that are not stored, and every order of bytes: as HDF5 itself reads them."""
+    pixels = np.random.default_rng(0).integers(0, 2, (70, 91)).astype(dtype)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset(
+            "a", (70, 91), dtype, chunks=(32, 17), compression=packed, fillvalue=1, **filters
+        )
+        dataset[:64, :80] = pixels[:64, :80]
+        wanted = dataset[:]
+    with open_source(tmp_path / "a.h5") as source:
+        for box in (Box((0, 0), (70, 91)), Box((13, 5), (65, 90)), Box((69, 90), (70, 91))):
+            np.testing.assert_array_equal(source.read(box), wanted[box.slices])
 
 
 class TestOptions:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from PIL import Image
 
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
-from octree.pyramid.model import TileKey
+from octree.pyramid.limits import Limits
+from octree.pyramid.model import Box, TileKey
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
@@ -24,6 +26,7 @@ from octree.render.loading.network import Network
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.tiles.made_levels import GivenUp
+from octree.render.tiles.open_levels import open_levels
 from octree.render.tiles.texels import fold_ids, label_bytes, texture_dtype, to_texels
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.plan import plan_view
@@ -657,3 +660,37 @@ def test_a_palette_of_labels_shows_ids(tmp_path: Path) -> None:
     picture.save(tmp_path / "ids.png")
     source = open_tile_source(tmp_path / "ids.png", labels=True)
     np.testing.assert_array_equal(whole_level(source, 0, ())[..., 0], np.asarray(picture))
+
+
+def test_reads_of_large_chunks_wait_for_each_other(tmp_path: Path) -> None:
+    """Together they decode no more than the limit; where that is enough for all workers nobody waits."""
+    build(
+        image(600, 600), tmp_path / "a.zarr", tile=256, shard=0
+    )  # chunks of 128 KiB, of which a tile may meet four
+
+    def most_at_once(limits: Limits) -> int:
+        levels = open_levels(tmp_path / "a.zarr", limits=limits).levels
+        reading = most = 0
+        lock, enough = threading.Lock(), threading.Event()
+
+        def read(level: int, box: Box) -> np.ndarray:
+            nonlocal reading, most
+            with lock:
+                reading += 1
+                most = max(most, reading)
+                if most == 4:
+                    enough.set()
+            enough.wait(0.05)
+            with lock:
+                reading -= 1
+            return np.zeros(box.shape)
+
+        inner = getattr(levels, "_levels", levels)
+        inner.read = read  # type: ignore[method-assign]  # what is under the turns
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda _: levels.read(0, Box((0, 0), (1, 1))), range(12)))
+        return most
+
+    assert most_at_once(Limits(max_decoded_bytes=2 * 4 * 131072)) == 2
+    assert most_at_once(Limits(max_decoded_bytes=131072)) == 1
+    assert most_at_once(Limits()) == 4

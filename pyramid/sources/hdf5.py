@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,9 @@ from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
+from octree.pyramid.sources.hdf5_chunks import ChunkDecoder
 from octree.pyramid.sources.protocol import Facts
+from octree.pyramid.sources.tiff.segments import SegmentCache
 
 _LISTED = 12
 _CACHE_BYTES = 8 << 20  # decoded chunks that HDF5 keeps for each dataset
@@ -23,7 +27,7 @@ _LIBRARY_BYTES = 12 << 20  # h5py and HDF5 themselves, which only this reader ne
 
 
 class Hdf5Array:
-    """One dataset. h5py serialises all its calls under one lock, so reading is safe from any thread."""
+    """One dataset. What is deflated is decoded here, the rest by HDF5. h5py serialises all its calls under one lock, so reading is safe from any thread."""
 
     def __init__(self, path: Path, file: Any, dataset: Any, limits: Limits) -> None:
         self._path, self._file, self._dataset = path, file, dataset
@@ -34,6 +38,8 @@ class Hdf5Array:
         if self._chunks:
             limits.check_bytes(str(path), "one chunk", math.prod(self._chunks) * self.dtype.itemsize)
         self.block = fitted(self._chunks or _row_band(self.shape, self.dtype.itemsize), self.shape)
+        self._decoder = ChunkDecoder(dataset) if self._chunks else None
+        self._cache = SegmentCache(_CACHE_BYTES)
         labels = [dim.label for dim in dataset.dims]
         self.facts = Facts(
             axes=name_axes(labels) if any(labels) else None, codec=str(dataset.compression or "none")
@@ -41,8 +47,12 @@ class Hdf5Array:
 
     def read(self, box: Box) -> NDArray[Any]:
         try:
+            if self._decoder is not None and self._decoder.decodes:
+                return self._read_chunks(box, self._decoder)
+            if self._decoder is not None and self._decoder.guards:
+                self._check_chunks(box, self._decoder)
             data: NDArray[Any] = self._dataset[box.slices]
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError) as error:
             raise SourceError(
                 f"{self._path}::{self._dataset.name}: the block from {box.start} to {box.stop} cannot be read: {error}",
                 hint="a chunk is damaged, or its filter is not installed",
@@ -50,6 +60,55 @@ class Hdf5Array:
                 block=[list(box.start), list(box.stop)],
             ) from error
         return data.astype(self.dtype, copy=False)
+
+    def _met(self, box: Box) -> Iterator[tuple[int, ...]]:
+        """Where the chunks begin that ``box`` meets."""
+        ranges = [range(a // c * c, b, c) for a, b, c in zip(box.start, box.stop, self._chunks, strict=True)]
+        yield from itertools.product(*ranges)
+
+    def _read_chunks(self, box: Box, decoder: ChunkDecoder) -> NDArray[Any]:
+        out = np.empty(box.shape, self.dtype)
+        for low in self._met(box):
+            high = [a + c for a, c in zip(low, self._chunks, strict=True)]
+            start = [max(a, b) for a, b in zip(low, box.start, strict=True)]
+            stop = [min(a, b) for a, b in zip(high, box.stop, strict=True)]
+            target = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, box.start, strict=True))
+            inner = tuple(slice(a - o, b - o) for a, b, o in zip(start, stop, low, strict=True))
+            ends = zip(stop, high, self.shape, strict=True)
+            whole = tuple(start) == low and all(b == min(c, n) for b, c, n in ends)
+            chunk = self._chunk_at(low, decoder, keep=not whole)
+            out[target] = self._dataset.fillvalue if chunk is None else chunk[inner]
+        return out
+
+    def _chunk_at(self, low: tuple[int, ...], decoder: ChunkDecoder, *, keep: bool) -> NDArray[Any] | None:
+        """The decoded chunk that begins at ``low``; None when it is not stored."""
+
+        def make() -> NDArray[Any]:
+            skipped, data = self._dataset.id.read_direct_chunk(low)
+            return decoder.decode(data, skipped)
+
+        kept = self._cache.peek(low)
+        if kept is not None:
+            return kept
+        if self._dataset.id.get_chunk_info_by_coord(low).byte_offset is None:
+            return None
+        try:
+            fits = keep and decoder.chunk_bytes <= _CACHE_BYTES
+            return self._cache.get(low, make) if fits else make()
+        except Exception as error:  # each codec raises its own kind
+            raise ValueError(f"the chunk at {low}: {type(error).__name__}: {error}") from error
+
+    def _check_chunks(self, box: Box, decoder: ChunkDecoder) -> None:
+        """Before HDF5 decodes them: that none holds more than a chunk."""
+        for low in self._met(box):
+            facts = self._dataset.id.get_chunk_info_by_coord(low)
+            if facts.byte_offset is None or decoder.is_harmless(facts.size):
+                continue
+            skipped, data = self._dataset.id.read_direct_chunk(low)
+            try:
+                decoder.check(data, skipped)
+            except Exception as error:
+                raise ValueError(f"the chunk at {low}: {type(error).__name__}: {error}") from error
 
     def transient_bytes(self, box: Box) -> int:
         """The chunks that the box meets, decoded: one after the other, but all of them again with every read. And

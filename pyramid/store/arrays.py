@@ -22,8 +22,9 @@ from octree.pyramid.errors import SourceError, WriteError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
+from octree.pyramid.store.chunk_guard import ChunkGuard
 from octree.pyramid.store.codecs import Codec
-from octree.pyramid.store.place import Place, Where, place_of
+from octree.pyramid.store.place import LocalPlace, Place, Where, place_of
 from octree.pyramid.store.reading import Later, Reading, Started
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 
@@ -52,11 +53,16 @@ class StoredArray:
     ) -> None:
         self.place, self.meta, self.what = place, meta, what
         limits.check_bytes(f"{what} at {place}", "one chunk", math.prod(meta.chunks) * meta.dtype.itemsize)
+        if meta.shards:
+            pairs = zip(meta.shards, meta.chunks, strict=True)
+            index_bytes = 16 * math.prod(s // c for s, c in pairs)
+            limits.check_bytes(f"{what} at {place}", "the index of one shard", index_bytes)
         self.shape, self.dtype = meta.shape, meta.dtype
         self.chunks, self.shards = meta.chunks, meta.shards
         self._reader: _Readable
+        self._guard: ChunkGuard | None
         if engine == "zarr":
-            self.engine, self._reader = "zarr", _ZarrReader(place, what)
+            self._open_zarr()
             return
         try:
             self.engine, self._reader = "tensorstore", _TensorStoreReader(place, meta, threads)
@@ -65,13 +71,31 @@ class StoredArray:
                 raise SourceError(
                     f"{what}: TensorStore cannot open {place}: {_first_line(error)}", path=str(place)
                 ) from error
-            # a codec or data type that only zarr knows
-            self.engine, self._reader = "zarr", _ZarrReader(place, what)
+            self._open_zarr()  # a codec or data type that only zarr knows
+            return
+        # other stores have no files to look at first
+        self._guard = (
+            ChunkGuard(place.local(), meta, all_codecs=False) if isinstance(place, LocalPlace) else None
+        )
+
+    def _open_zarr(self) -> None:
+        """By the zarr library, which knows more codecs, and decodes whatever there is."""
+        try:
+            self._guard = ChunkGuard(self.place.local(), self.meta, all_codecs=True)
+        except ValueError as error:
+            raise SourceError(
+                f"{self.what}: the Zarr array at {self.place} cannot be read: {error}",
+                hint="write it again with one of these",
+                path=str(self.place),
+            ) from error
+        self.engine, self._reader = "zarr", _ZarrReader(self.place, self.what)
 
     def start(self, box: Box) -> Reading:
         """Begin to read ``box``. Errors are those of ``read``; what can be told at once is raised here."""
         explain = functools.partial(_chunk_error, self, box)
         try:
+            if self._guard is not None:
+                self._guard.check(box)
             return self._reader.start(box, explain)
         except _LIBRARY_ERRORS as error:
             raise explain(error) from error

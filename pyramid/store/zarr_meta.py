@@ -22,6 +22,7 @@ class ArrayMeta:
     ``index_location``  "start" or "end" of a shard whose index is plain with a checksum, as everyone writes it;
     "" without shards, or with an index of another kind.
     ``frame``  "zstd", "blosc" or "none" when a chunk's bytes are just that; "" when there is more to it.
+    ``codecs``  of one chunk, in the order of encoding: name and configuration of each.
     """
 
     zarr_format: int
@@ -37,6 +38,7 @@ class ArrayMeta:
     key_prefix: str = ""
     index_location: str = ""
     frame: str = ""
+    codecs: tuple[Mapping[str, Any], ...] = ()
 
 
 _DTYPES = {
@@ -131,6 +133,7 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         key_prefix="c" if default else "",
         index_location=index_location,
         frame=_frame([str(codec["name"]) for codec in codecs if codec["name"] not in ("bytes", "transpose")]),
+        codecs=tuple(codecs),
     )
 
 
@@ -147,6 +150,7 @@ def _from_v2(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> ArrayMet
         fill_value=node.get("fill_value"),
         separator=str(node.get("dimension_separator") or "."),
         frame=_frame([str(step["id"]) for step in steps]),
+        codecs=tuple({"name": step["id"], "configuration": step} for step in steps),
         attributes=attributes,
     )
 

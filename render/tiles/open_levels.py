@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -21,6 +23,7 @@ from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import open_pyramid
 from octree.pyramid.store.place import Place, place_of, values_below
 from octree.pyramid.store.reading import Later, Reading
+from octree.render.config import MAX_WORKERS
 from octree.render.tiles.cancelling import Levels
 
 DIGEST_BYTES = 64 * 2**10
@@ -78,6 +81,40 @@ class _ArrayLevel:
         return self.source.read(box)
 
 
+_CHUNKS_MET = 4  # by a tile, of chunks that are larger than it
+_TILE_PX = 256
+
+
+class _InTurn:
+    """Levels with chunks so large that not every worker may decode one at the same time. Any thread reads."""
+
+    def __init__(self, levels: Levels, at_once: int) -> None:
+        self.spec, self._levels = levels.spec, levels
+        self._room = threading.BoundedSemaphore(at_once)
+
+    def start(self, level: int, box: Box) -> Reading:
+        return Later(lambda: self.read(level, box))
+
+    def read(self, level: int, box: Box) -> NDArray[Any]:
+        with self._room:
+            return self._levels.read(level, box)
+
+
+def in_turn(levels: Levels, read_bytes: int, limits: Limits) -> Levels:
+    """``levels``, of which the reads under way, each of which takes ``read_bytes``, take no more than the limit together,
+    or are one."""
+    at_once = max(1, limits.max_decoded_bytes // max(1, read_bytes))
+    return levels if at_once >= MAX_WORKERS else _InTurn(levels, at_once)
+
+
+def _bytes_of_a_tile(array: ArraySource) -> int:
+    """What reading one tile takes besides its pixels."""
+    names = [axis.name for axis in array.axes]
+    edges = (_TILE_PX if name in "yx" else 1 for name in names)
+    stop = tuple(min(edge, n) for edge, n in zip(edges, array.shape, strict=True))
+    return array.transient_bytes(Box((0,) * len(stop), stop))
+
+
 def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
     array = source if isinstance(source, ArraySource) else open_source(source, labels=labels, limits=limits)
     spec = PyramidSpec(
@@ -90,7 +127,7 @@ def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
         channels=array.channels,
     )
     facts = json.dumps([array.shape, array.dtype.str, [axis.name for axis in array.axes], array.rgb])
-    levels = _ArrayLevel(array, spec)
+    levels = in_turn(_ArrayLevel(array, spec), _bytes_of_a_tile(array), limits)
     close = _nothing if array is source else array.close
     if isinstance(source, str | os.PathLike):
         identity = json.dumps(array.fingerprint(), sort_keys=True, default=str)
@@ -103,13 +140,18 @@ def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
 def _open_pyramid(place: Place, limits: Limits) -> Opened:
     pyramid = open_pyramid(place, limits=limits)
     spec, group = pyramid.spec, pyramid.group
+    chunk_bytes = max(math.prod(level.chunks) for level in spec.levels) * spec.dtype.itemsize
     facts = json.dumps(
         [spec.dtype.str, spec.axis_names, [[v.shape, v.chunks, v.scale, v.translation] for v in spec.levels]]
     )
     stamps = [group.child(name).stamp() for name in ("zarr.json", ".zattrs")]
     coarsest = group.child(spec.levels[-1].path)
     return Opened(
-        pyramid, str(place), f"{group.identity}|{stamps}|{facts}", lambda: _digest(facts, coarsest), _nothing
+        in_turn(pyramid, _CHUNKS_MET * chunk_bytes, limits),
+        str(place),
+        f"{group.identity}|{stamps}|{facts}",
+        lambda: _digest(facts, coarsest),
+        _nothing,
     )
 
 

@@ -1,0 +1,81 @@
+"""Chunks of an HDF5 dataset, decoded here: HDF5's own filters make room for whatever a chunk inflates to.
+
+A chunk always decodes to its full shape, so a decoder can be told where to stop. Decoding here also needs no lock, of
+which HDF5 has one for the whole process.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_DEFLATE, _SHUFFLE, _FLETCHER32, _LZF = 1, 2, 3, 32000
+_HARMLESS_BYTES = 16 << 20
+_WORST = {_DEFLATE: 1032, _LZF: 90}  # times a filter can grow its data
+
+
+class ChunkDecoder:
+    """Undoes the filters of one dataset. Raises ValueError for a chunk that holds more than it should.
+
+    ``decodes``: all filters are deflate and shuffle, so that ``decode`` gives the values. Else HDF5 does, after ``check``.
+    """
+
+    def __init__(self, dataset: Any) -> None:
+        from h5py import h5t
+
+        plist = dataset.id.get_create_plist()
+        self._filters = [int(plist.get_filter(i)[0]) for i in range(plist.get_nfilters())]
+        self._shape, self._dtype = tuple(dataset.chunks), np.dtype(dataset.dtype)
+        self.chunk_bytes = math.prod(self._shape) * self._dtype.itemsize
+        # other types are converted on the way: fewer bits than bytes, enumerations
+        exact = self._dtype.kind in "iufc" and dataset.id.get_type() == h5t.py_create(self._dtype)
+        self.decodes = exact and _DEFLATE in self._filters and set(self._filters) <= {_DEFLATE, _SHUFFLE}
+        # with filters of plug-ins nobody knows what they do; where there are none of these, nothing grows
+        self.guards = any(code in _WORST for code in self._filters) and not self.decodes
+
+    def decode(self, data: bytes, skipped: int) -> NDArray[Any]:
+        """The values of one chunk; bit n of ``skipped``: the n-th filter was left out when it was written."""
+        plain = self._undone(data, skipped)
+        if len(plain) != self.chunk_bytes:
+            raise ValueError(f"it decodes to {len(plain)} bytes, not the {self.chunk_bytes} of a chunk")
+        return np.frombuffer(plain, self._dtype).reshape(self._shape)
+
+    def check(self, data: bytes, skipped: int) -> None:
+        """Would HDF5 stay within the chunk? For filters that it undoes itself."""
+        self._undone(data, skipped)
+
+    def is_harmless(self, size: int) -> bool:
+        """Can no chunk of so many encoded bytes grow beyond measure, whatever they are?"""
+        growth = math.prod(_WORST.get(code, 1) for code in self._filters)
+        return bool(size * growth <= self.chunk_bytes + _HARMLESS_BYTES)
+
+    def _undone(self, data: bytes, skipped: int) -> bytes:
+        import imagecodecs
+
+        most = self.chunk_bytes + 64  # checksums
+        for number, code in reversed(list(enumerate(self._filters))):
+            if skipped >> number & 1:
+                continue
+            if code == _DEFLATE:
+                data = bytes(imagecodecs.zlib_decode(data, out=most))
+            elif code == _LZF:
+                data = bytes(imagecodecs.lzf_decode(data, out=most))
+            elif code == _FLETCHER32:
+                data = data[:-4]
+            elif code == _SHUFFLE:
+                data = self._unshuffled(data)
+            else:
+                break
+        return data
+
+    def _unshuffled(self, data: bytes) -> bytes:
+        """First bytes of all values lie together, then second bytes; what is over comes last, as it is."""
+        size = self._dtype.itemsize
+        count = len(data) // size
+        if size == 1 or count < 2:
+            return data
+        body = np.frombuffer(data, np.uint8, count * size).reshape(size, count).T.tobytes()
+        return body + data[count * size :]
