@@ -18,10 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import google_crc32c
 import numpy as np
 from PIL import Image
-
-from octree.pyramid.verify.files import crc32c
 
 MIB = 2**20
 
@@ -207,7 +206,7 @@ def zarr_v3(folder: Path, codecs: list[dict[str, Any]], chunk: bytes, shard: boo
         inner = {"chunk_shape": [64, 64], "codecs": chain, "index_codecs": index, "index_location": "end"}
         chain = [{"name": "sharding_indexed", "configuration": inner}]
         place = struct.pack("<QQ", 0, len(chunk))
-        chunk += place + struct.pack("<I", crc32c(place))
+        chunk += place + struct.pack("<I", google_crc32c.value(place))
     meta = {
         "zarr_format": 3, "node_type": "array", "shape": [64, 64], "data_type": "uint8", "fill_value": 0,
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [64, 64]}},

@@ -6,6 +6,7 @@ libraries differ by from run to run.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -248,8 +249,10 @@ class TestOptions:
         monkeypatch.setenv("OCTREE_INFO_MAX_PIXELS", "100")
         assert said("info", photo)[0] == 3
 
-    def test_settings(self, photo: Path) -> None:
-        settings = {"render": {"max_pixels": 100, "max_decoded_bytes": "1MiB"}}
+    def test_settings(self, photo: Path, tmp_path: Path) -> None:
+        file = tmp_path / "settings.json"
+        file.write_text(json.dumps({"render": {"max_pixels": 100, "max_decoded_bytes": "1MiB"}}))
+        settings = str(file)
         found = parse_request([photo], ["fit"], {"config": settings}).settings.render.limits
         assert (found.max_pixels, found.max_decoded_bytes) == (100, MIB)
         found = parse_request(

