@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from types import TracebackType
 from typing import Any, Self
 
@@ -21,7 +22,6 @@ from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
 from octree.render.config import Settings
 from octree.render.loading.loader import LoaderStats
-from octree.render.loading.requests import FailedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.report.values import (
     ByteCounts,
@@ -34,7 +34,9 @@ from octree.render.report.values import (
     utc_now,
 )
 from octree.render.request import RenderRequest, parse_request
-from octree.render.scene.scene import Scene, open_scene
+from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.scene import Scene
+from octree.render.scene.sources import OpenedSources, open_sources
 from octree.render.view.camera import Camera, CameraPath, unique_names
 from octree.render.view.camera_text import parse_camera
 from octree.render.view.state import ViewState
@@ -113,8 +115,18 @@ class _Meter:
         return Timings(**self.ms, total=total_ms)
 
 
+@dataclass(frozen=True, slots=True)
+class _Counters:
+    """What had been counted when the last frame was done."""
+
+    loader: LoaderStats = field(default_factory=LoaderStats)
+    evicted: int = 0
+    uploads: int = 0
+    uploaded_bytes: int = 0
+
+
 class Renderer:
-    """Draws the frames of one request. Owns scene, loader, atlas and canvas; use it in a ``with`` block.
+    """Draws the frames of one request. Owns sources and scene; use it in a ``with`` block.
 
     ``shots`` is known at once; OpenGL starts with the first frame. ``on_progress(shot, coverage fraction)``
     is called while a frame settles.
@@ -132,29 +144,36 @@ class Renderer:
         self._command = command
         self._trace = trace
         self._on_progress = on_progress
-        self._stack = ExitStack()
         self._started_utc = utc_now()
         self._begin_s = time.perf_counter()
+        self._zero_ms = self._path_zero_ms = 0.0
         self._reports: list[FrameReport] = []
         self._milestones: dict[str, float] = {}
-        self._uploaded_tiles = 0
-        self._uploaded_bytes = 0
+        self._seen = _Counters()
         with ExitStack() as stack:
-            self._scene: Scene = stack.enter_context(open_scene(request, trace=trace))
-            self.shots = tuple(_shots(request, self._scene))
+            self._opened = stack.enter_context(open_sources(request))
+            self.shots = tuple(_shots(self._opened))
             self._stack = stack.pop_all()
-        self._loader = self._scene.loader
-        self._clock = self._loader.clock
+
+    @cached_property
+    def scene(self) -> Scene:
+        """What is drawn, on which canvas, from which pipeline; OpenGL starts when it is first asked for."""
+        return self._stack.enter_context(self._opened.start(self._trace))
+
+    @property
+    def _pipeline(self) -> Pipeline:
+        return self.scene.pipeline
+
+    def _now_ms(self) -> float:
+        return self._pipeline.clock.now_ms()
 
     def frames(self) -> Iterator[Frame]:
         """Draw every shot in order."""
-        self._scene.start()
-        self._zero_ms = self._path_zero_ms = self._clock.now_ms()
-        self._seen = self._counters()
+        self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
             self._plan(self.shots[0])
             with _Meter().part("rehearse", self._trace):
-                self._scene.rehearse()
+                self.scene.rehearse()
         for shot in self.shots:
             yield self._settle(shot) if shot.settle else self._stream(shot)
 
@@ -162,93 +181,57 @@ class Renderer:
 
     def _settle(self, shot: Shot) -> Frame:
         meter = _Meter()
-        deadline_ms = self._clock.now_ms() + self.request.timeout_ms
+        deadline_ms = self._now_ms() + self.request.timeout_ms
         with meter.part("plan", self._trace):
             self._plan(shot)
+        covered = False
         while True:
             with meter.part("upload", self._trace):
-                self._take_arrivals()
-                uploaded = self._upload(budgeted=False)
-            done = all(layer.is_complete for layer in self._scene.all_layers)
-            if done or uploaded or self._scene.layers[0].cover is None:
+                self._pipeline.take_in(wait=False)
+                uploaded = self._pipeline.upload(budgeted=False)
+            done = self.scene.is_complete
+            if done or uploaded or not covered:
                 with meter.part("cover", self._trace):
                     self._cover(shot)
-            if done or self._clock.now_ms() >= deadline_ms or self._is_stuck(uploaded):
+                covered = True
+            # what waits has no room when nothing is under way that could change this view
+            stuck = not uploaded and not self._pipeline.is_loading
+            if done or stuck or self._now_ms() >= deadline_ms:
                 break
             with meter.part("load_wait", self._trace):
-                self._loader.wait_until(deadline_ms)
-        for layer in self._scene.all_layers:
+                self._pipeline.loader.wait_until(deadline_ms)
+        for layer in self.scene.layers:
             layer.rest()
-        return self._finish(shot, meter, deferred_bytes=0)
+        return self._finish(shot, meter)
 
     def _stream(self, shot: Shot) -> Frame:
         if shot.starts_path:
-            self._path_zero_ms = self._clock.now_ms()
+            self._path_zero_ms = self._now_ms()
         due_ms = self._path_zero_ms + shot.t_ms
-        while (early_ms := due_ms - self._clock.now_ms()) > 1e-6:
-            self._loader.wait(early_ms / 1000)
-            self._take_arrivals()
+        while (early_ms := due_ms - self._now_ms()) > 1e-6:
+            self._pipeline.loader.wait(early_ms / 1000)
+            self._pipeline.take_in(wait=False)
         meter = _Meter()
         with meter.part("plan", self._trace):
             self._plan(shot)
         with meter.part("load_wait", self._trace):
-            self._loader.auto_sync()
+            self._pipeline.take_in()
         with meter.part("upload", self._trace):
-            self._take_arrivals()
-            self._upload(budgeted=True)
+            self._pipeline.upload(budgeted=True)
         with meter.part("cover", self._trace):
             self._cover(shot)
-        deferred = sum(tile.data.nbytes for _, tile in self._scene.waiting())
-        return self._finish(shot, meter, deferred_bytes=deferred)
+        return self._finish(shot, meter)
 
     def _plan(self, shot: Shot) -> None:
-        lookahead_ms = self.request.settings.render.lookahead_ms
-        motion = (shot.motion[0] * lookahead_ms, shot.motion[1] * lookahead_ms)
-        for layer in self._scene.layers:
-            if shot.settle:
-                # the frame waits for what it wants: motion and neighbours would only add reads
-                layer.plan(shot.state, self.request.size_px, fresh=True)
-            else:
-                layer.plan(
-                    shot.state, self.request.size_px, motion=motion, fresh=shot.starts_path, prefetch=True
-                )
-        if self._scene.overview is not None:
-            self._scene.overview.plan(dict(shot.state.position))
-
-    def _take_arrivals(self) -> None:
-        for arrival in self._loader.poll():
-            if isinstance(arrival, FailedTile):
-                self._scene.note_failure(arrival)
-
-    def _upload(self, *, budgeted: bool) -> int:
-        """Upload what has arrived, coarse first, at least one tile; returns how many. The virtual clock budgets
-        by bytes only, so that a run is the same on every machine."""
-        limits = self.request.settings.render
-        until_s = time.perf_counter() + limits.upload_ms / 1000
-        left_bytes = limits.upload_bytes
-        timed = budgeted and self.request.clock == "real"
-        self._scene.pin()
-        count = 0
-        for layer, tile in self._scene.waiting():
-            if budgeted and count and (left_bytes <= 0 or (timed and time.perf_counter() >= until_s)):
-                break
-            size = self._scene.upload(layer, tile)
-            if size:
-                count += 1
-                left_bytes -= size
-                self._uploaded_tiles += 1
-                self._uploaded_bytes += size
-        return count
-
-    def _is_stuck(self, uploaded: int) -> bool:
-        """Nothing is under way that could change this view: what is waiting has no room."""
-        return not uploaded and self._loader.settled()
+        if shot.settle:
+            # the frame waits for what it wants: motion and neighbours would only add reads
+            self.scene.plan(shot.state, fresh=True)
+        else:
+            self.scene.plan(shot.state, motion=shot.motion, fresh=shot.starts_path, prefetch=True)
 
     def _cover(self, shot: Shot) -> None:
-        for layer in self._scene.all_layers:
-            layer.make_cover(self.request.size_px)
-        now_ms = self._clock.now_ms() - self._zero_ms
-        coverage = self._scene.coverage(self.request.size_px)
+        coverage = self.scene.make_cover()
+        now_ms = self._now_ms() - self._zero_ms
         if coverage.missing < 1 - _HOLE:
             self._milestones.setdefault("first_pixel_ms", now_ms)
         if coverage.missing <= _HOLE:
@@ -258,66 +241,64 @@ class Renderer:
         if self._on_progress is not None:
             self._on_progress(shot, coverage.ideal)
 
-    def _finish(self, shot: Shot, meter: _Meter, *, deferred_bytes: int) -> Frame:
+    def _finish(self, shot: Shot, meter: _Meter) -> Frame:
         with meter.part("draw", self._trace):
-            self._scene.draw()
+            self.scene.draw()
         total_ms = 1000 * (time.perf_counter() - meter.begin_s)
         with meter.part("readback", self._trace):
-            rgba = self._scene.read()
-        report = self._report_frame(shot, meter.timings(total_ms), deferred_bytes)
+            rgba = self.scene.canvas.read()
+        report = self._report_frame(shot, meter.timings(total_ms))
         self._reports.append(report)
         tiles = tuple(
             tuple(sorted(tile._replace(index=layer.position) for tile in layer.drawn))
-            for layer in self._scene.layers
+            for layer in self.scene.images
         )
         return Frame(shot.index, shot.camera, rgba, report, tiles)
 
     # the report
 
-    def _counters(self) -> tuple[LoaderStats, int, int, int]:
-        return self._loader.stats(), self._scene.atlas_evicted, self._uploaded_tiles, self._uploaded_bytes
-
-    def _report_frame(self, shot: Shot, timings: Timings, deferred_bytes: int) -> FrameReport:
-        before, evicted_before, tiles_before, bytes_before = self._seen
-        self._seen = stats, evicted, uploaded_tiles, uploaded_bytes = self._counters()
-        gauges = Gauges(
-            stats.queued, stats.loading, stats.delayed, stats.cache_bytes, self._scene.atlas_bytes
+    def _report_frame(self, shot: Shot, timings: Timings) -> FrameReport:
+        pipeline, atlas, images = self._pipeline, self._pipeline.atlas, self.scene.images
+        before = self._seen
+        now = self._seen = _Counters(
+            pipeline.loader.stats(), atlas.evicted, atlas.uploads, pipeline.uploaded_bytes
         )
+        stats = now.loader.since(before.loader)
+        gauges = Gauges(stats.queued, stats.loading, stats.delayed, stats.cache_bytes, atlas.bytes)
         self._trace.counter("loads", queued=gauges.queued, loading=gauges.loading, delayed=gauges.delayed)
         self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
-        layers = self._scene.layers
-        plans = [layer.plan_in_force for layer in layers]
+        plans = [layer.plan_in_force for layer in images]
+        # a settled frame is done with what is left: nothing is put off
+        deferred = 0 if shot.settle else sum(tile.data.nbytes for _, tile in pipeline.waiting())
         return FrameReport(
             index=shot.index,
             camera=shot.camera,
             size_px=self.request.size_px,
-            t_ms=self._clock.now_ms() - self._zero_ms,
+            t_ms=self._now_ms() - self._zero_ms,
             level=plans[0].level,
             degraded=any(plan.degraded for plan in plans),
-            visible_px=self._scene.visible_px(self.request.size_px),
-            coverage=self._scene.coverage(self.request.size_px),
+            visible_px=self.scene.visible_px(),
+            coverage=self.scene.coverage(),
             tiles=TileCounts(
-                wanted=sum(layer.wanted_count for layer in layers),
-                ideal=sum(layer.ideal_count for layer in layers),
-                drawn=sum(len(layer.drawn) * len(layer.parts) for layer in layers),
-                requested=stats.requested - before.requested,
-                loaded=stats.loaded - before.loaded,
-                cache_hits=stats.cache_hits - before.cache_hits,
-                cancelled=stats.cancelled - before.cancelled,
-                failed=stats.failed - before.failed,
-                evicted=evicted - evicted_before,
-                uploaded=uploaded_tiles - tiles_before,
+                wanted=sum(layer.wanted_count for layer in images),
+                ideal=sum(layer.ideal_count for layer in images),
+                drawn=sum(len(layer.drawn) * len(layer.parts) for layer in images),
+                requested=stats.requested,
+                loaded=stats.loaded,
+                cache_hits=stats.cache_hits,
+                cancelled=stats.cancelled,
+                failed=stats.failed,
+                evicted=now.evicted - before.evicted,
+                uploaded=now.uploads - before.uploads,
             ),
-            bytes=ByteCounts(
-                stats.bytes_read - before.bytes_read, uploaded_bytes - bytes_before, deferred_bytes
-            ),
+            bytes=ByteCounts(stats.bytes_read, now.uploaded_bytes - before.uploaded_bytes, deferred),
             timings_ms=timings,
             gauges=gauges,
         )
 
     def report(self) -> RunReport:
         """The report of the frames drawn so far."""
-        stats = self._loader.stats()
+        stats = self._pipeline.loader.stats()
         totals = totals_of(
             self._reports,
             seconds=time.perf_counter() - self._begin_s,
@@ -327,18 +308,18 @@ class Renderer:
             reads_wasted=stats.reads_wasted,
             bytes_read=stats.bytes_read,
             peak_cache_bytes=stats.peak_cache_bytes,
-            peak_atlas_bytes=self._scene.atlas_peak_bytes,
+            peak_atlas_bytes=self._pipeline.atlas.peak_bytes,
             peak_rss_bytes=peak_rss_bytes(),
             main_thread_reads=stats.main_thread_reads,
         )
         return RunReport(
             command=self._command,
-            renderer=self._scene.renderer(),
-            sources=self._scene.describe_sources(),
-            settings=self._scene.describe_settings(),
+            renderer=self.scene.canvas.info.to_json(),
+            sources=self._opened.describe(),
+            settings=self._opened.settings(),
             frames=tuple(self._reports),
             totals=totals,
-            failures=self._scene.failures(),
+            failures=self._pipeline.failures(self.scene),
             started_utc=self._started_utc,
         )
 
@@ -355,9 +336,10 @@ class Renderer:
         self.close()
 
 
-def _shots(request: RenderRequest, scene: Scene) -> Iterator[Shot]:
+def _shots(opened: OpenedSources) -> Iterator[Shot]:
     """Every frame of the request, in order. Views settle and paths stream unless the request says which."""
-    views = [parse_camera(text, extent=scene.extent, size_px=request.size_px) for text in request.cameras]
+    request = opened.request
+    views = [parse_camera(text, extent=opened.extent, size_px=request.size_px) for text in request.cameras]
     index, position = 0, tuple(request.index.items())
     for view, name in zip(views, unique_names(views), strict=True):
         is_path = isinstance(view, CameraPath)

@@ -4,15 +4,15 @@
     view = canvas.central_widget.add_view(camera="panzoom")
     image = TiledImage("slide.ome.zarr", parent=view.scene, colormap="viridis")
 
-All on the thread of vispy's event loop. Sixty times a second the node looks where the camera stands, plans,
-uploads what has arrived within the frame's budget, and asks for a draw if anything changed; it never waits.
+All on the thread of vispy's event loop. Sixty times a second the nodes of a pipeline take a turn together: they look
+where their cameras stand and plan, tiles are taken in and uploaded within the budget of one frame, and who shows
+something else than before asks for a draw. Nothing waits but for ``auto_sync_ms``.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,18 +23,16 @@ from vispy.scene.widgets import ViewBox
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
-from octree.render.config import Settings, load_settings
+from octree.render.config import Settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.loading.cache import TileCache
-from octree.render.loading.loader import TileLoader
-from octree.render.loading.requests import FailedTile
 from octree.render.request import LAYER_OPTIONS, parse_request
-from octree.render.scene.layer import Layer, Part, limits_of, make_atlas, upload_with_room
+from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import looks_of
-from octree.render.scene.scene import open_layer_source
+from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.sources import open_source
 from octree.render.view.coverage import Coverage
-from octree.render.view.register import ToBase
+from octree.render.view.motion import Motion
 from octree.render.view.seen import seen_by_points, seen_part
 from octree.render.view.state import resolve
 
@@ -69,7 +67,7 @@ class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] #
     def view(self) -> Any:
         raise UsageError(
             "a tiled image loads what one view shows, so it has no second view",
-            hint="make another TiledImage of the same source, with atlas= that of the first",
+            hint="make another TiledImage of the same source, with pipeline= that of the first",
         )
 
 
@@ -80,6 +78,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     ``source``    a pyramid, or anything ``octree render`` takes, array objects included.
     ``settings``  see ``octree.render.config``; None looks for a settings file as the commands do.
     ``atlas``     texture memory shared with other nodes of the same canvas; None makes one.
+    ``pipeline``  everything shared with other nodes of the same canvas: threads, memory, textures, settings, and
+                  tiles that several show; None makes one, which closes with the last of its nodes.
     ``options``   of ``octree render`` by their long names: clim, gamma, colormap, opacity, blending,
                   interpolation, channels, index, labels, single_level, show_grid, mark_pending.
 
@@ -96,6 +96,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         name: str | None = None,
         settings: Settings | None = None,
         atlas: Atlas | None = None,
+        pipeline: Pipeline | None = None,
         **options: Any,
     ) -> None:
         for option in options:
@@ -103,53 +104,39 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
                 raise UsageError(
                     f"TiledImage has no option {option!r}", hint=f"options: {', '.join(OPTIONS)}"
                 )
+        if pipeline is not None and (settings is not None or atlas is not None):
+            raise UsageError("a pipeline has settings and an atlas", hint="leave out settings= and atlas=")
         super().__init__(parent=None, name=name)
-        self._stack = ExitStack()
-        with ExitStack() as stack:
-            request = parse_request([source], [], options, settings=settings or load_settings())
-            self._limits = render = request.settings.render
-            opened = open_layer_source(source, request, labels=request.labels)
-            stack.callback(opened.close)
-            self._loader = stack.enter_context(
-                TileLoader(request.settings.loader, cache=TileCache(render.cache_bytes))
-            )
-            self._loader.add_source(opened)
-            if atlas is None:
-                atlas = make_atlas(render, [opened])
-                stack.callback(atlas.close)
-            self._atlas = atlas
-            stack.callback(atlas.begin_frame, self)  # its pins go with it
+        self.pipeline = Pipeline(settings, atlas=atlas, lasting=False) if pipeline is None else pipeline
+        try:
+            request = parse_request([source], [], options, settings=self.pipeline.settings)
+            opened = self.pipeline.share(open_source(source, request, labels=request.labels))
             looks = looks_of(opened, request.layers[0], request)
-            parts = [
-                Part(
-                    look.channel,
-                    _VisualNode(
-                        atlas,
-                        **look.drawing(),
-                        show_grid=request.show_grid,
-                        mark_pending=request.mark_pending,
-                        parent=self,
-                    ),
-                )
-                for look in looks
-            ]
-            self._layer = Layer(
-                opened,
-                parts,
-                loader=self._loader,
-                atlas=atlas,
-                to_base=ToBase(),
-                linear=request.layers[0].interpolation == "linear",
-                limits=limits_of(render, atlas, [(opened, len(parts))])[0],
-            )
-            self._stack = stack.pop_all()
-        for part, look in zip(parts, looks, strict=True):
-            part.visual.opacity = look.opacity  # making the node has set vispy's default
+            visual = partial(_VisualNode, parent=self)
+            self._layer = make_layer(self.pipeline, opened, looks, request, visual)
+            self.pipeline.join(self)
+        except BaseException:
+            self.pipeline.close_unused()
+            raise
+        for node, look in zip(self.visuals, looks, strict=True):
+            node.opacity = look.opacity  # making the node has set vispy's default
         self._positions = dict(request.index)
-        self._seen: tuple[Region, tuple[float, float]] | None = None
+        self._motion = Motion()
+        self._looked: tuple[Any, ...] = ()
+        self._fresh = self._stale = True
+        self._holdings: Any = ()
         self._timer = app.Timer(TICK_S, connect=self._tick, start=True)
-        self._stack.callback(self._timer.stop)
         self.parent = parent
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """What it is for its pipeline."""
+        return [self._layer]
+
+    @property
+    def atlas(self) -> Atlas:
+        """The texture memory that it draws from."""
+        return self.pipeline.atlas
 
     @property
     def visuals(self) -> Sequence[TiledImageVisual]:
@@ -168,8 +155,13 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
 
     @property
     def is_settled(self) -> bool:
-        """Every tile that the view wants is drawn, or has failed."""
-        return self._seen is not None and self._layer.cover is not None and self._layer.is_complete
+        """At the last turn, every tile that the view wants was drawn, or had failed."""
+        return not self._fresh and self._layer.is_complete
+
+    @property
+    def failures(self) -> list[dict[str, Any]]:
+        """The tiles that could not be read, as in the report: source, key, error, attempts."""
+        return self.pipeline.failures(self)
 
     def go_to(self, **positions: int) -> None:
         """Show another place on axes that are not displayed, as in ``go_to(z=3)``, in positions of level 0. Its
@@ -178,54 +170,85 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
         wished = {**self._positions, **positions}
         resolve(wished, self._layer.source.spec)
-        self._positions, self._seen = wished, None
+        self._positions, self._fresh = wished, True
 
     def retry(self) -> None:
-        """Read again what could not be read."""
-        self._loader.retry_failed()
-        self._seen = None
+        """Read again what could not be read, for all that share the pipeline."""
+        self.pipeline.loader.retry_failed()
 
     def close(self) -> None:
-        """Stop loading and free the textures. Closing twice is harmless."""
-        self._stack.close()
+        """Stop loading, and free what no other node uses. Closing twice is harmless."""
+        self._timer.stop()
+        self.pipeline.leave(self)
         self.parent = None
 
+    def settle(self, timeout_s: float = 60.0, *, prefetch: bool = False) -> bool:
+        """Take turns until everything that the view wants is drawn or has failed, or the time is up; True when it is.
+        For pictures without an event loop. ``prefetch``: and until nothing is left to load or to upload."""
+        pipeline, loader = self.pipeline, self.pipeline.loader
+        until_ms = pipeline.clock.now_ms() + 1000 * timeout_s
+        while True:
+            self.turn()
+            busy = prefetch and (not loader.settled(prefetch=True) or pipeline.waiting())
+            if self.is_settled and not busy:
+                return True
+            now_ms = pipeline.clock.now_ms()
+            if now_ms >= until_ms:
+                return False
+            loader.wait_until(min(until_ms, now_ms + 1000 * TICK_S))
+
+    def turn(self) -> None:
+        """What a timer does sixty times a second, for an event loop of your own: one turn of all nodes that share the
+        pipeline."""
+        nodes = self._sharing()
+        for node in nodes:
+            canvas = node._canvas_in_view()
+            if canvas is not None and canvas._closed:
+                node.close()
+        shown = [node for node in nodes if node in self.pipeline.views and node._canvas_in_view() is not None]
+        if not shown:
+            return
+        shown[0]._canvas_in_view().set_current()
+        for node in shown:
+            node._look()
+        self.pipeline.take_in()
+        self.pipeline.upload(budgeted=True)
+        for node in shown:
+            node._show()
+
     def _tick(self, _event: Any = None) -> None:
-        """One turn: where is the camera, what arrived, does anything change?"""
-        canvas = self._canvas_in_view()
-        if canvas is None:
+        """Each node has a timer; that of the first one turns them all."""
+        if self._sharing()[:1] == [self]:
+            self.turn()
+
+    def _sharing(self) -> list[TiledImage]:
+        return [view for view in self.pipeline.views if isinstance(view, TiledImage)]
+
+    def _look(self) -> None:
+        """Where is the camera, and where will it be? Plan, if that is news."""
+        seen, px_per_base = self._view()
+        motion = self._motion.measure(self.pipeline.clock.now_ms(), seen)
+        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer))
+        if looked == self._looked and not self._fresh:
             return
-        if canvas._closed:
-            self.close()
-            return
-        seen = self._view()
-        changed = seen != self._seen
-        if changed:
-            self._layer.plan_rect(*seen, self._positions, fresh=self._seen is None, prefetch=True)
-            self._seen = seen
-        # what is lost shows a pattern, and no stand-in
-        changed |= any(isinstance(arrival, FailedTile) for arrival in self._loader.poll())
-        canvas.set_current()
-        self._atlas.begin_frame(self)  # another node may draw from the same atlas: only this one's pins
-        self._layer.pin(self)
-        if self._upload() or changed:
+        plan = self._layer.plan_rect(
+            seen, px_per_base, self._positions, motion=motion, fresh=self._fresh, prefetch=True
+        )
+        if plan.wanted and not any(visual.shader_builds for visual in self.visuals):
+            self._layer.rehearse()
+            self._canvas_in_view().context.flush_commands()
+        self._looked, self._fresh, self._stale = looked, False, True
+
+    def _show(self) -> None:
+        """Cover the view anew if it has changed, or what there is to show, whoever changed that."""
+        if self._stale or self._layer.holdings() != self._holdings:
             self._layer.make_cover()
+            self._stale, self._holdings = False, self._layer.holdings()
             self.update()
 
     def _canvas_in_view(self) -> Any:
         scene = self.scene_node
         return getattr(scene, "canvas", None) if scene is not None else None
-
-    def _upload(self) -> int:
-        until_s = time.perf_counter() + self._limits.upload_ms / 1000
-        left_bytes, count = self._limits.upload_bytes, 0
-        for tile in self._layer.waiting():
-            if count and (left_bytes <= 0 or time.perf_counter() >= until_s):
-                break
-            size = upload_with_room(self._layer, tile, [self._layer], self._atlas, self)
-            left_bytes -= size
-            count += size > 0
-        return count
 
     def _view(self) -> tuple[Region, tuple[float, float]]:
         """What of the image the screen shows, and how many of its pixels a base pixel takes, (y, x)."""

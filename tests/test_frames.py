@@ -504,7 +504,7 @@ def test_shaders_are_built_before_a_frame_needs_them(
     with Renderer(request) as renderer:
         frames = renderer.frames()
         first = next(frames)
-        visual = renderer._scene.layers[0].parts[0].visual
+        visual = renderer.scene.images[0].parts[0].visual
         assert first.report.tiles.drawn == 0
         assert visual.shader_builds == 1
         assert sum(frame.report.tiles.drawn for frame in frames) > 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +21,9 @@ def image(tmp_path: Path) -> Path:
     return tmp_path / "board.ome.zarr"
 
 
-def settle(canvas: Any, node: Any, limit_s: float = 20) -> None:
-    until_s = time.monotonic() + limit_s
-    node._tick()
-    while not (node.is_settled and node._loader.settled(prefetch=True) and not any(node._layer.waiting())):
-        assert time.monotonic() < until_s, "the view did not settle"
-        time.sleep(0.002)
-        node._tick()
+def settle(node: Any) -> None:
+    """Until nothing is left to do for the view, and what lies around it is in memory too."""
+    assert node.settle(timeout_s=20, prefetch=True), "the view did not settle"
 
 
 def test_a_scene_shows_the_tiles_its_camera_wants(image: Path, gl_info: Any) -> None:
@@ -41,7 +36,7 @@ def test_a_scene_shows_the_tiles_its_camera_wants(image: Path, gl_info: Any) -> 
         view.camera.flip = (False, True, False)
         node = TiledImage(image, parent=view.scene, clim="0,60000")
         view.camera.rect = (400, 300, 300, 200)
-        settle(canvas, node)
+        settle(node)
         frame = canvas.render()
         rows, cols = np.indices((200, 300))
         expected = (((rows + 300) // 8 + (cols + 400) // 8) % 2 * 255).astype(int)
@@ -50,7 +45,7 @@ def test_a_scene_shows_the_tiles_its_camera_wants(image: Path, gl_info: Any) -> 
         assert node.coverage is not None
         assert node.coverage.by_level == {0: 1.0}
         view.camera.rect = (0, 0, 1500, 1000)
-        settle(canvas, node)
+        settle(node)
         assert set(node.coverage.by_level) == {2}
         node.close()
 
@@ -64,13 +59,13 @@ def test_colours_change_without_an_upload(image: Path, gl_info: Any) -> None:
         view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
         node = TiledImage(image, parent=view.scene, clim="0,60000", opacity="0.5")
         view.camera.rect = (400, 300, 300, 200)
-        settle(canvas, node)
-        half, uploads = canvas.render(), node._atlas.uploads
+        settle(node)
+        half, uploads = canvas.render(), node.atlas.uploads
         (visual,) = node.visuals
         visual.opacity, visual.colormap, visual.clim = 1.0, "red", (0, 120000)
-        settle(canvas, node)
+        settle(node)
         whole = canvas.render()
-        assert node._atlas.uploads == uploads
+        assert node.atlas.uploads == uploads
         assert half[..., 1].max() > 100
         assert (whole[..., 1].max(), whole[..., 0].max()) == (0, pytest.approx(128, abs=1))
         node.close()
@@ -87,7 +82,7 @@ def test_closing_leaves_no_thread(image: Path, gl_info: Any) -> None:
         view = canvas.central_widget.add_view(camera="panzoom")
         before = threading.active_count()
         node = TiledImage(image, parent=view.scene)
-        settle(canvas, node)
+        settle(node)
         node.close()
         node.close()
         assert threading.active_count() == before
@@ -116,7 +111,7 @@ def test_any_camera_shows_what_an_ordinary_image_shows(image: Path, gl_info: Any
             canvas.render()  # the grid is laid out
             if ours:
                 node = TiledImage(image, parent=view.scene, clim="0,60000")
-                settle(canvas, node)
+                settle(node)
                 assert set(node.coverage.by_level) == {0}
             else:
                 scene.visuals.Image(board(), parent=view.scene, clim=(0, 60000), cmap="grays")
@@ -142,12 +137,12 @@ def test_two_nodes_of_one_atlas_leave_each_other_their_tiles(image: Path, gl_inf
         nodes = [TiledImage(image, parent=view.scene, atlas=atlas, clim="0,60000") for view in views]
         views[0].camera.rect = (100, 100, 150, 200)
         views[1].camera.rect = (600, 500, 150, 200)
-        settle(canvas, nodes[0])
-        settle(canvas, nodes[1])
+        settle(nodes[0])
+        settle(nodes[1])
         before = canvas.render()
         for x, y in itertools.product((0, 300, 600, 900), (0, 350, 700)):  # the other one sees everything
             views[1].camera.rect = (x, y, 150, 200)
-            settle(canvas, nodes[1])
+            settle(nodes[1])
         assert atlas.evicted > 0
         assert (canvas.render()[:, :140] == before[:, :140]).all()
         for node in nodes:
@@ -166,7 +161,7 @@ def test_opacity_of_the_node_and_aids_that_follow_it(image: Path, gl_info: Any) 
         node = TiledImage(image, parent=view.scene, clim="0,60000", show_grid=True)
         view.camera.flip = (False, True, False)
         view.camera.rect = (256 - 140, 256 - 80, 280, 160)
-        settle(canvas, node)
+        settle(node)
         whole = canvas.render()[..., :3]
         red = (whole == (255, 0, 0)).all(-1)
         rows, cols = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
@@ -212,7 +207,7 @@ def test_another_plane_of_a_stack(gl_info: Any) -> None:
         view.camera.rect = (100, 100, 64, 48)
         for z in (0, 2, 1):
             node.go_to(z=z)
-            settle(canvas, node)
+            settle(node)
             assert (canvas.render()[1:-1, 1:-1, 0] == stack[z, 0, 0]).all()
         with pytest.raises(UsageError, match="outside the image"):
             node.go_to(z=3)
@@ -233,12 +228,12 @@ def test_what_could_not_be_read_is_read_again_when_told(image: Path, gl_info: An
         view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
         node = TiledImage(image, parent=view.scene, clim="0,60000")
         view.camera.rect = (100, 100, 64, 48)
-        settle(canvas, node)
+        settle(node)
         assert node.coverage is not None
         assert node.coverage.failed == 1.0
         shard.write_bytes(whole)
         node.retry()
-        settle(canvas, node)
+        settle(node)
         assert node.coverage.ideal == 1.0
         node.close()
 
@@ -255,9 +250,9 @@ def test_stand_ins_make_way_in_a_tight_atlas(gl_info: Any) -> None:
         view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
         node = TiledImage(pixels, parent=view.scene, clim="0,255", atlas=Atlas(9 * 258 * 258))
         view.camera.rect = (0, 0, 5000, 5000)
-        settle(canvas, node)
+        settle(node)
         view.camera.rect = (0, 0, 766, 766)
-        settle(canvas, node)
+        settle(node)
         assert node.coverage is not None
         assert node.coverage.ideal == 1.0
         node.close()

@@ -174,6 +174,11 @@ class Atlas:
         """Where a resident tile is; KeyError when it is not resident."""
         return self._tiles[key].place
 
+    def where(self, keys: Iterable[LoadKey]) -> list[Placement | None]:
+        """Where each of these is now, None for what is not resident."""
+        tiles = self._tiles
+        return [found.place if (found := tiles.get(key)) is not None else None for key in keys]
+
     def places(self, keys: Sequence[LoadKey]) -> NDArray[np.int64]:
         """(n, 5) placements, columns as in ``Placement``; KeyError when one is not resident."""
         rows = self._rows

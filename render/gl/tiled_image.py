@@ -160,9 +160,15 @@ class TiledImageVisual(ColoredVisual):
 
     def rehearse(self, page: PageTexture, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """As ``draw_part``, but a quad of no size from a page: a driver builds its shaders now, a matter of 50 ms,
-        and not in the frame that first shows a tile."""
+        and not in the frame that first shows a tile. Where vispy's transforms place the visual, nothing is drawn
+        between its own draws: then the driver's last step remains."""
         self._begin_part(offset_px, size_px)
-        self._draw_pages([(page, np.zeros(4, VERTEX))])
+        if self._view is not None:
+            self._draw_pages([(page, np.zeros(4, VERTEX))])
+        else:
+            self._place()
+            self._use_colors(page)
+            self._program.build_if_needed()
 
     def _draw_pages(self, pages: list[tuple[PageTexture, NDArray[np.void]]]) -> None:
         self._use_state([page for page, _ in pages], may_skip=self._view is not None)
@@ -176,14 +182,18 @@ class TiledImageVisual(ColoredVisual):
     def _prepare_draw(self, view: Any = None) -> bool:
         if self._quads is None or self._cover is None:
             return False
-        if self._view is None:
-            placed = self._placing.begin(self.transforms.get_transform(), self._origin)
-            self.view_program.vert["transform"] = placed
+        self._place()
         if self._stale:
             self._stale = False
             self._pages = list(self._split(self._quads))
             self._mark(self._quads, self._cover)
         return True
+
+    def _place(self) -> None:
+        """Where vispy's transforms put things now, if they do."""
+        if self._view is None:
+            placed = self._placing.begin(self.transforms.get_transform(), self._origin)
+            self.view_program.vert["transform"] = placed
 
     def _split(self, quads: Quads) -> Iterator[tuple[int, NDArray[np.void]]]:
         """Vertices of each page."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
@@ -119,6 +119,15 @@ class TileLoader:
         if not any(twin is source for twin in twins):
             twins.append(source)
 
+    def remove_source(self, token: str) -> None:
+        """Nobody shows this source any more: its tiles and what is on its way are forgotten, and it may be closed.
+        A token that is not known is no change."""
+        self.invalidate(token)  # what comes of reads that have begun is of an older version
+        for key in [key for key in self._loads if key.source == token]:
+            del self._loads[key]
+        self._sources.pop(token, None)
+        self._twins.pop(token, None)
+
     def invalidate(self, token: str) -> None:
         """The data of this source have changed: nothing read before is ever returned again. Owners must plan
         anew with the source's new version. A token that is not known is no change."""
@@ -154,6 +163,13 @@ class TileLoader:
             self._plan_log.write(plan_line(now_ms, self._generation, requests, len(begun), moved))
         ranks = self._rank_of if len(self._loads) > len(begun) else None
         self._tell(Planned(begun, self._dropped(change.drop), self._under_way(change.hold), again, ranks))
+
+    def forget(self, owner: Owner) -> None:
+        """The owner is gone, and with it everything it wanted."""
+        if not self._closed:
+            self.plan(owner, (), moved=False)
+        self._wishes.forget_owner(owner)
+        self._last_motion_ms.pop(owner, None)
 
     def _new_load(self, owner: Owner, request: LoadRequest, now_ms: float, again: list[Load]) -> Load | None:
         """A load for a wish that is nowhere yet, to be begun; None when it is somewhere. What is being read though
@@ -225,7 +241,8 @@ class TileLoader:
         load, key = arrival.load, arrival.load.key
         if self._loads.get(key) is load:
             del self._loads[key]
-        wanted = key in self._wishes.wanted
+        # what is left of a source that was removed says nothing about one of the same data that came after
+        wanted = key in self._wishes.wanted and key.version == load.registered.source.version
         self._counts.retried += load.attempt - 1
         if self._log.is_on:
             self._log.write(load_line(arrival, wanted))
@@ -292,6 +309,11 @@ class TileLoader:
     def has(self, key: LoadKey) -> bool:
         """Is the tile in memory?"""
         return key in self._unkept or key in self._cache
+
+    @property
+    def failures(self) -> Mapping[LoadKey, FailedTile]:
+        """The tiles that could not be read, until they are retried or their source has changed."""
+        return self._failures
 
     def failed(self, key: LoadKey) -> FailedTile | None:
         return self._failures.get(key)

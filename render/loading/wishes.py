@@ -101,6 +101,11 @@ class Wishes:
                 gone[key] = None
         return list(gone)
 
+    def forget_owner(self, owner: Owner) -> None:
+        """An owner that wishes nothing any more."""
+        self._plans.pop(owner, None)
+        self._wishes.pop(owner, None)
+
     def request_of(self, key: LoadKey) -> tuple[Owner, LoadRequest] | None:
         """An owner that asks for ``key`` to be read, and its request."""
         for owner, wishes in self._wishes.items():

@@ -1,6 +1,8 @@
-"""What is drawn together: layers, and the loader, atlas and canvas they share. Main thread.
+"""What is drawn together: layers, and the pipeline they share. Main thread.
 
-scene.py       the scene: from a request to layers that are ready
+pipeline.py    the one owner of loader, cache and atlas, shared by all views: what is read, kept, uploaded
+sources.py     the sources of a request, opened; ``start`` makes their scene
+scene.py       the frame of ``octree render``: a view of a pipeline
 layer.py       one layer of a view: its plan, its uploads, its cover
 overview.py    the inset: one more layer
 look.py contrast.py         colours and contrast limits of each part of a layer

@@ -1,29 +1,26 @@
 """One image layer of a view: what to load, what to upload, what to draw.
 
-A layer owns its plan and the level it last drew (main thread only). The loader, the cache and the atlas are
-shared by all layers; a layer speaks to them with keys and drops only its own wishes. A layer has one *part*
-for each channel; a tile counts as resident when all its parts are, so channels never disagree on screen. The tiles of
+A layer owns its plan and the level it last drew (main thread only). Loader, cache and atlas are the pipeline's; a
+layer speaks to them with keys and drops only its own wishes. A layer has one *part* for each channel; a tile
+counts as resident when all its parts are, so channels never disagree on screen. The tiles of
 its plan and cover know no channel where parts have one: only the loader's keys do.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.model import TileKey
-from octree.render.config import RenderSettings
-from octree.render.gl.texture_atlas import Atlas
-from octree.render.loading.loader import TileLoader
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
+from octree.render.request import RenderRequest
+from octree.render.scene.look import Look
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.plan import ViewPlan, plan_view
@@ -33,6 +30,10 @@ from octree.render.view.state import Positions, ViewState, first_position, resol
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
+    from octree.render.scene.pipeline import Pipeline
+
+NO_PLAN = ViewPlan(0, 0, False, ())
+"""What a layer wants that has not been asked to show anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,79 +53,19 @@ class _Section:
     indices: tuple[tuple[int, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class LayerLimits:
-    """What the frame loop gives every layer; see ``config.RenderSettings``."""
-
-    hysteresis: float
-    prefetch_margin: float
-    max_tiles: int | None
-
-
-SLOT_PX = 256
-"""Edge of a slot of the atlas for tiles that are no smaller."""
-
-
-def make_atlas(
-    settings: RenderSettings,
-    sources: Sequence[OpenTileSource],
-    max_texture_size: int = 16384,
-    *,
-    gutters: bool = True,
-) -> Atlas:
-    """An atlas for the tiles of ``sources``. Slots are no larger than the tiles: one of 64 pixels in a slot of
-    256 would waste fifteen sixteenths. ``gutters``: some layer will interpolate, now or later."""
-    largest = max(max(level.tile) for source in sources for level in source.lattice.levels)
-    return Atlas(
-        settings.atlas_bytes,
-        slot_px=min(SLOT_PX, largest),
-        max_texture_size=max_texture_size,
-        gutters=gutters,
-    )
-
-
-def limits_of(
-    settings: RenderSettings, atlas: Atlas, layers: Sequence[tuple[OpenTileSource, int]]
-) -> list[LayerLimits]:
-    """The limits of layers that share the atlas: (source, number of parts) each. Every part has room for a tile,
-    and what is left is divided evenly. Raises UsageError when there is no room for a tile of each."""
-    tiles = [
-        max((tuple(map(min, level.tile, level.shape)) for level in source.lattice.levels), key=math.prod)
-        for source, _ in layers
-    ]
-    slots = [
-        atlas.slot_bytes((*tile, *source.samples_shape), source.texture_dtype)
-        for tile, (source, _) in zip(tiles, layers, strict=True)
-    ]
-    parts = sum(count for _, count in layers)
-    spare = atlas.budget_bytes - sum(size * count for size, (_, count) in zip(slots, layers, strict=True))
-    if spare < 0:
-        raise UsageError(
-            f"an atlas of {atlas.budget_bytes} bytes cannot hold one tile of everything that is drawn: "
-            f"at least {atlas.budget_bytes - spare} bytes",
-            hint="give more --atlas, fewer layers, or a smaller tile_size in the settings file",
-        )
-    return [
-        LayerLimits(settings.hysteresis, settings.prefetch_margin, 1 + spare // parts // size)
-        for size in slots
-    ]
-
-
-def upload_with_room(
-    layer: Layer, tile: LoadedTile, layers: Iterable[Layer], atlas: Atlas, owner: Hashable = None
-) -> int:
-    """Bring one tile of ``layer`` into the atlas and keep it for this frame of ``owner``; returns its bytes, 0 when
-    there is no room even without the stand-ins of ``layers``, all that the owner draws."""
-    size = layer.upload(tile)
-    if not size and layer.is_wanted(tile.key):
-        # stand-ins may go for what they stand in for
-        atlas.begin_frame(owner)
-        for other in layers:
-            other.pin(owner, stand_ins=False)
-        size = layer.upload(tile)
-    if size:
-        atlas.pin([tile.key], owner)  # or the next upload of this frame would take its place
-    return size
+def make_layer(
+    pipeline: Pipeline,
+    source: OpenTileSource,
+    looks: Sequence[Look],
+    request: RenderRequest,
+    visual: Callable[..., TiledImageVisual],
+    to_base: ToBase | None = None,
+) -> Layer:
+    """A layer with a ``visual`` for each of ``looks``, bottom first. It may plan once it has joined the pipeline."""
+    aids = {"show_grid": request.show_grid, "mark_pending": request.mark_pending}
+    parts = [Part(look.channel, visual(pipeline.atlas, **look.drawing(), **aids)) for look in looks]
+    linear = looks[0].interpolation == "linear"
+    return Layer(source, parts, pipeline, to_base=to_base or ToBase(), linear=linear)
 
 
 class Layer:
@@ -134,23 +75,20 @@ class Layer:
         self,
         source: OpenTileSource,
         parts: Sequence[Part],
+        pipeline: Pipeline,
         *,
-        loader: TileLoader,
-        atlas: Atlas,
         to_base: ToBase,
         linear: bool,
-        limits: LayerLimits,
     ) -> None:
         self.source = source
         self.parts = tuple(parts)
         self.to_base = to_base
-        self._loader, self._atlas = loader, atlas
+        self._pipeline, self._loader, self._atlas = pipeline, pipeline.loader, pipeline.atlas
         self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
-        self._limits = limits
         self._positions: Positions | None = None
         self._sections: tuple[_Section, ...] = ()
         self._lattice = source.lattice
-        self._plan: ViewPlan | None = None
+        self._plan = NO_PLAN
         self._view = Region((0.0, 0.0), (0.0, 0.0))
         self._spare: tuple[TileKey, ...] = ()  # coarser tiles at hand that stand in besides those of the plan
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
@@ -170,8 +108,8 @@ class Layer:
     ) -> ViewPlan:
         """Decide what a view wants and tell the loader.
 
-        ``motion`` is how far the camera will move within the look-ahead, camera pixels (y, x). ``fresh``: the
-        view has nothing to do with the one before, whose level must not hold it back.
+        ``motion`` is how fast the camera moves, camera pixels per ms (y, x). ``fresh``: the view has nothing to do
+        with the one before, whose level must not hold it back.
         """
         camera, (sy, sx) = state.camera, self.to_base.scale
         return self.plan_rect(
@@ -195,17 +133,18 @@ class Layer:
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
         self._go_to(positions)
+        limits = self._pipeline.settings.render
         plan = plan_view(
             self._lattice,
             view,
             px_per_base,
-            previous=self._plan if not fresh else None,
-            hysteresis=self._limits.hysteresis,
-            max_tiles=self._limits.max_tiles,
+            previous=None if fresh or self._plan is NO_PLAN else self._plan,
+            hysteresis=limits.hysteresis,
+            max_tiles=self._pipeline.room_for(self),
             margin_texels=self._margin_texels,
             known=self._known,
-            prefetch_margin=self._limits.prefetch_margin if prefetch else 0.0,
-            motion=motion,
+            prefetch_margin=limits.prefetch_margin if prefetch else 0.0,
+            motion=(motion[0] * limits.lookahead_ms, motion[1] * limits.lookahead_ms),
             cheap_levels=self.source.stored_levels,
         )
         # a view that has just been chosen is still: only one that goes on from the last has moved
@@ -225,14 +164,14 @@ class Layer:
 
     def ask_again(self) -> None:
         """The atlas has been emptied: ask for everything that the view wants."""
-        self._loader.plan(self, self._requests(self._planned(), ()), moved=False)
+        self._loader.plan(self, self._requests(self._plan, ()), moved=False)
 
     def _go_to(self, positions: Positions) -> None:
         """Stand at these places on the axes that are not displayed, as far as the source has them."""
         if positions == self._positions:
             return
         source = self.source
-        self._positions, self._plan, self._sent = dict(positions), None, False
+        self._positions, self._plan, self._sent = dict(positions), NO_PLAN, False
         sections = []
         for part in self.parts:
             own = positions if part.channel is None else {**positions, "c": part.channel}
@@ -293,7 +232,7 @@ class Layer:
 
     def is_wanted(self, key: LoadKey) -> bool:
         """The key is of the wanted level, not a stand-in or prefetched."""
-        return self._plan is not None and key.tile.level == self._plan.level
+        return key.tile.level == self._plan.level
 
     def upload(self, tile: LoadedTile) -> int:
         """Bring one tile into the atlas; returns the bytes uploaded, 0 when there was no room."""
@@ -307,24 +246,39 @@ class Layer:
 
     # 4: what is drawn
 
-    def pin(self, owner: Hashable = None, *, stand_ins: bool = True) -> None:
+    def pin(self, owner: Hashable, *, stand_ins: bool = True) -> None:
         """Keep in the atlas what this view wants, and what it shows meanwhile, for ``owner`` (see ``Atlas``)."""
         atlas = self._atlas
         atlas.pin((key for key in self._rank if key in atlas and (stand_ins or self.is_wanted(key))), owner)
         if stand_ins:
             atlas.pin((key for tile in self.drawn for key in self.keys(tile) if key in atlas), owner)
 
+    def holdings(self) -> Hashable:
+        """What decides what the view shows: where its tiles are in the atlas, and which were lost. A cover holds
+        until this changes, whoever changed it."""
+        shown = (key for tile in self.drawn for key in self.keys(tile))
+        lost = self._loader.failures
+        return (
+            tuple(self._atlas.where((*self._rank, *shown))),
+            tuple([key for key in self._rank if key in lost]) if lost else (),
+        )
+
     def rehearse(
-        self, frame_px: tuple[int, int], offset_px: tuple[int, int], size_px: tuple[int, int]
+        self,
+        offset_px: tuple[int, int] = (0, 0),
+        size_px: tuple[int, int] = (1, 1),
+        *,
+        frame_px: tuple[int, int] | None = None,
     ) -> None:
         """While the first tiles are on their way: have their texture made, and the shaders built. Called as
-        ``Drawable.draw_part``, for a frame of ``frame_px``."""
-        plan = self._planned()
+        ``Drawable.draw_part``, for a frame of ``frame_px``; None when a vispy camera places the visuals."""
+        plan = self._plan
         if not plan.wanted:
             return
         page = self._atlas.reserve(self.source.tile_shape(plan.wanted[0]), self.source.texture_dtype)
         for part in self.parts if page is not None else ():
-            part.visual.set_view(self._view, frame_px)
+            if frame_px is not None:
+                part.visual.set_view(self._view, frame_px)
             part.visual.rehearse(page, offset_px, size_px)
 
     def resident(self, tile: TileKey) -> bool:
@@ -341,7 +295,7 @@ class Layer:
     def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
         """Decide what every part of the view shows, and give it to the visuals. ``size_px`` is that of the
         frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
-        plan = self._planned()
+        plan = self._plan
         cover = cover_view(
             self._lattice,
             self._view,
@@ -364,9 +318,7 @@ class Layer:
     @property
     def is_complete(self) -> bool:
         """Every wanted tile is resident or has failed: nothing that arrives can make this view better."""
-        return self._plan is not None and all(
-            self.resident(tile) or self.failed(tile) for tile in self._plan.wanted
-        )
+        return all(self.resident(tile) or self.failed(tile) for tile in self._plan.wanted)
 
     @property
     def drawn(self) -> frozenset[TileKey]:
@@ -385,12 +337,12 @@ class Layer:
     @property
     def wanted_count(self) -> int:
         """Wanted tiles, each part counted."""
-        return len(self._planned().wanted) * len(self.parts)
+        return len(self._plan.wanted) * len(self.parts)
 
     @property
     def ideal_count(self) -> int:
         """Wanted tiles that are drawn, each part counted."""
-        return len(self.drawn & set(self._planned().wanted)) * len(self.parts)
+        return len(self.drawn & set(self._plan.wanted)) * len(self.parts)
 
     def rest(self) -> None:
         """The view is done: what it still had under way is not needed any more."""
@@ -404,15 +356,10 @@ class Layer:
 
     @property
     def plan_in_force(self) -> ViewPlan:
-        return self._planned()
+        return self._plan
 
     def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
         """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
         edges = pixel_edges(rows_of([self.source.lattice.extent]), self._view, size_px)
         row0, col0, row1, col1 = map(int, edges[0])
         return row0, row1, col0, col1
-
-    def _planned(self) -> ViewPlan:
-        if self._plan is None:
-            raise RuntimeError("plan comes before cover")
-        return self._plan

@@ -7,5 +7,6 @@ stand_ins.py   coarser tiles at hand for what is not there yet
 cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass
 coverage.py    by what each screen pixel shows
 register.py    how layers of different voxel size lie on each other
+motion.py      how fast a view moves, measured
 seen.py        what of an image a camera of vispy shows
 """

@@ -55,8 +55,8 @@ def panned(pyramid: Path, folder: Path) -> tuple[list[FrameReport], list[float]]
 
 def bare_draws(renderer: Renderer) -> list[float]:
     """Milliseconds of bare draws, 60 a second, of what the renderer drew last."""
-    scene = renderer._scene
-    layer, canvas = scene.layers[0], scene._gl_canvas
+    scene = renderer.scene
+    layer, canvas = scene.images[0], scene.canvas
     bare = Bare(layer.parts[0].visual, layer.view, canvas.size_px)
     spent = []
     for _ in range(STILL):

@@ -1,0 +1,264 @@
+"""What all views of tiles share: one loader, one cache, one atlas. Main thread only.
+
+A *view* is what is drawn together: a frame of ``octree render``, or a node in somebody's scene. Its layers say what
+they want; the pipeline loads it, finds room for it and uploads it. Tiles that several views show are read, kept and
+uploaded once. What a view wanted goes with it.
+
+One turn of any view:  layers plan → ``take_in`` → ``upload`` → ``make_cover`` → draw
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from octree.pyramid.errors import UsageError
+from octree.render.config import Settings, load_settings
+from octree.render.gl.texture_atlas import Atlas
+from octree.render.loading.cache import TileCache
+from octree.render.loading.clock import Clock
+from octree.render.loading.loader import TileLoader
+from octree.render.loading.network import Network
+from octree.render.loading.requests import LoadedTile
+from octree.render.report.trace import NULL_TRACE, NullTrace
+from octree.render.scene.layer import Layer
+from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.plan import ViewPlan
+
+SLOT_PX = 256
+"""Edge of a slot of the atlas for tiles that are no smaller."""
+
+
+class View(Protocol):
+    """Layers that are drawn together. ``close`` must ``leave`` the pipeline, and may be called twice."""
+
+    @property
+    def layers(self) -> Sequence[Layer]:
+        """All that load for it, bottom first."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Pipeline:
+    """Owner of loader, cache and atlas. Views join when they are made and leave when they are closed.
+
+    ``settings``  see ``octree.render.config``; None looks for a settings file as the commands do.
+    ``atlas``     texture memory of somebody else, who frees it; None makes one.
+    ``clock``, ``network``, ``trace``  of the loader.
+    ``max_texture_size``, ``gutters``  of the atlas that is made; ``gutters``: some layer will interpolate.
+    ``lasting``   False: closes with its last view.
+    """
+
+    def __init__(
+        self,
+        settings: Settings | None = None,
+        *,
+        atlas: Atlas | None = None,
+        clock: Clock | None = None,
+        network: Network | None = None,
+        trace: NullTrace = NULL_TRACE,
+        max_texture_size: int = 16384,
+        gutters: bool = True,
+        lasting: bool = True,
+    ) -> None:
+        self.settings = settings or load_settings()
+        self.views: tuple[View, ...] = ()
+        self.uploaded_bytes = 0
+        limits = self.settings.render
+        self._owns_atlas, self._lasting = atlas is None, lasting
+        self.atlas = (
+            atlas
+            if atlas is not None
+            else Atlas(limits.atlas_bytes, SLOT_PX, max_texture_size=max_texture_size, gutters=gutters)
+        )
+        self.loader = TileLoader(
+            self.settings.loader,
+            cache=TileCache(limits.cache_bytes),
+            clock=clock,
+            network=network,
+            trace=trace,
+        )
+        self.clock = self.loader.clock
+        self._rooms: dict[Layer, int] = {}
+        self._shared: dict[str, OpenTileSource] = {}
+        self._packed: list[ViewPlan] = []
+        self._stack = ExitStack()
+        if self._owns_atlas:
+            self._stack.callback(self.atlas.close)
+        self._stack.callback(self.loader.close)
+
+    # who shares it
+
+    @property
+    def layers(self) -> list[Layer]:
+        return [layer for view in self.views for layer in view.layers]
+
+    def share(self, source: OpenTileSource) -> OpenTileSource:
+        """The source to make a layer of: ``source``, or, with that one closed, the one of the same data that is
+        shown already. It is closed when the last view that shows it has left."""
+        if source.token in self._shared:
+            source.close()
+        return self._shared.setdefault(source.token, source)
+
+    def join(self, view: View) -> None:
+        """Raises UsageError when the atlas cannot hold a tile of everything that is drawn."""
+        self._divide([*self.layers, *view.layers])
+        self.views += (view,)
+        for layer in view.layers:
+            self.loader.add_source(layer.source)
+
+    def leave(self, view: View) -> None:
+        """Forget the view: its pins, its wishes, and what nobody else shows. Leaving twice is harmless."""
+        if view not in self.views:
+            return
+        self.views = tuple(other for other in self.views if other is not view)
+        self._pin()
+        for layer in view.layers:
+            self.loader.forget(layer)
+        self._divide(self.layers)
+        self.close_unused()
+
+    def close_unused(self) -> None:
+        """Close the shared sources that no view shows, and all of it if there is no view and it is not to last."""
+        for token in self._shared.keys() - {layer.source.token for layer in self.layers}:
+            self.loader.remove_source(token)
+            if self._owns_atlas:
+                self.atlas.release(token)
+            self._shared.pop(token).close()
+        if not self.views and not self._lasting:
+            self.close()
+
+    def _divide(self, layers: Sequence[Layer]) -> None:
+        """Every part of every layer has room for a tile, and what is left is divided evenly. Slots are no larger than
+        the tiles: one of 64 pixels in a slot of 256 would waste fifteen sixteenths."""
+        edges = [max(level.tile) for layer in layers for level in layer.source.lattice.levels]
+        if self._owns_atlas and edges:
+            self.atlas.slot_px = min(SLOT_PX, *edges)
+        slots = {layer: self._slot_bytes(layer.source) for layer in layers}
+        parts = sum(len(layer.parts) for layer in layers)
+        budget = self.atlas.budget_bytes
+        spare = budget - sum(size * len(layer.parts) for layer, size in slots.items())
+        if spare < 0:
+            raise UsageError(
+                f"an atlas of {budget} bytes cannot hold one tile of everything that is drawn: "
+                f"at least {budget - spare} bytes",
+                hint="give more --atlas, fewer layers, or a smaller tile_size in the settings file",
+            )
+        self._rooms = {layer: 1 + spare // parts // size for layer, size in slots.items()}
+
+    def _slot_bytes(self, source: OpenTileSource) -> int:
+        tiles = [tuple(map(min, level.tile, level.shape)) for level in source.lattice.levels]
+        return self.atlas.slot_bytes(
+            (*max(tiles, key=math.prod), *source.samples_shape), source.texture_dtype
+        )
+
+    def room_for(self, layer: Layer) -> int:
+        """How many tiles of a layer may be resident at once."""
+        return self._rooms[layer]
+
+    # one turn
+
+    def take_in(self, *, wait: bool = True) -> None:
+        """Accept what has been read. ``wait``: as long as ``auto_sync_ms`` allows, for what is nearly there."""
+        if wait:
+            self.loader.auto_sync()
+        self.loader.poll()
+
+    def waiting(self) -> list[tuple[Layer, LoadedTile]]:
+        """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer."""
+        waiting = [(layer, tile) for layer in self.layers for tile in layer.waiting()]
+        return sorted(waiting, key=lambda pair: pair[0].is_wanted(pair[1].key))
+
+    def upload(self, *, budgeted: bool) -> int:
+        """Upload what waits, at least one tile; returns the bytes. ``budgeted``: no more than one frame may spend,
+        all views together. The virtual clock budgets by bytes only, so that a run is the same on every machine."""
+        limits = self.settings.render
+        until_s = time.perf_counter() + limits.upload_ms / 1000
+        timed = not self.clock.is_virtual
+        self._pin()
+        done = 0
+        for layer, tile in self.waiting():
+            spent = done >= limits.upload_bytes or (timed and time.perf_counter() >= until_s)
+            if budgeted and done and spent:
+                break
+            done += self._bring_in(layer, tile)
+        self.uploaded_bytes += done
+        return done
+
+    def _pin(self, *, stand_ins: bool = True) -> None:
+        """Keep what the views want, and what they show meanwhile; the rest of the atlas may be evicted."""
+        self.atlas.begin_frame(self)
+        for layer in self.layers:
+            layer.pin(self, stand_ins=stand_ins)
+
+    def _bring_in(self, layer: Layer, tile: LoadedTile) -> int:
+        """Upload one tile and keep it for this turn; returns the bytes, 0 when there is no room for it."""
+        if tile.key in self.atlas:
+            return 0
+        wanted = layer.is_wanted(tile.key)
+        size = layer.upload(tile)
+        if not size and wanted:
+            self._pin(stand_ins=False)  # they may go for what they stand in for
+            size = layer.upload(tile)
+        if size:
+            self.atlas.pin([tile.key], self)  # or the next upload of this turn would take its place
+        return size or (self._repack() if wanted else 0)
+
+    def _repack(self) -> int:
+        """The room there is may lie in pages of other tiles, none of them free of pins. Once nothing is under way
+        that could change a view, and once for each view: empty the atlas and fill it with what is wanted, as far as
+        it is in memory; the rest is asked for again. Returns the bytes uploaded. Somebody else's atlas stays."""
+        plans = [layer.plan_in_force for layer in self.layers]
+        if not self._owns_atlas or plans == self._packed or not self.loader.settled():
+            return 0
+        self._packed = plans
+        self.atlas.clear()
+        for layer in self.layers:
+            layer.ask_again()
+        wanted = [(layer, tile) for layer, tile in self.waiting() if layer.is_wanted(tile.key)]
+        self.atlas.pin((tile.key for _, tile in wanted), self)
+        return sum(layer.upload(tile) for layer, tile in wanted)
+
+    @property
+    def is_loading(self) -> bool:
+        """Something is under way that could change a view."""
+        return not self.loader.settled()
+
+    def failures(self, view: View) -> list[dict[str, Any]]:
+        """The tiles of a view's sources that could not be read, in order of their keys, as in the report."""
+        layers = {layer.source.token: layer for layer in view.layers}
+        return [
+            {
+                "source": layers[key.source].source.path,
+                "key": {
+                    "level": key.tile.level,
+                    "index": list(layers[key.source].position_of(key.tile)),
+                    "grid": list(key.tile.grid),
+                },
+                "error": failure.error,
+                "attempts": failure.attempts,
+            }
+            for key, failure in sorted(self.loader.failures.items(), key=lambda item: item[0])
+            if key.source in layers
+        ]
+
+    # its end
+
+    def close(self) -> None:
+        """Close the views, stop loading and free the textures. Closing twice is harmless."""
+        for view in self.views:
+            view.close()
+        self._stack.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
