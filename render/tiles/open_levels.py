@@ -8,8 +8,10 @@ import json
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +33,8 @@ DIGEST_BYTES = 64 * 2**10
 DIGEST_VALUES = 64
 """Files of a folder that are looked at."""
 _numbers = itertools.count()
+_objects: dict[int, tuple[weakref.ref[Any], int]] = {}
+"""Of objects in memory that have been opened and are still there, by ``id``: (the object, its number)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,8 +137,21 @@ def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
         identity = json.dumps(array.fingerprint(), sort_keys=True, default=str)
         place = place_of(array.path.partition("::")[0])  # of ``file.h5::/dataset`` the file
         return Opened(levels, array.path, identity, lambda: _digest(facts, place), close)
-    # an object in memory has no lasting identity: each opening is a source of its own
-    return Opened(levels, array.path, f"array {next(_numbers)}", lambda: _array_digest(array), close)
+    # an object in memory has no lasting identity: it is itself as long as it is there
+    return Opened(levels, array.path, f"array {_number_of(source)}", lambda: _array_digest(array), close)
+
+
+def _number_of(source: Any) -> int:
+    """The same for the same object, never given again. Of an object that cannot be watched, each opening is a source
+    of its own."""
+    place = id(source)
+    known = _objects.get(place)
+    if known is not None and known[0]() is source:
+        return known[1]
+    number = next(_numbers)
+    with suppress(TypeError):
+        _objects[place] = weakref.ref(source, lambda _: _objects.pop(place, None)), number
+    return number
 
 
 def _open_pyramid(place: Place, limits: Limits) -> Opened:
