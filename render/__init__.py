@@ -12,7 +12,7 @@ tiles/         any SOURCE as tiles; coarser levels made in memory
 output/        frames to files that appear complete or not at all
 report/        what a run showed and what it cost: JSON, HTML, trace
 gl/            everything that touches OpenGL; main thread only
-scene/         layers, and the loader, atlas and canvas they share
+scene/         layers, and the pipeline they share
 frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
 live.py        ``TiledImage`` for anybody's vispy SceneCanvas
 check/         rendered-frame regression checks
@@ -27,11 +27,13 @@ if TYPE_CHECKING:
     from octree.render.frames import Renderer, RunResult, render
     from octree.render.live import TiledImage
     from octree.render.request import RenderRequest, parse_request
+    from octree.render.scene.pipeline import Pipeline
     from octree.render.view.camera import Camera, CameraPath
 
 __all__ = [
     "Camera",
     "CameraPath",
+    "Pipeline",
     "RenderRequest",
     "Renderer",
     "RunResult",
@@ -43,6 +45,7 @@ __all__ = [
 _HOME = {
     "Camera": "view.camera",
     "CameraPath": "view.camera",
+    "Pipeline": "scene.pipeline",
     "RenderRequest": "request",
     "Renderer": "frames",
     "RunResult": "frames",

@@ -263,7 +263,7 @@ class Renderer:
         now = self._seen = _Counters(
             pipeline.loader.stats(), atlas.evicted, atlas.uploads, pipeline.uploaded_bytes
         )
-        stats = now.loader.since(before.loader)
+        stats, was = now.loader, before.loader
         gauges = Gauges(stats.queued, stats.loading, stats.delayed, stats.cache_bytes, atlas.bytes)
         self._trace.counter("loads", queued=gauges.queued, loading=gauges.loading, delayed=gauges.delayed)
         self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
@@ -283,15 +283,17 @@ class Renderer:
                 wanted=sum(layer.wanted_count for layer in images),
                 ideal=sum(layer.ideal_count for layer in images),
                 drawn=sum(len(layer.drawn) * len(layer.parts) for layer in images),
-                requested=stats.requested,
-                loaded=stats.loaded,
-                cache_hits=stats.cache_hits,
-                cancelled=stats.cancelled,
-                failed=stats.failed,
+                requested=stats.requested - was.requested,
+                loaded=stats.loaded - was.loaded,
+                cache_hits=stats.cache_hits - was.cache_hits,
+                cancelled=stats.cancelled - was.cancelled,
+                failed=stats.failed - was.failed,
                 evicted=now.evicted - before.evicted,
                 uploaded=now.uploads - before.uploads,
             ),
-            bytes=ByteCounts(stats.bytes_read, now.uploaded_bytes - before.uploaded_bytes, deferred),
+            bytes=ByteCounts(
+                stats.bytes_read - was.bytes_read, now.uploaded_bytes - before.uploaded_bytes, deferred
+            ),
             timings_ms=timings,
             gauges=gauges,
         )

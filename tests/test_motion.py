@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from octree.pyramid.grid import Rect
+from octree.pyramid.grid import Region
 from octree.render.view.motion import Motion
 
 
-def at(y: float, x: float) -> Rect:
-    return Rect(y, x, y + 300, x + 400)
+def at(y: float, x: float) -> Region:
+    return Region((y, x), (y + 300, x + 400))
 
 
 def measured(places: list[tuple[float, float, float]]) -> tuple[float, float]:
@@ -44,5 +44,5 @@ def test_motion_is_that_of_the_last_moment(
 
 def test_a_view_that_only_grows_stands_still() -> None:
     motion = Motion()
-    motion.measure(0, Rect(0, 0, 300, 400))
-    assert motion.measure(16, Rect(-30, -40, 330, 440)) == (0.0, 0.0)
+    motion.measure(0, at(0, 0))
+    assert motion.measure(16, Region((-30, -40), (330, 440))) == (0.0, 0.0)

@@ -202,6 +202,22 @@ class TestAnyView:
             assert pipeline.loader.settled(prefetch=True)
             assert len(pipeline.atlas) == 0
 
+    def test_closing_it_takes_back_its_wishes(self, kind: Any, stage: Any) -> None:
+        """And no others: the image is shown elsewhere, too."""
+        with simulated(latency_ms=10_000) as pipeline:
+            image = Recorded(4096)
+            shown = kind(pipeline, image, (500, 500), 1.0, stage)
+            shown.look()
+            other = plain(pipeline, image, (3500, 3500), 1.0, stage)
+            other.look()
+            shown.view.close()
+            wanted = set(other.view.layers[0].plan_in_force.wanted)
+            other.settle()
+            assert other.ideal == 1
+            read = pipeline.loader.stats()
+            assert read.loaded <= len(wanted) + 4, "what stands in for them, and nothing of the other view"
+            assert read.cancelled > 0
+
     def test_closing_it_frees_its_room(self, kind: Any, stage: Any) -> None:
         """What it had pinned may go, though the image is still shown elsewhere."""
         with simulated(slots=9) as pipeline:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
     from octree.render.scene.pipeline import Pipeline
 
-NO_PLAN = ViewPlan(0, 0, False, ())
+NO_PLAN = ViewPlan(0, False, ())
 """What a layer wants that has not been asked to show anything."""
 
 
