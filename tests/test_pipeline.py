@@ -204,7 +204,7 @@ class TestAnyView:
 
     def test_closing_it_takes_back_its_wishes(self, kind: Any, stage: Any) -> None:
         """And no others: the image is shown elsewhere, too."""
-        with simulated(latency_ms=10_000) as pipeline:
+        with simulated(latency_ms=500) as pipeline:
             image = Recorded(4096)
             shown = kind(pipeline, image, (500, 500), 1.0, stage)
             shown.look()
