@@ -21,6 +21,7 @@ from octree.render.scene.look import looks_of
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.sources import open_source
 from octree.render.view.camera import Camera
+from octree.render.view.state import ViewState
 
 pytestmark = pytest.mark.usefixtures("gl_info")
 SLOT = 258 * 258
@@ -122,8 +123,8 @@ class Plain:
 def plain(pipeline: Pipeline, source: Any, at: tuple[float, float], zoom: float, stage: Any) -> Shown:
     view = Plain(pipeline, source)
     (layer,) = view.layers
-    camera = Camera(at[1], at[0], zoom)
-    return Shown(view, lambda: layer.plan(camera, (400, 300)), lambda: layer.make_cover((400, 300)))
+    state = ViewState(Camera(at[1], at[0], zoom))
+    return Shown(view, lambda: layer.plan(state, (400, 300)), lambda: layer.make_cover((400, 300)))
 
 
 def frame(pipeline: Pipeline, source: Any, at: tuple[float, float], zoom: float, stage: Any) -> Shown:
@@ -133,7 +134,7 @@ def frame(pipeline: Pipeline, source: Any, at: tuple[float, float], zoom: float,
     opened = pipeline.share(open_source(source, request, labels=False))
     stage.canvas.resize(request.size_px)
     scene = Scene(pipeline, stage.canvas, request, [opened])
-    return Shown(scene, lambda: scene.plan(Camera(at[1], at[0], zoom)), scene.make_cover)
+    return Shown(scene, lambda: scene.plan(ViewState(Camera(at[1], at[0], zoom))), scene.make_cover)
 
 
 def node(
