@@ -2,7 +2,8 @@
 
 app.py       the application: commands, errors to exit codes, --json on failure
 console.py   stdout for data, stderr for everything else
-options.py   options that several commands share
+options.py   options that several commands share; a command's options from the tables
+option_page.py              docs/options.md from the same tables
 progress.py  bars and lines
 signals.py   Ctrl-C and SIGTERM: how a command ends early
 build.py  render.py  check.py  info.py  verify.py  doctor.py  demo.py  config.py

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import MAX_DECODED, MAX_PIXELS, Debug, Json, Quiet, parsed
+from octree.cli.options import Debug, Json, Quiet, given_of, with_options
+from octree.pyramid.building.option_table import BUILD, RUN, RUNNING
 
 if TYPE_CHECKING:
     from octree.pyramid.building.builder import BuildResult
     from octree.pyramid.building.plan import BuildPlan
 
-WHAT, LEVELS, STORED, RUN = "What the source is", "How levels are made", "How they are stored", "How it runs"
 
-
+@with_options(BUILD, RUNNING)
 def build(
     source: Annotated[
         str,
@@ -25,90 +25,6 @@ def build(
         ),
     ],
     dest: Annotated[str, typer.Argument(metavar="DEST", help="The folder to write, an OME-Zarr.")],
-    axes: Annotated[
-        str | None,
-        typer.Option(
-            help="Names of SOURCE's axes in its order, out of t c z y x and s (samples).  "
-            "[default: from the file, or by rank]",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    voxel_size: Annotated[
-        str | None,
-        typer.Option(
-            help="World units per voxel, as z=2,y=0.5,x=0.5.  [default: from the file, or 1]",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    unit: Annotated[
-        str | None, typer.Option(help="Unit of length, as micrometer.", rich_help_panel=WHAT)
-    ] = None,
-    name: Annotated[
-        str | None, typer.Option(help="Name of the image.  [default: the source's]", rich_help_panel=WHAT)
-    ] = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Values are ids of objects.", rich_help_panel=LEVELS)
-    ] = False,
-    nodata: Annotated[
-        str | None,
-        typer.Option(help="A value that does not count. NaN never does.", rich_help_panel=LEVELS),
-    ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="auto, mean, mode, median, min, max, nearest; auto is mode for labels and bool, else mean.",
-            rich_help_panel=LEVELS,
-        ),
-    ] = "auto",
-    tile: Annotated[
-        int,
-        typer.Option(help="Chunk edge in pixels; the coarsest level fits one tile.", rich_help_panel=STORED),
-    ] = 256,
-    shard: Annotated[int, typer.Option(help="Shard edge in tiles, 0 for none.", rich_help_panel=STORED)] = 8,
-    codec: Annotated[
-        str,
-        typer.Option(
-            help="zstd:LEVEL, gzip:LEVEL, blosc-lz4, blosc-zstd:LEVEL, none.", rich_help_panel=STORED
-        ),
-    ] = "zstd:1",
-    ome_version: Annotated[
-        str, typer.Option(help="0.5 (Zarr v3, sharded) or 0.4 (Zarr v2).", rich_help_panel=STORED)
-    ] = "0.5",
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Build beside DEST, then change places.", rich_help_panel=STORED),
-    ] = False,
-    resume: Annotated[
-        bool,
-        typer.Option("--resume", help="Go on with an interrupted build.", rich_help_panel=RUN),
-    ] = False,
-    workers: Annotated[
-        int | None,
-        typer.Option(help="Threads.  [default: all cores the process may use]", rich_help_panel=RUN),
-    ] = None,
-    memory: Annotated[str, typer.Option(help="Bytes the build may hold.", rich_help_panel=RUN)] = "1GiB",
-    max_pixels: Annotated[
-        str | None, typer.Option(help=MAX_PIXELS, rich_help_panel=RUN, show_default=False)
-    ] = None,
-    max_decoded: Annotated[
-        str | None,
-        typer.Option(help=f"{MAX_DECODED} At least --memory.", rich_help_panel=RUN, show_default=False),
-    ] = None,
-    scheduler: Annotated[
-        str | None,
-        typer.Option(
-            help="threads, serial, local (processes), or a dask scheduler as tcp://host:8786.  "
-            "[default: threads]",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    on_error: Annotated[
-        str,
-        typer.Option(
-            help="fail, or fill: what of SOURCE cannot be read becomes nodata or 0, and is listed.",
-            rich_help_panel=RUN,
-        ),
-    ] = "fail",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, write nothing.", rich_help_panel=RUN)
     ] = False,
@@ -118,6 +34,7 @@ def build(
     json: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    **given: Any,
 ) -> None:
     """Build the tile pyramid of SOURCE as the OME-Zarr folder DEST."""
     from octree.cli.console import print_json
@@ -130,25 +47,8 @@ def build(
 
     use_one_heap()
     report = make_reporter(progress, quiet=quiet)
-    options: dict[str, Any] = {
-        "axes": axes,
-        "voxel_size": parsed("--voxel-size", voxel_size, parse_voxel_size) if voxel_size else None,
-        "unit": unit,
-        "tile": tile,
-        "shard": shard,
-        "method": method,
-        "labels": labels,
-        "nodata": nodata,
-        "codec": codec,
-        "workers": workers,
-        "memory": memory,
-        "ome_version": ome_version,
-        "name": name,
-        "max_pixels": max_pixels,
-        "max_decoded": max_decoded,
-    }
     if dry_run:
-        plan = plan_build(source, dest, **options)
+        plan = plan_build(source, dest, **given_of(BUILD, given))
         if json:
             print_json({"source": source, "dest": dest, "dry_run": True, **plan.to_json()})
         else:
@@ -159,11 +59,8 @@ def build(
             result = run_build(
                 source,
                 dest,
-                **options,
-                overwrite=overwrite,
-                resume=resume,
-                on_error=on_error,
-                scheduler=scheduler,
+                **given_of(BUILD, given),
+                **given_of(RUNNING, given),
                 progress=report.update,
                 stop=stop,
             )
@@ -176,22 +73,6 @@ def build(
         print_json(result.to_json())
     elif not quiet:
         _print_result(result)
-
-
-def parse_voxel_size(text: str) -> dict[str, float]:
-    """``z=2,y=0.5,x=0.5`` → sizes by axis. Raises UsageError."""
-    from octree.pyramid.errors import UsageError
-
-    sizes: dict[str, float] = {}
-    for part in text.replace(";", ",").split(","):
-        axis, sign, number = (word.strip() for word in part.partition("="))
-        try:
-            if not sign or axis in sizes:
-                raise ValueError(part)
-            sizes[axis] = float(number)
-        except ValueError:
-            raise UsageError(f"{text!r} is not a list of sizes", hint="write z=2,y=0.5,x=0.5") from None
-    return sizes
 
 
 def _resume_command() -> str:

@@ -6,24 +6,25 @@ from typing import Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, MaxDecoded, MaxPixels
+from octree.cli.options import Debug, Json, given_of, with_options
+from octree.pyramid.limits import LIMITS
 
 _STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
+@with_options(LIMITS)
 def info(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A pyramid, or any SOURCE of build.")],
-    max_pixels: MaxPixels = None,
-    max_decoded: MaxDecoded = None,
     json_: Json = False,
     debug: Debug = False,
+    **given: Any,
 ) -> None:
     """Print levels, shapes, chunks, shards, codec, scales and sizes."""
     from octree.cli.console import print_json
     from octree.pyramid.limits import make_limits
     from octree.pyramid.sources.describe import describe
 
-    facts = describe(path, limits=make_limits(max_pixels, max_decoded))
+    facts = describe(path, limits=make_limits(**given_of(LIMITS, given)))
     if json_:
         print_json(facts)
     else:

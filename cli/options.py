@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextvars
+import inspect
 from collections.abc import Callable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import typer
 
-T = TypeVar("T")
+from octree.pyramid.options import Option, Table
+
+F = TypeVar("F", bound=Callable[..., Any])
 
 debug_wanted: contextvars.ContextVar[bool] = contextvars.ContextVar("debug_wanted", default=False)
 json_wanted: contextvars.ContextVar[bool] = contextvars.ContextVar("json_wanted", default=False)
@@ -35,17 +38,49 @@ Json = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
 
+
 MAX_PIXELS = "Pixels of one flat image, frames counted (default 2^30)."
 MAX_DECODED = "Bytes that one flat image, tile or chunk may take while it is decoded (default 2GiB)."
 MaxPixels = Annotated[str | None, typer.Option("--max-pixels", help=MAX_PIXELS, show_default=False)]
 MaxDecoded = Annotated[str | None, typer.Option("--max-decoded", help=MAX_DECODED, show_default=False)]
 
 
-def parsed(option: str, text: str, parse: Callable[[str], T]) -> T:
-    """``parse(text)``, with the option's name in front of what is wrong (UsageError)."""
-    from octree.pyramid.errors import UsageError
+def with_options(*tables: Table) -> Callable[[F], F]:
+    """A command with the options of these tables before its own: they reach its ``**given`` as they were written,
+    texts and flags, None or False where they were not given. The tables read them."""
 
-    try:
-        return parse(text)
-    except UsageError as error:
-        raise UsageError(f"{option}: {error.message}", hint=error.hint) from error
+    def dress(function: F) -> F:
+        signature = inspect.signature(function, eval_str=True)
+        own = [p for p in signature.parameters.values() if p.kind is not inspect.Parameter.VAR_KEYWORD]
+        first = [p for p in own if p.default is inspect.Parameter.empty]
+        parameters = [*first, *(_parameter(o) for table in tables for o in table), *own[len(first) :]]
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # inspect reads it
+            [p.replace(kind=inspect.Parameter.KEYWORD_ONLY) for p in parameters]
+        )
+        return function
+
+    return dress
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    plain = option.flag or option.many or option.default is None
+    info = typer.Option(
+        *option.short,
+        option.long,
+        help=option.help,
+        rich_help_panel=option.group or None,
+        show_default=(option.default_text or False) if plain else True,
+        metavar=None if option.flag else option.kind.symbol,
+    )
+    kind: Any = bool if option.flag else list[str] | None if option.many else str | None
+    return inspect.Parameter(
+        option.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=False if option.flag else None if plain else str(option.default),
+        annotation=Annotated[kind, info],
+    )
+
+
+def given_of(table: Table, given: dict[str, Any]) -> dict[str, Any]:
+    """What was given of one table's options."""
+    return {name: given[name] for name in table.names if given[name] is not None and given[name] is not False}

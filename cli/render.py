@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import MAX_DECODED, MAX_PIXELS, Debug, Json, Quiet
+from octree.cli.options import Debug, Json, Quiet, given_of, with_options
+from octree.render.option_table import OUT, RENDER, VIEW
 
 if TYPE_CHECKING:
     from octree.render.frames import Renderer, Shot
@@ -20,30 +22,27 @@ if TYPE_CHECKING:
     from octree.render.report.values import RunReport
     from octree.render.request import RenderRequest
 
-Many = list[str] | None
-One = str | None
-
 GIF_MAX_PX = 65535
-VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 
 
+@with_options(RENDER)
 def render(
-    context: typer.Context,
     source: Annotated[
         list[str],
         typer.Argument(metavar="SOURCE", help="Pyramids, or any SOURCE of build; layers, bottom first."),
     ],
     camera: Annotated[
-        Many,
+        list[str] | None,
         typer.Option(
             "--camera",
             help="fit, x=..,y=..,zoom=.., rect=x0,y0,x1,y1, path.json, zoom-in, pan or tour. Level-0 pixels; "
-            "zoom is screen pixels per level-0 pixel. Several are several views (default fit).",
+            "zoom is screen pixels per level-0 pixel. Several are several views.",
             rich_help_panel=VIEW,
+            show_default="fit",
         ),
     ] = None,
     output: Annotated[
-        One,
+        str | None,
         typer.Option(
             "-o",
             "--output",
@@ -51,71 +50,6 @@ def render(
             rich_help_panel=OUT,
         ),
     ] = None,
-    size: Annotated[One, typer.Option(help="WIDTHxHEIGHT (default 1024x768).", rich_help_panel=VIEW)] = None,
-    settle: Annotated[
-        bool,
-        typer.Option("--settle", help="Wait until each frame is settled (for views).", rich_help_panel=RUN),
-    ] = False,
-    stream: Annotated[
-        bool,
-        typer.Option(
-            "--stream", help="Draw at the path's rate what has arrived (for paths).", rich_help_panel=RUN
-        ),
-    ] = False,
-    timeout: Annotated[
-        One, typer.Option(help="Longest wait for one settled frame (default 60s).", rich_help_panel=RUN)
-    ] = None,
-    min_coverage: Annotated[
-        One,
-        typer.Option(
-            help="Fraction of the visible image that must be ideal, else exit 1 (default 1 settled, 0 streamed).",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    clim: Annotated[
-        Many, typer.Option(help="Contrast limits low,high (default auto).", rich_help_panel=LOOK)
-    ] = None,
-    gamma: Annotated[Many, typer.Option(help="Gamma (default 1).", rich_help_panel=LOOK)] = None,
-    colormap: Annotated[
-        Many, typer.Option(help="A vispy colormap or a colour (default gray).", rich_help_panel=LOOK)
-    ] = None,
-    opacity: Annotated[Many, typer.Option(help="0 to 1 (default 1).", rich_help_panel=LOOK)] = None,
-    blending: Annotated[
-        Many,
-        typer.Option(help="translucent, additive or opaque (default translucent).", rich_help_panel=LOOK),
-    ] = None,
-    interpolation: Annotated[
-        Many, typer.Option(help="nearest or linear (default nearest).", rich_help_panel=LOOK)
-    ] = None,
-    background: Annotated[
-        One, typer.Option(help="A colour, or transparent (default black).", rich_help_panel=LOOK)
-    ] = None,
-    channels: Annotated[
-        Many,
-        typer.Option(help="Composite channels: 0:red:lo-hi,1:green.", rich_help_panel=LOOK),
-    ] = None,
-    index: Annotated[
-        One, typer.Option(help="Plane to show: t=0,z=0 (default 0 each).", rich_help_panel=VIEW)
-    ] = None,
-    labels: Annotated[
-        bool, typer.Option("--labels", help="Values are ids: draw label colours.", rich_help_panel=LOOK)
-    ] = False,
-    show_grid: Annotated[
-        bool, typer.Option("--show-grid", help="Draw tile borders by level.", rich_help_panel=LOOK)
-    ] = False,
-    mark_pending: Annotated[
-        bool, typer.Option("--mark-pending", help="Hatch what is not ideal yet.", rich_help_panel=LOOK)
-    ] = False,
-    overview: Annotated[
-        bool,
-        typer.Option("--overview", help="Inset with the whole image and the view.", rich_help_panel=LOOK),
-    ] = False,
-    single_level: Annotated[
-        bool,
-        typer.Option(
-            "--single-level", help="Draw a SOURCE without a pyramid from level 0 only.", rich_help_panel=RUN
-        ),
-    ] = False,
     report: Annotated[
         Path | None, typer.Option(help="Write the JSON report here.", rich_help_panel=OUT)
     ] = None,
@@ -126,37 +60,8 @@ def render(
         Path | None, typer.Option(help="Write a Chrome trace here.", rich_help_panel=OUT)
     ] = None,
     monitor: Annotated[
-        One,
+        str | None,
         typer.Option(help="Stream counters of each frame as JSON lines; - is stdout.", rich_help_panel=OUT),
-    ] = None,
-    config: Annotated[One, typer.Option(help="Settings file.", rich_help_panel=RUN)] = None,
-    cache: Annotated[
-        One, typer.Option(help="Bytes of the tile cache in memory (default 512MiB).", rich_help_panel=RUN)
-    ] = None,
-    atlas: Annotated[
-        One, typer.Option(help="Bytes of the texture atlas (default 256MiB).", rich_help_panel=RUN)
-    ] = None,
-    max_pixels: Annotated[One, typer.Option(help=MAX_PIXELS, rich_help_panel=RUN)] = None,
-    max_decoded: Annotated[One, typer.Option(help=MAX_DECODED, rich_help_panel=RUN)] = None,
-    clock: Annotated[One, typer.Option(help="real or virtual (default real).", rich_help_panel=RUN)] = None,
-    latency: Annotated[
-        One, typer.Option(help="Simulated latency of each read, as 50ms.", rich_help_panel=RUN)
-    ] = None,
-    bandwidth: Annotated[
-        One, typer.Option(help="Simulated bandwidth, as 20MB/s.", rich_help_panel=RUN)
-    ] = None,
-    jitter: Annotated[
-        One, typer.Option(help="Simulated jitter of the latency, as 10ms.", rich_help_panel=RUN)
-    ] = None,
-    fail_rate: Annotated[
-        One, typer.Option(help="Simulated fraction of reads that fail.", rich_help_panel=RUN)
-    ] = None,
-    seed: Annotated[
-        One, typer.Option(help="Seed of the simulation (default 0).", rich_help_panel=RUN)
-    ] = None,
-    gl: Annotated[
-        One,
-        typer.Option(help="auto, osmesa (no display), window or egl (default auto).", rich_help_panel=RUN),
     ] = None,
     progress: Annotated[
         str, typer.Option(help="auto, bar, plain, json or none.", rich_help_panel=OUT)
@@ -164,15 +69,15 @@ def render(
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    **given: Any,
 ) -> None:
     """Draw frames of SOURCE without a screen.
 
     Frames are PNG files (-o); --report says what each frame showed and what it cost.
     """
-    from octree.render.request import OPTION_NAMES, parse_request
+    from octree.render.request import parse_request
 
-    given = {name: value for name, value in context.params.items() if name in OPTION_NAMES}
-    request = parse_request(source, camera or (), {k: v for k, v in given.items() if v is not False})
+    request = parse_request(source, camera or (), given_of(RENDER, given))
     job = _Job(
         output=output,
         report=report,
@@ -221,7 +126,7 @@ class _Job:
                 hint="write numbered .png files, or a smaller --size",
             )
         if self.progress not in PROGRESS:
-            raise UsageError(f"--progress: {self.progress!r} is not one of {', '.join(PROGRESS)}")
+            raise UsageError(f"unknown --progress {self.progress!r}", hint=f"choose {', '.join(PROGRESS)}")
         for path in (self.report, self.html, self.trace):
             if path is not None:
                 check_destination(path)
@@ -302,8 +207,8 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         return 0
     frame, wanted = low[0]
     say(
-        f"error: coverage: frame {frame.index} ({frame.camera.name}) is {frame.coverage.ideal:.4f} ideal, "
-        f"{wanted:g} asked for; {len(low)} of {len(report.frames)} frames are below"
+        f"error: only {_percent(frame.coverage.ideal)} % of frame {frame.index} ({frame.camera.name}) is at its ideal "
+        f"level; {_percent(wanted)} % was required; {len(low)} of {len(report.frames)} frames are below",
     )
     for failure in report.failures[:3]:
         key = failure["key"]
@@ -317,6 +222,11 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         hint = "give more --timeout, or accept less with --min-coverage"
     say(f"hint:  {hint}")
     return 1
+
+
+def _percent(fraction: float) -> str:
+    """Rounded down: what is not all of it must not read as 100."""
+    return f"{math.floor(fraction * 1e4 + 1e-6) / 100:g}"
 
 
 PROGRESS = ("auto", "bar", "plain", "json", "none")

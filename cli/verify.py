@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, MaxDecoded, MaxPixels, Quiet
+from octree.cli.options import Debug, Json, Quiet, given_of, with_options
+from octree.pyramid.limits import LIMITS
 
 if TYPE_CHECKING:
     from octree.pyramid.verify.run import VerifyResult
 
 
+@with_options(LIMITS)
 def verify(
     pyramid: Annotated[str, typer.Argument(metavar="PYRAMID", help="An OME-Zarr pyramid.")],
     deep: Annotated[
@@ -23,11 +25,10 @@ def verify(
     sample: Annotated[
         int, typer.Option(min=0, help="Blocks of each level to read and compare without --deep.")
     ] = 16,
-    max_pixels: MaxPixels = None,
-    max_decoded: MaxDecoded = None,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    **given: Any,
 ) -> int:
     """Check metadata against the schema, levels against each other, and that chunks can be read.
 
@@ -37,7 +38,7 @@ def verify(
     from octree.pyramid.limits import make_limits
     from octree.pyramid.verify.run import verify as run
 
-    limits = make_limits(max_pixels, max_decoded)
+    limits = make_limits(**given_of(LIMITS, given))
     with _progress(deep and not quiet) as show:
         result = run(pyramid, deep=deep, sample=sample, progress=show, limits=limits)
     if json_:

@@ -7,11 +7,12 @@ before memory is asked for; what a decoder does beyond that is stopped by the li
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
-from octree.pyramid.errors import LimitError, UsageError
-from octree.pyramid.units import parse_bytes, parse_pixels
+from octree.pyramid.errors import LimitError
+from octree.pyramid.options import BYTES, Kind, Option, Table
+from octree.pyramid.units import parse_pixels
 
 MAX_PIXELS = 2**30
 MAX_DECODED_BYTES = 2 * 2**30
@@ -63,6 +64,29 @@ class Limits:
 DEFAULT_LIMITS = Limits()
 
 
+def _above_0(kind: Kind, words: str) -> Kind:
+    def parse(value: Any) -> int:
+        amount = int(kind.parse(value))
+        if amount <= 0:
+            raise ValueError(value)
+        return amount
+
+    return Kind(words, parse, kind.symbol)
+
+
+PIXELS = _above_0(Kind("", parse_pixels, "PIXELS"), "a number of pixels above 0, or a text such as 500M")
+DECODED = _above_0(BYTES, "a number of bytes above 0, or a text such as 512MiB")
+LIMITS = Table(
+    "limits",
+    (
+        Option("max_pixels", PIXELS, "Pixels of one flat image, frames counted.", unset="2^30",
+               group="How it runs", setting="max_pixels"),
+        Option("max_decoded", DECODED, "Bytes that one flat image, tile or chunk may take while it is decoded.",
+               unset="2GiB; at least --memory in a build", group="How it runs", setting="max_decoded_bytes"),
+    ),
+)  # fmt: skip
+
+
 def make_limits(
     max_pixels: str | int | None = None,
     max_decoded: str | int | None = None,
@@ -74,21 +98,12 @@ def make_limits(
     With ``memory_bytes``, what a whole build may hold, the default of ``max_decoded`` is at least that: who gives a build
     more memory means it.
     """
-    pixels = _above_0("--max-pixels", max_pixels, parse_pixels, MAX_PIXELS)
-    decoded = _above_0("--max-decoded", max_decoded, parse_bytes, max(MAX_DECODED_BYTES, memory_bytes or 0))
-    return Limits(pixels, decoded, memory_bytes)
-
-
-def _above_0(option: str, given: str | int | None, parse: Callable[[str | float], int], default: int) -> int:
-    if given is None:
-        return default
-    try:
-        amount = parse(given)
-    except UsageError as error:
-        raise UsageError(f"{option}: {error.message}", hint=error.hint) from error
-    if amount <= 0:
-        raise UsageError(f"{option}: a limit of {given} is not above 0", hint="leave it out for the default")
-    return amount
+    given = LIMITS.read({"max_pixels": max_pixels, "max_decoded": max_decoded})
+    return Limits(
+        given["max_pixels"] or MAX_PIXELS,
+        given["max_decoded"] or max(MAX_DECODED_BYTES, memory_bytes or 0),
+        memory_bytes,
+    )
 
 
 def words_of(count: int) -> str:

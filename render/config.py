@@ -8,18 +8,16 @@ the value and what is allowed.
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.limits import MAX_DECODED_BYTES, MAX_PIXELS, Limits
-from octree.pyramid.units import parse_bytes, parse_ms, parse_pixels
+from octree.pyramid.limits import DECODED, MAX_DECODED_BYTES, MAX_PIXELS, PIXELS, Limits
+from octree.pyramid.options import ANY, BYTES, FLAG, MS, Kind, number, shown, whole
 
-T = TypeVar("T")
 MAX_WORKERS = 256
 """Workers of one pool; also the most concurrent loads a busy server takes kindly."""
 
@@ -94,9 +92,6 @@ class RenderSettings:
     hysteresis: float = 0.1
     prefetch_margin: float = 0.125
     lookahead_ms: float = 100.0
-    retries: int = 3
-    retry_delay_ms: float = 250.0
-    read_timeout_ms: float = 30_000.0
     max_pixels: int = MAX_PIXELS
     max_decoded_bytes: int = MAX_DECODED_BYTES
 
@@ -104,9 +99,6 @@ class RenderSettings:
     def limits(self) -> Limits:
         """What one chunk, tile or flat image of a source may take."""
         return Limits(self.max_pixels, self.max_decoded_bytes)
-
-    def to_json(self) -> dict[str, Any]:
-        return {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +125,10 @@ class Settings:
                 "log_path": self.octree.log_path,
                 "loaders": {str(key): pool.to_json() for key, pool in self.loader.pools},
             },
-            "render": self.render.to_json(),
+            "render": {
+                name: _plain(getattr(self.loader if name in _TRIES else self.render, name))
+                for name in _RENDER
+            },
         }
 
 
@@ -193,31 +188,24 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 # from plain JSON values to settings
 
-Parser = Callable[[Any], Any]
-
 
 def parse_settings(document: Any, origin: str = "settings") -> Settings:
     """Settings from the decoded content of a settings file; ``origin`` names it in errors (UsageError)."""
     read = _Section(origin, "", document)
-    sections = read.known({"loader_defaults": _any, "octree": _any, "render": _any})
-    defaults = _Section(origin, "loader_defaults", sections.get("loader_defaults", {})).known(
-        {"log_path": _text_or_none, "force_synchronous": _flag, **_POOL}
-    )
-    octree = _Section(origin, "octree", sections.get("octree", {})).known(
-        {"enabled": _flag, "tile_size": _tile_size, "log_path": _text_or_none, "loaders": _any}
-    )
-    render = RenderSettings(**_Section(origin, "render", sections.get("render", {})).known(_RENDER))
+    sections = read.known({"loader_defaults": ANY, "octree": ANY, "render": ANY})
+    defaults = _Section(origin, "loader_defaults", sections.get("loader_defaults", {})).known(_LOADER)
+    octree = _Section(origin, "octree", sections.get("octree", {})).known(_OCTREE)
+    render = _Section(origin, "render", sections.get("render", {})).known(_RENDER)
+    tries = {name: render.pop(name) for name in _TRIES if name in render}
     pool = PoolSettings(**{name: defaults[name] for name in _POOL if name in defaults})
     loader = LoaderSettings(
         log_path=defaults.get("log_path"),
         plan_log_path=octree.get("log_path"),
         force_synchronous=defaults.get("force_synchronous", False),
         pools=_pools(origin, octree.pop("loaders", None), pool),
-        retries=render.retries,
-        retry_delay_ms=render.retry_delay_ms,
-        read_timeout_ms=render.read_timeout_ms,
+        **tries,
     )
-    return Settings(loader, OctreeSettings(**octree), render, pool, origin)
+    return Settings(loader, OctreeSettings(**octree), RenderSettings(**render), pool, origin)
 
 
 def _pools(origin: str, loaders: Any, defaults: PoolSettings) -> tuple[tuple[int, PoolSettings], ...]:
@@ -257,125 +245,74 @@ class _Section:
     name: str
     value: Any
 
-    def known(self, parsers: Mapping[str, Parser]) -> dict[str, Any]:
+    def known(self, kinds: Mapping[str, Kind]) -> dict[str, Any]:
         """Every value parsed. Raises UsageError for an unknown key or a wrong value."""
         if not isinstance(self.value, Mapping):
             raise _wrong(self.origin, self.name or "the file", self.value, "an object {…}")
         result: dict[str, Any] = {}
         for key, value in self.value.items():
             where = f"{self.name}.{key}" if self.name else str(key)
-            if key not in parsers:
+            if key not in kinds:
                 raise UsageError(
                     f"{self.origin}: unknown key {where!r}",
-                    hint=f"allowed in {self.name or 'the file'}: {', '.join(parsers)}",
+                    hint=f"allowed in {self.name or 'the file'}: {', '.join(kinds)}",
                     key=where,
                 )
+            kind = kinds[key]
             try:
-                result[key] = parsers[key](value)
-            except _NotAllowed as error:
-                raise _wrong(self.origin, where, value, str(error)) from None
+                if isinstance(value, str) and kind.symbol in ("INTEGER", "NUMBER"):
+                    raise ValueError(value)  # JSON has numbers of its own; a text is a mistake
+                result[key] = kind.parse(value)
+            except (ValueError, TypeError, UsageError):
+                raise _wrong(self.origin, where, value, kind.words) from None
         return result
 
 
-class _NotAllowed(ValueError):
-    """The value is not what the text of this error says it should be."""
-
-
 def _wrong(origin: str, where: str, value: object, allowed: str) -> UsageError:
-    shown = repr(value) if len(repr(value)) <= 80 else repr(value)[:77] + "..."
     return UsageError(
-        f"{origin}: {where} is {shown}",
+        f"{origin}: {where} is {shown(value)}",
         hint=f"allowed: {allowed}",
         key=where,
     )
 
 
-def _any(value: Any) -> Any:
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _NotAllowed("true or false")
-    return value
-
-
-def _text_or_none(value: Any) -> str | None:
+def _path(value: Any) -> str | None:
     if value is None or (isinstance(value, str) and value):
         return value
-    raise _NotAllowed("a path, or null")
-
-
-def _whole(low: int, high: int) -> Parser:
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            raise _NotAllowed(f"a whole number from {low} to {high}")
-        return value
-
-    return parse
+    raise ValueError(value)
 
 
 def _tile_size(value: Any) -> int | None:
-    return None if value is None else _SIZE(value)
+    return None if value is None else int(_SIZE.parse(value))
 
 
-_SIZE = _whole(16, 16384)
-
-
-def _number(low: float, high: float = math.inf) -> Parser:
-    def parse(value: Any) -> float:
-        good = isinstance(value, int | float) and not isinstance(value, bool)
-        if not (good and math.isfinite(value) and low <= value <= high):
-            raise _NotAllowed(
-                f"a number of at least {low:g}" + (f" and at most {high:g}" if high < math.inf else "")
-            )
-        return float(value)
-
-    return parse
-
-
-def _quantity(parse_text: Callable[[str | float], T], words: str) -> Parser:
-    def parse(value: Any) -> T:
-        try:
-            return parse_text(value)
-        except UsageError:
-            raise _NotAllowed(words) from None
-
-    return parse
-
-
-def _above_0(parse: Parser) -> Parser:
-    def checked(value: Any) -> Any:
-        amount = parse(value)
-        if amount <= 0:
-            raise _NotAllowed("a limit above 0")
-        return amount
-
-    return checked
-
-
-_MS = _quantity(parse_ms, "milliseconds of at least 0, or a text such as 50ms")
-_BYTES = _quantity(parse_bytes, "bytes of at least 0, or a text such as 512MiB")
-_PIXELS = _quantity(parse_pixels, "a number of pixels above 0, or a text such as 500M")
-_POOL: dict[str, Parser] = {
-    "num_workers": _whole(1, MAX_WORKERS),
-    "use_processes": _flag,
-    "auto_sync_ms": _MS,
-    "delay_queue_ms": _MS,
+_PATH = Kind("a path, or null", _path)
+_SIZE = whole(16, 16384)
+_POOL = {
+    "num_workers": whole(1, MAX_WORKERS),
+    "use_processes": FLAG,
+    "auto_sync_ms": MS,
+    "delay_queue_ms": MS,
 }
-_RENDER: dict[str, Parser] = {
-    "cache_bytes": _BYTES,
-    "atlas_bytes": _BYTES,
-    "upload_ms": _MS,
-    "upload_bytes": _BYTES,
-    "hysteresis": _number(0, 0.4),
-    "prefetch_margin": _number(0, 4),
-    "lookahead_ms": _MS,
-    "retries": _whole(1, 100),
-    "retry_delay_ms": _MS,
-    "read_timeout_ms": _MS,
-    "max_pixels": _above_0(_PIXELS),
-    "max_decoded_bytes": _above_0(_BYTES),
+_LOADER = {"log_path": _PATH, "force_synchronous": FLAG, **_POOL}
+_OCTREE = {
+    "enabled": FLAG,
+    "tile_size": Kind(_SIZE.words, _tile_size, _SIZE.symbol),
+    "log_path": _PATH,
+    "loaders": ANY,
+}
+_TRIES = {"retries": whole(1, 100), "retry_delay_ms": MS, "read_timeout_ms": MS}
+_RENDER = {
+    "cache_bytes": BYTES,
+    "atlas_bytes": BYTES,
+    "upload_ms": MS,
+    "upload_bytes": BYTES,
+    "hysteresis": number(0, 0.4),
+    "prefetch_margin": number(0, 4),
+    "lookahead_ms": MS,
+    **_TRIES,
+    "max_pixels": PIXELS,
+    "max_decoded_bytes": DECODED,
 }
 
 

@@ -23,10 +23,12 @@ from vispy.scene.widgets import ViewBox
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
+from octree.pyramid.options import Table
 from octree.render.config import Settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.request import LAYER_OPTIONS, parse_request
+from octree.render.option_table import RENDER
+from octree.render.request import parse_request
 from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import looks_of
 from octree.render.scene.pipeline import Pipeline
@@ -37,7 +39,7 @@ from octree.render.view.seen import seen_by_points, seen_part
 from octree.render.view.state import resolve
 
 TICK_S = 1 / 60
-OPTIONS = (*LAYER_OPTIONS, "index", "labels", "single_level", "show_grid", "mark_pending")
+OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
 """What of ``octree render`` means something where somebody else owns canvas, camera and clock."""
 
 
@@ -99,11 +101,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         pipeline: Pipeline | None = None,
         **options: Any,
     ) -> None:
-        for option in options:
-            if option not in OPTIONS:
-                raise UsageError(
-                    f"TiledImage has no option {option!r}", hint=f"options: {', '.join(OPTIONS)}"
-                )
+        OPTIONS.check_names(options)
         if pipeline is not None and (settings is not None or atlas is not None):
             raise UsageError("a pipeline has settings and an atlas", hint="leave out settings= and atlas=")
         super().__init__(parent=None, name=name)

@@ -7,15 +7,8 @@ from typing import Any
 import pytest
 
 from octree.pyramid.errors import UsageError
-from octree.render.request import (
-    ChannelOption,
-    LayerOptions,
-    parse_channels,
-    parse_clim,
-    parse_index,
-    parse_request,
-    parse_size,
-)
+from octree.render.option_table import ChannelOption, parse_channels, parse_clim, parse_index, parse_size
+from octree.render.request import LayerOptions, parse_request
 
 
 def request(sources: int = 1, **options: Any) -> Any:
@@ -26,7 +19,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     r = request()
     assert (r.size_px, r.mode, r.timeout_ms, r.min_coverage) == ((1024, 768), None, 60_000, None)
     assert (r.background, r.labels, r.clock, r.gl, r.network) == ("black", False, "real", "auto", None)
-    assert r.layers == (LayerOptions(),)
+    assert r.layers == (LayerOptions(None, 1.0, None, 1.0, None, "nearest", None),)
     assert r.settings.render.cache_bytes == 512 * 2**20
     assert r.settings.render.atlas_bytes == 256 * 2**20
 

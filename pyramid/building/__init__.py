@@ -3,7 +3,8 @@
 The way of a build:  options → plan → (read → downsample → write) for each task → metadata
 
 builder.py     ``build`` and ``plan_build``, the shell; job.py   one run from beginning to end
-options.py     options of a build, checked once
+option_table.py             the options of a build, each declared once
+options.py     the same as values
 plan.py layout.py budget.py shape and options → levels, write units, tasks, files, bytes, memory (pure)
 task.py        one task: read, reduce, write every level that fits
 windows.py     display windows for the metadata, from a coarse level

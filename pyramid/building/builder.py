@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,14 +17,15 @@ from octree.pyramid.building.destination import (
 from octree.pyramid.building.executors import never
 from octree.pyramid.building.job import Job, Progress
 from octree.pyramid.building.lock import DestLock
+from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.building.options import BuildOptions
 from octree.pyramid.building.plan import BuildPlan, make_plan
 from octree.pyramid.building.schedulers import make_executor
 from octree.pyramid.building.task import Hole
-from octree.pyramid.downsample import Scalar
 from octree.pyramid.errors import DestinationError
 from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import PyramidSpec
+from octree.pyramid.options import takes
 from octree.pyramid.sources.source import ArraySource, open_source
 
 
@@ -76,125 +77,51 @@ class BuildResult:
         }
 
 
-def plan_build(
-    source: Any,
-    dest: str | os.PathLike[str] | None = None,
-    *,
-    axes: str | None = None,
-    voxel_size: Mapping[str, float] | None = None,
-    unit: str | None = None,
-    tile: int = 256,
-    shard: int = 8,
-    method: str = "auto",
-    labels: bool = False,
-    nodata: Scalar | str | None = None,
-    codec: str = "zstd:1",
-    workers: int | None = None,
-    memory: str | int = "1GiB",
-    ome_version: str = "0.5",
-    name: str | None = None,
-    max_pixels: str | int | None = None,
-    max_decoded: str | int | None = None,
-) -> BuildPlan:
+@takes(BUILD)
+def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **options: Any) -> BuildPlan:
     """What ``build`` would do with these options; writes nothing. Raises as ``build`` does.
 
     With ``dest``, also refuses a SOURCE and DEST that contain one another.
     """
-    options = BuildOptions(
-        axes=axes,
-        voxel_size=voxel_size,
-        unit=unit,
-        tile=tile,
-        shard=shard,
-        method=method,
-        labels=labels,
-        nodata=nodata,
-        codec=codec,
-        workers=workers,
-        memory=memory,
-        ome_version=ome_version,
-        name=name,
-        max_pixels=max_pixels,
-        max_decoded=max_decoded,
-    )
-    with _open(source, options) as opened:
+    wanted = BuildOptions.read(options)
+    with _open(source, wanted) as opened:
         if dest is not None:
             check_apart(opened.path, places_of(dest))
-        return make_plan(options.request(opened), opened.transient_bytes)
+        return make_plan(wanted.request(opened), opened.transient_bytes)
 
 
+@takes(BUILD, RUNNING)
 def build(
     source: Any,
     dest: str | os.PathLike[str],
     *,
-    axes: str | None = None,
-    voxel_size: Mapping[str, float] | None = None,
-    unit: str | None = None,
-    tile: int = 256,
-    shard: int = 8,
-    method: str = "auto",
-    labels: bool = False,
-    nodata: Scalar | str | None = None,
-    codec: str = "zstd:1",
-    workers: int | None = None,
-    memory: str | int = "1GiB",
-    overwrite: bool = False,
-    resume: bool = False,
-    ome_version: str = "0.5",
-    name: str | None = None,
-    on_error: str = "fail",
-    max_pixels: str | int | None = None,
-    max_decoded: str | int | None = None,
-    scheduler: Any = None,
     progress: Callable[[Progress], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    **options: Any,
 ) -> BuildResult:
     """Build the OME-Zarr pyramid of ``source`` in the folder ``dest``.
 
     ``source``      a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
-    ``axes``        names in the source's order, out of "tczyxs".  ``voxel_size``  world units per axis letter.
-    ``tile``        chunk edge in y and x, pixels.  ``shard``  shard edge in tiles, 0 for none.
-    ``method``      "auto" (mode for labels and bool, else mean), "mean", "mode", "median", "min", "max", "nearest".
-    ``nodata``      a value that does not count.  ``labels``  the values are ids.
-    ``workers``     threads, all usable cores by default.  ``memory``  bytes the build may hold, or "512MiB".
-    ``overwrite``   build beside ``dest``, then change places.  ``resume``  go on with an interrupted build.
-    ``on_error``    "fail", or "fill": parts of the source that cannot be read become ``nodata`` or 0, and holes.
-    ``max_pixels``, ``max_decoded``  pixels of a flat image, bytes of one decoded piece of the source; see limits.py.
-    ``scheduler``   None or "threads", "serial", "local" (dask LocalCluster), "tcp://…", or a dask Client.
     ``progress``    called in this thread after each step.  ``stop``  asked in between: True ends the build.
+    ``options``     as on the command line, texts or values: ``voxel_size`` also a mapping by axis letter,
+                    ``scheduler`` also a dask Client.
 
     Raises UsageError, SourceError (source missing, corrupt), DestinationError (``dest`` exists, is locked or
     holds another build), WriteError (no space), Interrupted (``stop``). What is done then stays for ``resume``.
     """
     began = time.perf_counter()
-    options = BuildOptions(
-        axes,
-        voxel_size,
-        unit,
-        tile,
-        shard,
-        method,
-        labels,
-        nodata,
-        codec,
-        workers,
-        memory,
-        ome_version,
-        name,
-        on_error,
-        max_pixels,
-        max_decoded,
-    )
+    running = RUNNING.read({name: options.pop(name) for name in RUNNING.names if name in options})
+    wanted = BuildOptions.read(options)
     places = places_of(dest)
-    with _open(source, options) as opened:
+    with _open(source, wanted) as opened:
         check_apart(opened.path, places)
-        plan = make_plan(options.request(opened), opened.transient_bytes)
+        plan = make_plan(wanted.request(opened), opened.transient_bytes)
         with (
             DestLock(_lock_path(places), places.dest),
-            make_executor(scheduler, plan.workers, plan.in_flight, source) as executor,
+            make_executor(running["scheduler"], plan.workers, plan.in_flight, source) as executor,
         ):
-            job = Job(options, plan, opened, source, places, executor, stop or never, progress)
-            done, spec, resumed = job.run(overwrite=overwrite, resume=resume)
+            job = Job(wanted, plan, opened, source, places, executor, stop or never, progress)
+            done, spec, resumed = job.run(overwrite=running["overwrite"], resume=running["resume"])
         return BuildResult(
             dest=str(dest),
             spec=spec,

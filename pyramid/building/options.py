@@ -1,4 +1,4 @@
-"""Options of a build: checked once, then frozen. Pure but for asking how many cores there are."""
+"""Options of a build as values, and what they mean for one source. Pure but for asking how many cores there are."""
 
 from __future__ import annotations
 
@@ -11,61 +11,44 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.building.layout import PlanRequest
+from octree.pyramid.building.option_table import BUILD
 from octree.pyramid.downsample import METHODS, Method, Scalar
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import Limits, make_limits
 from octree.pyramid.sources.source import ArraySource
-from octree.pyramid.store.codecs import parse_codec
-from octree.pyramid.units import parse_bytes
-
-OME_VERSIONS = ("0.5", "0.4")
-ON_ERROR = ("fail", "fill")
+from octree.pyramid.store.codecs import Codec
 
 
 @dataclass(frozen=True, slots=True)
 class BuildOptions:
-    """What the caller of ``build`` asked for; see there. Raises UsageError for values that no build can have."""
+    """What the caller of ``build`` asked for, as values; ``option_table.BUILD`` says what each is."""
 
-    axes: str | None = None
-    voxel_size: Mapping[str, float] | None = None
-    unit: str | None = None
-    tile: int = 256
-    shard: int = 8
-    method: str = "auto"
-    labels: bool = False
-    nodata: Scalar | str | None = None
-    codec: str = "zstd:1"
-    workers: int | None = None
-    memory: str | int = "1GiB"
-    ome_version: str = "0.5"
-    name: str | None = None
-    on_error: str = "fail"
-    max_pixels: str | int | None = None
-    max_decoded: str | int | None = None
+    axes: str | None
+    voxel_size: Mapping[str, float] | None
+    unit: str | None
+    name: str | None
+    labels: bool
+    nodata: Scalar | str | None
+    method: str
+    tile: int
+    shard: int
+    codec: Codec
+    ome_version: str
+    workers: int | None
+    memory: int
+    on_error: str
+    max_pixels: int | None
+    max_decoded: int | None
 
-    def __post_init__(self) -> None:
-        _at_least("tile", self.tile, 1)
-        _at_least("shard", self.shard, 0)
-        if self.workers is not None:
-            _at_least("workers", self.workers, 1)
-        _one_of("method", self.method, ("auto", *METHODS))
-        _one_of("OME version", self.ome_version, OME_VERSIONS)
-        _one_of("on_error", self.on_error, ON_ERROR)
-        parse_codec(self.codec)
-        _ = self.limits
-
-    @property
-    def memory_bytes(self) -> int:
-        given = self.memory
-        size = parse_bytes(given) if isinstance(given, str) else int(given)
-        if size <= 0:
-            raise UsageError(f"a memory limit of {given} is not above 0", hint="give --memory 512MiB or so")
-        return size
+    @classmethod
+    def read(cls, given: Mapping[str, Any]) -> BuildOptions:
+        """From options by name, texts or values. Raises UsageError for what no build can have."""
+        return cls(**BUILD.read(given))
 
     @property
     def limits(self) -> Limits:
         """What one piece of SOURCE may take."""
-        return make_limits(self.max_pixels, self.max_decoded, memory_bytes=self.memory_bytes)
+        return make_limits(self.max_pixels, self.max_decoded, memory_bytes=self.memory)
 
     @property
     def threads(self) -> int:
@@ -89,12 +72,12 @@ class BuildOptions:
             name=source.name if self.name is None else self.name,
             method=method,
             nodata=_nodata(self.nodata, source.dtype),
-            codec=parse_codec(self.codec),
+            codec=self.codec,
             tile=self.tile,
             shard=self.shard,
             ome_version=self.ome_version,
             workers=self.threads,
-            memory_bytes=self.memory_bytes,
+            memory_bytes=self.memory,
             read_shape=source.read_shape,
             held_bytes=source.held_bytes,
         )
@@ -107,16 +90,6 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _at_least(name: str, value: Any, least: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
-        raise UsageError(f"{name} {value!r} is not a whole number of at least {least}")
-
-
-def _one_of(name: str, value: str, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise UsageError(f"there is no {name} {value!r}", hint=f"use {', '.join(words)}")
-
-
 def _method(wanted: str, dtype: np.dtype[Any], labels: bool) -> Method:
     if labels and dtype.kind not in "iub":
         raise UsageError(
@@ -127,7 +100,7 @@ def _method(wanted: str, dtype: np.dtype[Any], labels: bool) -> Method:
         return "mode" if labels or dtype.kind == "b" else "mean"
     if labels and wanted == "mean":
         raise UsageError(
-            "the mean of two labels is a label of something else",
+            "--labels cannot be averaged: the mean of two ids is the id of something else",
             hint="use mode, nearest, min, max or median",
         )
     (method,) = (m for m in METHODS if m == wanted)

@@ -31,9 +31,9 @@ from octree.render.check.record import (
     parse_record,
     read_record,
 )
+from octree.render.option_table import MAX_FRAME_PX
 from octree.render.output.files import write_error
 from octree.render.report.values import utc_now, version
-from octree.render.request import MAX_FRAME_PX
 
 SCHEMA = "octree-baselines/1"
 MANIFEST_FILE = "manifest.json"

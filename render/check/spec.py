@@ -260,9 +260,9 @@ def check_name(name: Any, where: str) -> str:
 
 def parse_options(where: str, table: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """Render options with ``_`` for ``-``. Size has its own key; values are read when the case is rendered."""
-    from octree.render.request import OPTION_NAMES
+    from octree.render.option_table import RENDER
 
-    allowed = [name for name in OPTION_NAMES if name != "size"]
+    allowed = [name for name in RENDER.names if name != "size"]
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")
@@ -342,7 +342,7 @@ def _as_named(text: str) -> str:
 
 
 def _size(where: str, value: Any) -> tuple[int, int]:
-    from octree.render.request import parse_size
+    from octree.render.option_table import parse_size
 
     if isinstance(value, list) and len(value) == 2:
         value = f"{value[0]}x{value[1]}"

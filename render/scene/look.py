@@ -9,7 +9,8 @@ from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Channel
-from octree.render.request import Blending, ChannelOption, Interpolation, LayerOptions, RenderRequest
+from octree.render.option_table import ChannelOption
+from octree.render.request import Blending, Interpolation, LayerOptions, RenderRequest
 from octree.render.scene.contrast import range_of, sample_keys, type_range
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.state import Positions, resolve

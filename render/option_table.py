@@ -1,0 +1,176 @@
+"""The options of ``octree render``, each declared once, and how their words are read. Pure and light: ``--help``
+imports this and no numpy.
+
+An option of ``many`` given several times goes to the layers in order; given once it holds for every layer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from octree.pyramid.errors import UsageError
+from octree.pyramid.limits import LIMITS
+from octree.pyramid.options import (
+    BYTES,
+    FLAG,
+    MS,
+    RATE,
+    TEXT,
+    Kind,
+    Option,
+    Table,
+    choice,
+    number,
+    whole,
+)
+from octree.pyramid.units import parse_ms
+from octree.render.config import RenderSettings
+
+VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
+GL_CHOICES = ("auto", "osmesa", "window", "egl")
+MAX_SIDE_PX = 65536
+MAX_FRAME_PX = 2**28
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelOption:
+    """One entry of ``--channels``: position on the channel axis, colour, contrast limits (None: auto)."""
+
+    index: int
+    color: str | None = None
+    clim: tuple[float, float] | None = None
+
+
+_NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
+
+
+def parse_clim(value: Any) -> tuple[float, float] | None:
+    """``auto``, or two finite numbers ``low,high`` with low below high."""
+    if isinstance(value, str):
+        if value.strip() == "auto":
+            return None
+        parts: Sequence[Any] = value.split(",")
+    else:
+        parts = value if isinstance(value, list | tuple) else ()
+    try:
+        low, high = (float(part) for part in parts)
+    except (TypeError, ValueError):
+        raise UsageError(f"{value!r} is not auto or low,high", hint="for example 0,1000") from None
+    return _checked_clim(low, high)
+
+
+def _checked_clim(low: float, high: float) -> tuple[float, float]:
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(f"contrast limits must be finite with low below high, not {low:g},{high:g}")
+    return low, high
+
+
+def parse_channels(value: Any) -> tuple[ChannelOption, ...]:
+    """``0:red:lo-hi,1:green,2``: position, then a colour and contrast limits if given."""
+    channels: list[ChannelOption] = []
+    for part in str(value).split(","):
+        index, *rest = (piece.strip() for piece in part.split(":"))
+        if not index.isdecimal() or len(rest) > 2:
+            raise UsageError(
+                f"{part!r} is not INDEX[:COLOR[:LOW-HIGH]]", hint="for example 0:red:100-2000,1:green"
+            )
+        clim = None
+        if len(rest) == 2 and rest[1] not in ("", "auto"):
+            match = re.fullmatch(f"({_NUMBER})-({_NUMBER})", rest[1])
+            if match is None:
+                raise UsageError(f"{part!r}: {rest[1]!r} is not LOW-HIGH", hint="for example 100-2000")
+            clim = _checked_clim(float(match[1]), float(match[2]))
+        channels.append(ChannelOption(int(index), (rest[0] or None) if rest else None, clim))
+    repeated = [c.index for c in channels]
+    if len(set(repeated)) != len(repeated):
+        raise UsageError(f"a channel is named twice in {value!r}")
+    return tuple(channels)
+
+
+def parse_size(value: Any) -> tuple[int, int]:
+    """``1024x768`` → (width, height) in pixels."""
+    match = re.fullmatch(r"\s*(\d+)\s*[xX×]\s*(\d+)\s*", str(value))
+    if match is None:
+        raise UsageError(f"{value!r} is not WIDTHxHEIGHT", hint="for example 1024x768")
+    width, height = int(match[1]), int(match[2])
+    if not (1 <= width <= MAX_SIDE_PX and 1 <= height <= MAX_SIDE_PX and width * height <= MAX_FRAME_PX):
+        raise UsageError(
+            f"a frame is 1 to {MAX_SIDE_PX} pixels on a side and at most {MAX_FRAME_PX} in all, not {value}"
+        )
+    return width, height
+
+
+def parse_index(value: Any) -> dict[str, int]:
+    """``t=3,z=10``: which plane of the axes that are not displayed, in level-0 positions."""
+    if isinstance(value, Mapping):
+        pairs = [(str(k), str(v)) for k, v in value.items()]
+    else:
+        pairs = [
+            (k.strip(), v.strip()) for k, _, v in (part.partition("=") for part in str(value).split(","))
+        ]
+    index: dict[str, int] = {}
+    for axis, position in pairs:
+        if axis not in ("t", "z", "c") or not position.isdecimal() or axis in index:
+            raise UsageError(f"{value!r} is not like t=3,z=10", hint="axes t, z and c, counted from 0")
+        index[axis] = int(position)
+    return index
+
+
+def _positive_ms(value: Any) -> float:
+    time_ms = parse_ms(value)
+    if time_ms <= 0:
+        raise ValueError(value)
+    return time_ms
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes // 2**20}MiB"
+
+
+FRACTION = number(0, 1)
+RENDER = Table(
+    "render",
+    (
+        Option("size", Kind("WIDTHxHEIGHT", parse_size, "SIZE"), "WIDTHxHEIGHT in pixels.", "1024x768", group=VIEW),
+        Option("index", Kind("a place such as t=3,z=10", parse_index, "PLACE"), "Plane to show: t=0,z=0.",
+               unset="0 each", group=VIEW, live=True),
+        Option("clim", Kind("auto or low,high", parse_clim, "LOW,HIGH"), "Contrast limits low,high.",
+               unset="auto", group=LOOK, many=True, live=True),
+        Option("gamma", number(0, 100, above=True), "Gamma.", 1, group=LOOK, many=True, live=True),
+        Option("colormap", TEXT, "A vispy colormap or a colour.", unset="gray", group=LOOK, many=True, live=True),
+        Option("opacity", FRACTION, "0 to 1.", 1, group=LOOK, many=True, live=True),
+        Option("blending", choice("translucent", "additive", "opaque"), "translucent, additive or opaque.",
+               unset="translucent", group=LOOK, many=True, live=True),
+        Option("interpolation", choice("nearest", "linear"), "nearest or linear.",
+               default="nearest", group=LOOK, many=True, live=True),
+        Option("channels", Kind("a list such as 0:red:100-2000,1:green", parse_channels),
+               "Composite channels: 0:red:lo-hi,1:green.", unset="those of the source", group=LOOK, many=True, live=True),
+        Option("background", TEXT, "A colour, or transparent.", "black", group=LOOK),
+        Option("labels", FLAG, "Values are ids: draw label colours.", group=LOOK, live=True),
+        Option("show_grid", FLAG, "Draw tile borders by level.", group=LOOK, live=True),
+        Option("mark_pending", FLAG, "Hatch what is not ideal yet.", group=LOOK, live=True),
+        Option("overview", FLAG, "Inset with the whole image and the view.", group=LOOK),
+        Option("settle", FLAG, "Wait until each frame is settled (for views).", group=RUN),
+        Option("stream", FLAG, "Draw at the path's rate what has arrived (for paths).", group=RUN),
+        Option("timeout", Kind("a time above 0", _positive_ms, "TIME"), "Longest wait for one settled frame.",
+               "60s", group=RUN),
+        Option("min_coverage", FRACTION, "Fraction of the visible image that must be ideal, else exit 1.",
+               unset="1 settled, 0 streamed", group=RUN),
+        Option("single_level", FLAG, "Draw a SOURCE without a pyramid from level 0 only.", group=RUN, live=True),
+        Option("config", TEXT, "Settings file.", group=RUN),
+        Option("cache", BYTES, "Bytes of the tile cache in memory.", unset=_mib(RenderSettings().cache_bytes), group=RUN, setting="cache_bytes"),
+        Option("atlas", BYTES, "Bytes of the texture atlas.", unset=_mib(RenderSettings().atlas_bytes), group=RUN, setting="atlas_bytes"),
+        *LIMITS,
+        Option("clock", choice("real", "virtual"), "real or virtual.", "real", group=RUN),
+        Option("latency", MS, "Simulated latency of each read, as 50ms.", "0ms", group=RUN),
+        Option("bandwidth", RATE, "Simulated bandwidth, as 20MB/s.", unset="no limit", group=RUN),
+        Option("jitter", MS, "Simulated jitter of the latency, as 10ms.", "0ms", group=RUN),
+        Option("fail_rate", FRACTION, "Simulated fraction of reads that fail.", 0, group=RUN),
+        Option("seed", whole(0), "Seed of the simulation.", 0, group=RUN),
+        Option("gl", choice(*GL_CHOICES), "auto, osmesa (no display), window or egl.", "auto", group=RUN),
+    ),
+)  # fmt: skip
