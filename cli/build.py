@@ -37,7 +37,7 @@ def build(
     **given: Any,
 ) -> None:
     """Build the tile pyramid of SOURCE as the OME-Zarr folder DEST."""
-    from octree.cli.console import print_json
+    from octree.cli.console import err_console, print_json
     from octree.cli.progress import make_reporter
     from octree.cli.signals import politely
     from octree.pyramid.building.builder import build as run_build
@@ -54,6 +54,12 @@ def build(
         else:
             _print_plan(plan)
         return
+    if str(given["scheduler"]).startswith("tcp://"):
+        err_console().print(
+            "warning: tcp:// is unauthenticated: whoever reaches that scheduler's port can run code here and there; "
+            "use tls:// on networks that others share",
+            markup=False,
+        )
     with politely() as stop, report:
         try:
             result = run_build(

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import multiprocessing
 import os
 import signal
+import socket
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import Any
 import distributed
 import numpy as np
 import pytest
-from build_tools import image, leftovers, octree_json, start, tree
+from build_tools import image, leftovers, octree, octree_json, start, tree
 from PIL import Image
 
 from octree.pyramid import build
@@ -140,9 +143,101 @@ def test_a_local_cluster_writes_the_same_bytes_and_survives_the_end_of_all_worke
     assert leftovers(tmp_path / "there") == []
 
 
-def test_the_command_builds_on_a_local_cluster(tmp_path: Path, source: Path) -> None:
-    result = octree_json("build", source, tmp_path / "p", "--scheduler", "local", "--tile", 64)
-    assert result["scheduler"] == "distributed"
+def sockets_of_tree(pid: int) -> set[str]:
+    """TCP and UDP sockets, open or listening, of a process and all it started (Linux)."""
+    known = {
+        line.split()[9]: f"{table} {line.split()[1]}"
+        for table in ("tcp", "tcp6", "udp", "udp6")
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+    }
+    found, todo = set(), [pid]
+    while todo:
+        process = Path(f"/proc/{todo.pop()}")
+        for task in process.glob("task/*/children"):
+            todo += map(int, task.read_text().split())
+        for file in process.glob("fd/*"):
+            with contextlib.suppress(OSError):
+                found.add(known.get(os.readlink(file).removeprefix("socket:[").rstrip("]"), ""))
+    return found - {""}
+
+
+def await_work(process: Any) -> None:
+    """Until the first task is done: the workers are there."""
+    while json.loads(process.stderr.readline())["progress"]["tasks_done"] == 0:
+        pass
+
+
+def test_local_processes_open_no_socket_and_write_the_same_bytes(tmp_path: Path, source: Path) -> None:
+    options = ["--tile", "16", "--shard", "1", "--name", "n"]
+    octree_json("build", source, tmp_path / "here", *options)
+    args = ["build", source, tmp_path / "p", *options, "--scheduler", "local", "--workers", "2"]
+    process = start(*args, "--progress", "json", "--json")
+    await_work(process)
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        assert len(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()) >= 2
+        assert sockets_of_tree(process.pid) == set()
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    out, _ = process.communicate(timeout=120)
+    assert (process.returncode, json.loads(out)["scheduler"]) == (0, "local")
+    assert tree(tmp_path / "p") == tree(tmp_path / "here")
+
+
+def test_a_socket_would_be_seen() -> None:
+    with socket.create_server(("127.0.0.1", 0)):
+        assert sockets_of_tree(os.getpid())
+
+
+def test_local_processes_survive_the_end_of_all_workers(tmp_path: Path, source: Path) -> None:
+    options: dict[str, Any] = {"tile": 16, "shard": 1, "name": "n", "workers": 2}
+    build(str(source), tmp_path / "here", scheduler="serial", **options)
+    killed: list[int] = []
+
+    def kill_all(progress: Any) -> None:
+        if progress.tasks_done >= 5 and not killed:
+            killed.extend(child.pid or 0 for child in multiprocessing.active_children())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    result = build(str(source), tmp_path / "there", scheduler="local", progress=kill_all, **options)
+    assert killed
+    assert result.scheduler == "local"
+    assert tree(tmp_path / "there") == tree(tmp_path / "here")
+    assert leftovers(tmp_path / "there") == []
+
+
+def test_workers_that_always_die_are_a_failed_build_and_not_a_loop(tmp_path: Path, source: Path) -> None:
+    def kill_all() -> bool:
+        for child in multiprocessing.active_children():
+            child.kill()
+        return False
+
+    with pytest.raises(WriteError, match="times over") as caught:
+        build(str(source), tmp_path / "p", tile=16, shard=1, workers=2, scheduler="local", stop=kill_all)
+    assert "--resume" in (caught.value.hint or "")
+
+
+def test_local_workers_end_with_the_build_that_was_killed(tmp_path: Path, source: Path) -> None:
+    args = ["build", source, tmp_path / "p", "--tile", "16", "--shard", "1", "--scheduler", "local"]
+    process = start(*args, "--progress", "json")
+    await_work(process)
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    assert workers
+    process.kill()
+    process.communicate(timeout=60)  # ends when the last worker has closed stderr
+    assert not [
+        pid for pid in workers if Path(f"/proc/{pid}/fd").exists() and os.path.exists(f"/proc/{pid}/exe")
+    ]
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "tls://127.0.0.1:9"])
+def test_tcp_is_warned_of_in_one_line(tmp_path: Path, source: Path, address: str) -> None:
+    done = octree("build", source, tmp_path / "p", "--scheduler", address)
+    assert done.returncode == 2
+    warned = [line for line in done.stderr.splitlines() if line.startswith("warning:")]
+    assert len(warned) == address.startswith("tcp")
+    assert all("unauthenticated" in line and "tls://" in line for line in warned)
 
 
 def test_ctrl_c_at_a_terminal_reaches_the_build_and_not_its_workers(tmp_path: Path, source: Path) -> None:
@@ -151,8 +246,7 @@ def test_ctrl_c_at_a_terminal_reaches_the_build_and_not_its_workers(tmp_path: Pa
     octree_json("build", source, tmp_path / "here", *options)
     args = ["build", source, tmp_path / "p", *options, "--scheduler", "local", "--progress", "json"]
     process = start(*args, start_new_session=True)
-    assert process.stderr is not None
-    assert "progress" in json.loads(process.stderr.readline())  # the workers are there
+    await_work(process)
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130

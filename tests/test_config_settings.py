@@ -145,7 +145,7 @@ def test_the_environment_of_the_process_is_the_default(
         ({"octree": {"loaders": {"0": 3}}}, ["octree.loaders.0", "3"]),
         ({"octree": {"loaders": {"0": {}, "00": {}}}}, ["level 0 twice"]),
         ({"render": {"cache_bytes": "much"}}, ["render.cache_bytes", "'much'", "512MiB"]),
-        ({"render": {"hysteresis": 2}}, ["render.hysteresis", "2", "at most 0.4"]),
+        ({"render": {"hysteresis": 2}}, ["render.hysteresis", "2", "<= 0.4"]),
         ({"render": {"hysteresis": float("nan")}}, ["render.hysteresis", "nan"]),
         ({"render": {"retries": 0}}, ["render.retries", "0"]),
         ([1, 2], ["[1, 2]", "an object"]),

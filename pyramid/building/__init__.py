@@ -9,7 +9,8 @@ plan.py layout.py budget.py shape and options → levels, write units, tasks, fi
 task.py        one task: read, reduce, write every level that fits
 windows.py     display windows for the metadata, from a coarse level
 schedulers.py  which executor is meant; executors.py   tasks in a bounded window: serial, threads
-cluster.py     the same on dask.distributed
+processes.py   the same in processes of this machine; cluster.py   on dask.distributed
+remote.py      what a worker in another process does
 journal.py     what is done already; lock.py   who may write; destination.py   what lies at DEST
 found.py       which of the journal's records --resume may believe
 replaceable.py what ``--overwrite`` may take the place of

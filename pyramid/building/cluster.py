@@ -8,15 +8,13 @@ writes the same bytes. dask is imported only here, and only when asked for.
 from __future__ import annotations
 
 import functools
-import signal
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
-from multiprocessing import resource_tracker
 from types import TracebackType
 from typing import Any, Self
 
 from octree.pyramid.building.executors import Group, in_window
+from octree.pyramid.building.remote import run_group
 from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner
 from octree.pyramid.errors import OctreeError, UsageError, WriteError
 
@@ -24,25 +22,12 @@ ANSWER_S = 5  # how long a scheduler may take to answer
 RETRIES = 3  # of calls that fail because of the cluster, not because of the image
 
 
-@functools.lru_cache(maxsize=4)
-def _runner_of(recipe: Recipe) -> TaskRunner:
-    return recipe.make_runner()
-
-
-def run_group(recipe: Recipe, group: Group) -> list[TaskResult] | OctreeError:
-    """What a worker does. A failure of the build travels as a value: retrying it would not help."""
-    try:
-        return _runner_of(recipe).run(group)
-    except OctreeError as error:
-        return error
-
-
 class Distributed:
-    """A dask Client: the caller's, one for an address, or one of a LocalCluster of ``workers`` processes."""
+    """A dask Client: the caller's, or one for an address."""
 
     name = "distributed"
 
-    def __init__(self, scheduler: Any, workers: int) -> None:
+    def __init__(self, scheduler: Any) -> None:
         try:
             import distributed
         except ImportError as error:
@@ -50,20 +35,13 @@ class Distributed:
                 "the scheduler needs dask.distributed", hint="pip install 'octree[distributed]'"
             ) from error
         dask: Any = distributed  # without types
-        self._cluster: Any = None
         self._own = isinstance(scheduler, str)
         if not self._own:
             self._client = scheduler
-        elif scheduler == "local":
-            with _deaf_to_ctrl_c():
-                self._cluster = dask.LocalCluster(
-                    n_workers=workers, threads_per_worker=1, processes=True, dashboard_address=None
-                )
-            self._client = dask.Client(self._cluster)
         else:
             try:
                 self._client = dask.Client(scheduler, timeout=ANSWER_S)
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, TypeError) as error:
                 raise UsageError(
                     f"no dask scheduler answers at {scheduler}: {error}",
                     hint="check the address; dask scheduler prints it",
@@ -77,8 +55,6 @@ class Distributed:
     ) -> None:
         if self._own:
             self._client.close()
-        if self._cluster is not None:
-            self._cluster.close()
 
     def run(
         self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
@@ -106,21 +82,6 @@ class Distributed:
 
         remote.add_done_callback(arrived)
         return answer
-
-
-@contextmanager
-def _deaf_to_ctrl_c() -> Iterator[None]:
-    """Processes and threads that are started inside do not see Ctrl-C, which a terminal sends to all processes of
-    a command: what is under way could not be finished if the workers ended first."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    resource_tracker.ensure_running()  # whose start unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _is_cluster_s(error: BaseException) -> bool:

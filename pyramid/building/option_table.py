@@ -72,7 +72,7 @@ RUNNING = Table(
         Option("overwrite", FLAG, "Build beside DEST, then change places.", group=STORED),
         Option("resume", FLAG, "Go on with an interrupted build.", group=RUN),
         Option("scheduler", ANY,
-               "threads, serial, local (processes), or a dask scheduler as tcp://host:8786.",
+               "threads, serial, local (processes), or a dask scheduler as tls://host:8786.",
                unset="threads", group=RUN),
     ),
 )  # fmt: skip

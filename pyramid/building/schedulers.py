@@ -24,10 +24,14 @@ def make_executor(scheduler: Any, workers: int, in_flight: int, source: Any) -> 
                 "an array in memory cannot be sent to other processes",
                 hint="save it to a file first, or leave the scheduler out",
             )
+        if scheduler == "local":
+            from octree.pyramid.building.processes import Processes
+
+            return Processes(workers)
         from octree.pyramid.building.cluster import Distributed
 
-        return Distributed(scheduler, workers)
+        return Distributed(scheduler)
     raise UsageError(
         f"there is no scheduler {scheduler!r}",
-        hint="use threads, serial, local, or the address of a dask scheduler such as tcp://host:8786",
+        hint="use threads, serial, local, or the address of a dask scheduler such as tls://host:8786",
     )

@@ -1,0 +1,22 @@
+"""What a worker in another process does with a group of tasks."""
+
+from __future__ import annotations
+
+import functools
+
+from octree.pyramid.building.executors import Group
+from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner
+from octree.pyramid.errors import OctreeError
+
+
+@functools.lru_cache(maxsize=4)
+def _runner_of(recipe: Recipe) -> TaskRunner:
+    return recipe.make_runner()
+
+
+def run_group(recipe: Recipe, group: Group) -> list[TaskResult] | OctreeError:
+    """A failure of the build travels as a value: retrying it would not help."""
+    try:
+        return _runner_of(recipe).run(group)
+    except OctreeError as error:
+        return error
