@@ -37,7 +37,7 @@ def build(
     **given: Any,
 ) -> None:
     """Build the tile pyramid of SOURCE as the OME-Zarr folder DEST."""
-    from octree.cli.console import err_console, print_json
+    from octree.cli.console import print_json, say
     from octree.cli.progress import make_reporter
     from octree.cli.signals import politely
     from octree.pyramid.building.builder import build as run_build
@@ -55,10 +55,9 @@ def build(
             _print_plan(plan)
         return
     if str(given["scheduler"]).startswith("tcp://"):
-        err_console().print(
+        say(
             "warning: tcp:// is unauthenticated: whoever reaches that scheduler's port can run code here and there; "
-            "use tls:// on networks that others share",
-            markup=False,
+            "use tls:// on networks that others share"
         )
     with politely() as stop, report:
         try:

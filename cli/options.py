@@ -39,12 +39,6 @@ Json = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
 
 
-MAX_PIXELS = "Pixels of one flat image, frames counted (default 2^30)."
-MAX_DECODED = "Bytes that one flat image, tile or chunk may take while it is decoded (default 2GiB)."
-MaxPixels = Annotated[str | None, typer.Option("--max-pixels", help=MAX_PIXELS, show_default=False)]
-MaxDecoded = Annotated[str | None, typer.Option("--max-decoded", help=MAX_DECODED, show_default=False)]
-
-
 def with_options(*tables: Table) -> Callable[[F], F]:
     """A command with the options of these tables before its own: they reach its ``**given`` as they were written,
     texts and flags, None or False where they were not given. The tables read them."""

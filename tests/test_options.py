@@ -44,7 +44,7 @@ def test_the_command_line_takes_every_option_with_its_help(command: str, tables:
     ).stdout
     lines = said.splitlines()
     for option in (option for table in tables for option in table):
-        (line,) = [line for line in lines if f" {option.long} " in line]
+        (line,) = [line for line in lines if line.startswith(f"│ {option.long} ")]
         assert option.help in line
         assert option.default_text in line
 
