@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
@@ -10,9 +11,10 @@ from typing import Annotated, Any
 
 import typer
 
-from octree.cli.console import print_error, say
+from octree.cli.console import flush_out, print_error, say
 from octree.cli.options import debug_wanted, json_wanted
-from octree.pyramid.errors import Interrupted, OctreeError, UsageError, WriteError
+from octree.pyramid.errors import Interrupted, OctreeError, SourceError, UsageError, WriteError
+from octree.pyramid.foreign import printable
 
 READER_GONE = 128 + 13  # what a shell sees of a program that SIGPIPE ended
 COMMANDS = ("build", "info", "verify", "render", "check", "doctor", "demo", "config")
@@ -49,10 +51,12 @@ def run(argv: Sequence[str] | None = None) -> int:
     args = list(sys.argv[1:] if argv is None else argv)
     debug_wanted.set(False)
     json_wanted.set("--json" in args)
+    _open_streams()
     try:
+        _check_address_space(args[0] if args else "")
         # not standalone: exit codes and words of errors are ours, not the library's
         code = _application(args).main(args, standalone_mode=False, prog_name="octree")
-        sys.stdout.flush()
+        flush_out()
         return code if isinstance(code, int) else 0
     except BrokenPipeError:
         return _without_reader()
@@ -64,11 +68,48 @@ def run(argv: Sequence[str] | None = None) -> int:
         return _report(failure)
 
 
+def _open_streams() -> None:
+    """A shell may start us with stdin, stdout or stderr closed. The next file opened would get its number, and whatever
+    a library prints would be written into it: something harmless gets the number first."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 for as long as the process lives
+
+
+ADDRESS_SPACE_MIB = {"build": 400, "info": 240, "verify": 400, "render": 2048, "check": 2048, "demo": 2048}
+"""What a command takes of it at least, mostly mapped libraries: 145 and 1,650 MiB were seen. With less, libraries end
+the process where no error can be reported."""
+
+
+def _check_address_space(command: str) -> None:
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    least = ADDRESS_SPACE_MIB.get(command, 0)
+    if limit != resource.RLIM_INFINITY and limit < least * 2**20:
+        raise WriteError(
+            f"octree {command} needs {least} MiB of address space; this process may have {limit // 2**20} MiB",
+            hint="raise the limit (ulimit -v unlimited); --memory and --max-decoded limit what is really used",
+        )
+
+
 def _without_reader() -> int:
     """The reader of our stdout went away, as `| head` does: nothing more can be said there. As other programs end
     that SIGPIPE ends: a verdict that nobody heard must not be taken for a good one."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _drop_stdout()
     return READER_GONE
+
+
+def _drop_stdout() -> None:
+    """What is still buffered for stdout cannot be written, and would fail once more at the end of the process."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _application(args: Sequence[str]) -> Any:
@@ -109,7 +150,23 @@ def _report(failure: BaseException) -> int:
             for line in part.splitlines():
                 say(line)
     print_error(error, as_json=json_wanted.get())
+    try:
+        flush_out()
+    except (WriteError, BrokenPipeError):
+        _drop_stdout()
     return error.exit_code
+
+
+_NO_SPACE = (WriteError, "free some space, or write elsewhere")
+_OF_THE_SYSTEM: dict[int | None, tuple[type[OctreeError], str]] = {
+    errno.ENAMETOOLONG: (UsageError, "no file can have a name of that length"),
+    errno.ELOOP: (SourceError, "the links lead in a circle"),
+    errno.EMFILE: (SourceError, "raise the limit of open files (ulimit -n), or give fewer --workers"),
+    errno.ENOSPC: _NO_SPACE,
+    errno.EDQUOT: _NO_SPACE,
+    errno.EFBIG: _NO_SPACE,
+}
+"""What the system refuses wherever it is asked, and what is then to be done."""
 
 
 def _as_octree_error(failure: BaseException) -> OctreeError:
@@ -125,6 +182,12 @@ def _as_octree_error(failure: BaseException) -> OctreeError:
         return WriteError(
             "out of memory", hint="give less with --memory, --cache or --atlas, or a smaller --size"
         )
+    if isinstance(failure, OSError) and failure.errno in _OF_THE_SYSTEM:
+        kind, hint = _OF_THE_SYSTEM[failure.errno]
+        where = f"{printable(failure.filename, 120)}: " if failure.filename else ""
+        return kind(f"{where}{failure.strerror}", hint=hint)
+    if isinstance(failure, ValueError) and str(failure) == "embedded null byte":
+        return UsageError("a path holds a null character", hint="no file has such a name")
     return OctreeError(
         f"internal error: {type(failure).__name__}: {failure}",
         hint="this is a bug in octree; run again with --debug and report what it prints",

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from octree.cli.signals import reported
-from octree.pyramid.errors import OctreeError
+from octree.pyramid.errors import OctreeError, WriteError
 from octree.pyramid.foreign import json_text, printable
 
 if TYPE_CHECKING:
@@ -64,22 +66,47 @@ def put(line: str = "", *, lead: tuple[str, str, str] | None = None) -> None:
 
 def print_json(document: Any) -> None:
     """Exactly one JSON document on stdout. Non-finite numbers are a bug and raise."""
-    ascii_only = not (sys.stdout.encoding or "").lower().startswith("utf")
+    ascii_only = not (getattr(sys.stdout, "encoding", None) or "").lower().startswith("utf")
     reported()
     _write_out(json_text(document, indent=2, ascii_only=ascii_only))
-    sys.stdout.flush()
+    flush_out()
 
 
 def _write_out(text: str) -> None:
-    """What the encoding of stdout has no character for goes out as an escape."""
+    """What the encoding of stdout has no character for goes out as an escape. Raises WriteError."""
+    if sys.stdout is None:  # as after >&-
+        raise WriteError("nothing can be printed: stdout is closed", hint="give it a file, or /dev/null")
     encoding = sys.stdout.encoding or "ascii"
-    sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+    with _out_errors():
+        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding) + "\n")
+
+
+def flush_out() -> None:
+    """Whatever was printed is where it goes. Raises WriteError."""
+    if sys.stdout is not None:
+        with _out_errors():
+            sys.stdout.flush()
+
+
+@contextmanager
+def _out_errors() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"writing to stdout failed: {error.strerror}", hint="free some space, or write elsewhere"
+        ) from error
 
 
 def print_error(error: OctreeError, *, as_json: bool) -> None:
-    """What, where, why and what to do, in a few lines; with ``as_json`` also the document on stdout."""
+    """What, where, why and what to do, in a few lines; with ``as_json`` also the document on stdout. Where nothing can
+    be written the exit code alone says it."""
     if as_json:
-        print_json({"error": error.to_json()})
-    say(error.message, style="bold red", lead="error: ")
-    if error.hint:
-        say(error.hint, style="bold", lead="hint:  ")
+        with suppress(WriteError):
+            print_json({"error": error.to_json()})
+    with suppress(OSError):
+        say(error.message, style="bold red", lead="error: ")
+        if error.hint:
+            say(error.hint, style="bold", lead="hint:  ")

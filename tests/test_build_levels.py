@@ -246,7 +246,7 @@ def test_every_codec_is_written_as_asked(tmp_path: Path, codec: str, version: st
         ({"axes": "zy"}, "axes"),
         ({"voxel_size": {"z": 1.0}}, "z"),
         ({"unit": "furlong"}, "furlong"),
-        ({"on_error": "ignore"}, "on_error"),
+        ({"on_error": "ignore"}, "on-error"),
         ({"scheduler": "slurm"}, "slurm"),
         ({"scheduler": "local"}, "memory"),
     ],

@@ -85,6 +85,14 @@ def places_of(dest: str | os.PathLike[str]) -> Places:
     if not os.fspath(dest):
         raise UsageError("DEST is empty", hint="name the folder to write")
     path = Path(os.path.realpath(dest))
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise DestinationError(
+            f"{path} cannot be written: its name is not UTF-8 text, as TensorStore wants it",
+            hint="choose another name for DEST or its folder",
+            path=str(path),
+        ) from error
     if path.parent == path:
         raise DestinationError(f"{path} cannot be replaced by a pyramid", path=str(path))
     if os.path.islink(os.path.normpath(dest)) and not path.exists():

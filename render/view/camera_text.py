@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -38,7 +39,7 @@ def parse_camera(text: str, *, extent: Extent, size_px: tuple[int, int]) -> Came
     if spec in BUILT_IN_PATHS:
         return built_in_path(spec, area, size_px)
     if spec.lower().endswith(".json"):
-        return read_path(Path(spec).expanduser())
+        return read_path(Path(os.path.expanduser(spec)))
     if spec.startswith(("rect=", "rect ")):
         return fit_rect(_parse_rect(text, spec), size_px, name="rect")
     if "=" in spec:

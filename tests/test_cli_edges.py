@@ -1,0 +1,205 @@
+"""The edges of the command line: streams that are closed or full, little address space, odd numbers, names and users.
+Nothing of it is an internal error."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from build_tools import COMMAND, octree
+
+DIGITS = "9" * 5000
+NAME = "a" * 5000
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    np.save(tmp_path / "a.npy", np.arange(3000, dtype="u2").reshape(50, 60))
+    return tmp_path / "a.npy"
+
+
+def in_shell(words: str, *args: object) -> subprocess.CompletedProcess[str]:
+    """A command line with redirections, as a shell runs it."""
+    return subprocess.run(
+        ["bash", "-c", f'"$@" {words}', "bash", *COMMAND, *map(str, args)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def no_bug(done: subprocess.CompletedProcess[str], code: int) -> None:
+    said = done.stdout + done.stderr
+    assert done.returncode == code, said
+    assert "internal error" not in said
+    assert "Traceback" not in said
+    assert "Exception ignored" not in said
+
+
+@pytest.mark.parametrize("words", [">/dev/full", ">&-"])
+@pytest.mark.parametrize("args", [["info"], ["info", "--json"], ["config"], ["--version"], ["--help"]])
+def test_what_cannot_be_printed_is_exit_5(image: Path, words: str, args: list[str]) -> None:
+    done = in_shell(words, *args, *([image] if "info" in args else []))
+    if words == ">&-" and args[0].startswith("--"):
+        assert "internal error" not in done.stderr  # the library prints nothing where there is no stdout
+        return
+    no_bug(done, 5)
+    assert "stdout" in done.stderr or "No space left" in done.stderr
+
+
+@pytest.mark.parametrize("words", [">&-", ">/dev/full"])
+def test_a_build_whose_result_cannot_be_printed_is_done_and_says_so(
+    image: Path, tmp_path: Path, words: str
+) -> None:
+    no_bug(in_shell(words, "build", image, tmp_path / "p"), 5)
+    assert octree("verify", tmp_path / "p").returncode == 0
+
+
+@pytest.mark.parametrize("words", ["2>&-", "2>/dev/full", "<&- >&- 2>&-"])
+def test_an_error_that_cannot_be_printed_is_its_exit_code(words: str) -> None:
+    no_bug(in_shell(words, "info", "nowhere"), 3)
+
+
+def test_no_file_takes_the_number_of_a_closed_stream(image: Path, tmp_path: Path) -> None:
+    """Else what a library prints would be written into it."""
+    in_shell("<&- >&- 2>&-", "build", image, tmp_path / "p", "--quiet")
+    done = octree("verify", tmp_path / "p", "--deep")
+    assert done.returncode == 0, done.stderr
+
+
+def limited(mib: int) -> Callable[[], None]:
+    return lambda: resource.setrlimit(resource.RLIMIT_AS, (mib * 2**20, mib * 2**20))
+
+
+@pytest.mark.parametrize(
+    ("command", "mib"), [("build", 200), ("info", 150), ("verify", 200), ("render", 700)]
+)
+def test_too_little_address_space_is_said_and_aborts_nothing(
+    image: Path, tmp_path: Path, command: str, mib: int
+) -> None:
+    rest = {"build": [tmp_path / "p"], "render": ["-o", tmp_path / "o.png"]}.get(command, [])
+    done = octree(command, image, *rest, preexec_fn=limited(mib))
+    no_bug(done, 5)
+    assert "ulimit -v" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("option", "values"),
+    [
+        ("--size", [DIGITS, f"{DIGITS}x{DIGITS}", "1e400"]),
+        ("--channels", [DIGITS, f"{DIGITS}:red", f"0:red:0-{DIGITS}"]),
+        ("--index", [f"t={DIGITS}", "z=1e400"]),
+        ("--seed", [DIGITS, "1e400"]),
+        ("--clim", [f"{DIGITS},1e400", NAME]),
+        ("--cache", [DIGITS, "1e400"]),
+        ("--camera", [f"x={DIGITS},y=1,zoom=1", "x=1e400,y=1,zoom=1", NAME, NAME + ".json"]),
+        ("--config", [NAME]),
+    ],
+)
+def test_numbers_and_names_of_any_length_are_usage_errors(
+    image: Path, tmp_path: Path, option: str, values: list[str], capsys: Any
+) -> None:
+    from octree.cli.app import run
+
+    for value in values:
+        assert run(["render", str(image), "-o", str(tmp_path / "o.png"), option, value]) == 2, value[:20]
+        assert "internal error" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "text", [f'{{"render": {{"upload_ms": {DIGITS}}}}}', '{"render": {"upload_ms": 1e400}}', "[" * 100_000]
+)
+def test_settings_of_odd_numbers_and_depths_are_usage_errors(tmp_path: Path, text: str, capsys: Any) -> None:
+    from octree.cli.app import run
+
+    (tmp_path / "s.json").write_text(text)
+    assert run(["config", "--config", str(tmp_path / "s.json")]) == 2
+    assert "internal error" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [NAME, "a/" * 3000, "x\x00y"])
+def test_paths_that_no_file_can_have_are_no_internal_errors(
+    image: Path, tmp_path: Path, name: str, capsys: Any
+) -> None:
+    from octree.cli.app import run
+
+    for args in (
+        ["info", name],
+        ["verify", name],
+        ["build", name, str(tmp_path / "p")],
+        ["build", str(image), name],
+        ["render", name, "-o", str(tmp_path / "o.png")],
+        ["render", str(image), "--report", name],
+        ["check", name],
+    ):
+        assert run(args) in (2, 3, 4, 5), args[0]
+        assert "internal error" not in capsys.readouterr().err
+
+
+def test_a_name_that_is_no_text_can_be_read_and_is_refused_where_it_cannot_be_written(
+    image: Path, tmp_path: Path
+) -> None:
+    odd = os.fsencode(tmp_path) + b"/n\xff.npy"
+    with open(odd, "wb") as file:
+        file.write(image.read_bytes())
+    no_bug(octree("build", os.fsdecode(odd), tmp_path / "p"), 0)
+    done = octree("build", image, os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.zarr"))
+    no_bug(done, 4)
+    assert r"n\xff.zarr" in done.stderr
+
+
+@pytest.mark.parametrize("key", ["shape", "chunk_shape"])
+def test_metadata_of_infinite_numbers_are_damaged_sources(tmp_path: Path, key: str) -> None:
+    document = {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": ["INFINITE" if key == "shape" else 9, 9],
+        "data_type": "uint8",
+        "fill_value": 0,
+        "chunk_grid": {
+            "name": "regular",
+            "configuration": {"chunk_shape": ["INFINITE" if key == "chunk_shape" else 5, 5]},
+        },
+        "chunk_key_encoding": {"name": "default"},
+        "codecs": [{"name": "bytes"}],
+    }
+    (tmp_path / "a.zarr").mkdir()
+    (tmp_path / "a.zarr/zarr.json").write_text(json.dumps(document).replace('"INFINITE"', "1e400"))
+    for args in (["info"], ["build"], ["render"]):
+        rest = {"build": [tmp_path / "p"], "render": ["-o", tmp_path / "o.png"]}.get(args[0], [])
+        no_bug(octree(*args, tmp_path / "a.zarr", *rest), 3)
+
+
+def test_a_user_without_an_entry_and_a_home_is_a_user(image: Path, tmp_path: Path) -> None:
+    script = (
+        "import pwd, sys\n"
+        "def nobody(uid): raise KeyError(uid)\n"
+        "pwd.getpwuid = nobody\n"
+        "from octree.cli.app import run\n"
+        "raise SystemExit(run(sys.argv[1:]))\n"
+    )
+    clean = {key: value for key, value in os.environ.items() if key not in ("HOME", "USER", "LOGNAME")}
+    for args in (
+        ["build", image, tmp_path / "p"],
+        ["build", image, tmp_path / "p", "--overwrite"],
+        ["render", tmp_path / "p", "-o", tmp_path / "o.png", "--html", tmp_path / "o.html", "--gl", "osmesa"],
+        ["info", tmp_path / "p"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", script, *map(str, args)],
+            capture_output=True,
+            text=True,
+            env=clean,
+            check=False,
+            timeout=120,
+        )
+        no_bug(done, 0)
