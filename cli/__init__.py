@@ -28,8 +28,10 @@ def main() -> None:
 def _main() -> None:
     import warnings
 
-    from octree.cli.app import run
+    from octree.cli.app import end_process, run
     from octree.cli.console import say_warning
+    from octree.pyramid.deadline import may_end_process
 
+    may_end_process(end_process)
     warnings.showwarning = say_warning  # of libraries; their words may be those of a file
     raise SystemExit(run())

@@ -169,6 +169,13 @@ _OF_THE_SYSTEM: dict[int | None, tuple[type[OctreeError], str]] = {
 """What the system refuses wherever it is asked, and what is then to be done."""
 
 
+def end_process(error: OctreeError) -> None:
+    """Say what is wrong and end at once, whatever other threads are at: one of them will never come back."""
+    code = _report(error)
+    sys.stderr.flush()
+    os._exit(code)
+
+
 def _as_octree_error(failure: BaseException) -> OctreeError:
     if isinstance(failure, OctreeError):
         return failure

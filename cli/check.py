@@ -47,7 +47,8 @@ def check(
         bool,
         typer.Option(
             "--allow-outside",
-            help="Let settings files that SUITE names write logs outside the folder of SUITE.",
+            help="Let settings files that SUITE names write logs outside the folder of SUITE, and what its sources "
+            "name (companion files, links) lie outside of theirs.",
         ),
     ] = False,
     json_: Json = False,

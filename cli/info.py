@@ -8,11 +8,12 @@ import typer
 
 from octree.cli.options import Debug, Json, given_of, with_options
 from octree.pyramid.limits import LIMITS
+from octree.pyramid.reach import OUTSIDE
 
 _STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
-@with_options(LIMITS)
+@with_options(LIMITS, OUTSIDE)
 def info(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A pyramid, or any SOURCE of build.")],
     json_: Json = False,
@@ -24,7 +25,8 @@ def info(
     from octree.pyramid.limits import make_limits
     from octree.pyramid.sources.describe import describe
 
-    facts = describe(path, limits=make_limits(**given_of(LIMITS, given)))
+    limits = make_limits(**given_of(LIMITS, given))
+    facts = describe(path, limits=limits, **given_of(OUTSIDE, given))
     if json_:
         print_json(facts)
     else:
@@ -83,6 +85,8 @@ def _head(facts: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("method", facts["method"]))
     if facts.get("others"):
         lines.append(("also here", ", ".join(facts["others"])))
+    for reason, count in facts.get("missing_planes", {}).items():
+        lines.append(("missing", f"{count} plane{'s' if count > 1 else ''}: {reason}"))
     for number, channel in enumerate(facts["channels"]):
         window = "" if channel["window"] is None else f" {channel['window'][0]:g} to {channel['window'][1]:g}"
         lines.append((f"channel {number}", f"{channel['label']} {channel['color'] or ''}{window}".strip()))

@@ -11,12 +11,13 @@ import typer
 
 from octree.cli.options import Debug, Json, Quiet, given_of, with_options
 from octree.pyramid.limits import LIMITS
+from octree.pyramid.reach import OUTSIDE
 
 if TYPE_CHECKING:
     from octree.pyramid.verify.run import VerifyResult
 
 
-@with_options(LIMITS)
+@with_options(LIMITS, OUTSIDE)
 def verify(
     pyramid: Annotated[str, typer.Argument(metavar="PYRAMID", help="An OME-Zarr pyramid.")],
     deep: Annotated[
@@ -40,7 +41,9 @@ def verify(
 
     limits = make_limits(**given_of(LIMITS, given))
     with _progress(deep and not quiet) as show:
-        result = run(pyramid, deep=deep, sample=sample, progress=show, limits=limits)
+        result = run(
+            pyramid, deep=deep, sample=sample, progress=show, limits=limits, **given_of(OUTSIDE, given)
+        )
     if json_:
         document = result.to_json()
         if not result.ok:

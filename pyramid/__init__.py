@@ -12,6 +12,7 @@ reach.py       what a source names lies in its own folder, unless it is allowed 
 foreign.py     text out of files on its way to a screen, a log or a page (pure)
 units.py axes.py            what people write: sizes, units, names of axes (pure)
 options.py     options declared once: for command line, environment, Python, settings, documentation (pure)
+deadline.py    no source takes longer to open than it may
 downsample.py  block reductions and their contract (pure)
 limits.py declared.py       how much one piece of a source may take; what encoded pixels say of their size (pure)
 confined.py confined_child.py           code that is not trusted with memory or time, in a process of its own

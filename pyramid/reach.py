@@ -9,11 +9,21 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
-from octree.pyramid.errors import OutsideError
+from octree.pyramid.errors import OutsideError, SourceError, SourceNotFound
+from octree.pyramid.options import FLAG, Option, Table
 
+OUTSIDE = Table(
+    "reach",
+    (
+        Option("allow_outside", FLAG, "What SOURCE names (companion files, links) may lie outside of its folder. Only for "
+               "sources you trust.", group="How it runs", live=True),
+    ),
+)  # fmt: skip
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")  # of two letters or more: c:/ is a drive
 
 
@@ -43,7 +53,7 @@ class Reach:
         if not (self.anywhere or is_below(real, self.root)):
             raise OutsideError(
                 f"{what} leads to {real}, which is outside of {self.root}",
-                hint="copy it into that folder",
+                hint="copy it into that folder, or give --allow-outside if you trust whoever made the source",
                 path=text,
                 leads_to=real,
                 folder=self.root,
@@ -62,6 +72,47 @@ class Reach:
                 folder=self.root,
             )
         return self.real(os.path.join(folder, name), what)
+
+
+_KINDS = (
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+    (stat.S_ISDIR, "a folder"),
+)
+
+
+def check_regular(path: str | os.PathLike[str], mode: int) -> None:
+    """Raises SourceError for what is no regular file (``mode`` as ``stat`` gives it): a pipe may never have anything to
+    read, and a device never an end."""
+    if not stat.S_ISREG(mode):
+        kind = next((words for test, words in _KINDS if test(mode)), "no file")
+        raise SourceError(
+            f"{path} is {kind}; octree reads files and folders",
+            hint="write what it gives into a file, and name that",
+            path=os.fspath(path),
+        )
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """The regular file ``path``, opened without waiting for whoever might write into it. Raises SourceError, and
+    SourceNotFound."""
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise SourceNotFound(
+            f"there is no file {path}", hint="check the path and its spelling", path=os.fspath(path)
+        ) from error
+    except OSError as error:  # a socket cannot be opened at all
+        check_regular(path, os.stat(path).st_mode)
+        raise SourceError(f"{path} cannot be opened: {error.strerror}", path=os.fspath(path)) from error
+    try:
+        check_regular(path, os.fstat(fd).st_mode)
+        return os.fdopen(fd, "rb")
+    except BaseException:
+        os.close(fd)
+        raise
 
 
 def reach_of(source: str | os.PathLike[str], *, anywhere: bool = False) -> Reach:

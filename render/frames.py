@@ -168,14 +168,16 @@ class Renderer:
         return self._pipeline.clock.now_ms()
 
     def frames(self) -> Iterator[Frame]:
-        """Draw every shot in order."""
+        """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder."""
         self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
             self._plan(self.shots[0])
             with _Meter().part("rehearse", self._trace):
                 self.scene.rehearse()
         for shot in self.shots:
-            yield self._settle(shot) if shot.settle else self._stream(shot)
+            frame = self._settle(shot) if shot.settle else self._stream(shot)
+            self._opened.check_refused()
+            yield frame
 
     # one frame
 

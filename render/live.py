@@ -83,7 +83,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     ``pipeline``  everything shared with other nodes of the same canvas: threads, memory, textures, settings, and
                   tiles that several show; None makes one, which closes with the last of its nodes.
     ``options``   of ``octree render`` by their long names: clim, gamma, colormap, opacity, blending,
-                  interpolation, channels, index, labels, single_level, show_grid, mark_pending.
+                  interpolation, channels, index, labels, single_level, show_grid, mark_pending, allow_outside.
 
     Call ``close`` (or close the canvas) to stop loading. ``visuals`` are the vispy visuals, one for each
     channel: set their ``clim``, ``gamma``, ``colormap``, ``opacity`` at any time; nothing is uploaded again.

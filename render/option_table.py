@@ -27,6 +27,7 @@ from octree.pyramid.options import (
     number,
     whole,
 )
+from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.units import parse_ms
 from octree.render.config import RenderSettings
 
@@ -165,6 +166,7 @@ RENDER = Table(
         Option("cache", BYTES, "Bytes of the tile cache in memory.", unset=_mib(RenderSettings().cache_bytes), group=RUN, setting="cache_bytes"),
         Option("atlas", BYTES, "Bytes of the texture atlas.", unset=_mib(RenderSettings().atlas_bytes), group=RUN, setting="atlas_bytes"),
         *LIMITS,
+        *OUTSIDE,
         Option("clock", choice("real", "virtual"), "real or virtual.", "real", group=RUN),
         Option("latency", MS, "Simulated latency of each read, as 50ms.", "0ms", group=RUN),
         Option("bandwidth", RATE, "Simulated bandwidth, as 20MB/s.", unset="no limit", group=RUN),

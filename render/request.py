@@ -54,6 +54,7 @@ class RenderRequest:
     clock: Literal["real", "virtual"]
     network: Network | None
     gl: str
+    allow_outside: bool
     settings: Settings
 
 
@@ -74,7 +75,17 @@ def parse_request(
         raise UsageError("--settle and --stream exclude each other")
     budgets = {o.setting: read[o.name] for o in RENDER if o.setting and read[o.name] is not None}
     settings = load_settings(read["config"]) if settings is None else settings
-    same = ("background", "labels", "single_level", "show_grid", "mark_pending", "overview", "clock", "gl")
+    same = (
+        "background",
+        "labels",
+        "single_level",
+        "show_grid",
+        "mark_pending",
+        "overview",
+        "clock",
+        "gl",
+        "allow_outside",
+    )
     return RenderRequest(
         sources=tuple(sources),
         cameras=tuple(cameras) or ("fit",),

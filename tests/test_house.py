@@ -53,6 +53,7 @@ ORDER = {
             "confined_child",
             "options",
         },
+        {"deadline", "reach"},
         {"store"},
         {"sources", "verify"},
         {"building"},

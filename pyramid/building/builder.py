@@ -148,6 +148,8 @@ def _open(source: Any, options: BuildOptions) -> ArraySource:
         threads=options.threads,
         labels=options.labels,
         limits=options.limits,
+        allow_outside=options.allow_outside,
+        holes=options.on_error == "fill",
     )
 
 

@@ -34,7 +34,14 @@ from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.building.replaceable import check_replaceable
 from octree.pyramid.building.task import Recipe, Task, TaskRunner
 from octree.pyramid.building.windows import with_windows
-from octree.pyramid.errors import DestinationError, Interrupted, OctreeError, SourceError, WriteError
+from octree.pyramid.errors import (
+    DestinationError,
+    Interrupted,
+    OctreeError,
+    OutsideError,
+    SourceError,
+    WriteError,
+)
 from octree.pyramid.model import PyramidSpec
 from octree.pyramid.sources.source import ArraySource
 from octree.pyramid.store import ngff
@@ -208,7 +215,14 @@ class Job:
         fill = self.options.on_error == "fill"
         runner = TaskRunner(plan, self.source, folder, fill_holes=fill, again=again)
         recipe = Recipe(
-            plan, str(folder), str(self.given_source), self.options.axes, fill, again, self.options.limits
+            plan,
+            str(folder),
+            str(self.given_source),
+            self.options.axes,
+            fill,
+            again,
+            self.options.limits,
+            self.options.allow_outside,
         )
         resumed_bytes = done.bytes_read
         self._report(done, resumed_bytes)
@@ -224,6 +238,8 @@ class Job:
                     raise self._interrupted(done)
         except WriteError as error:
             raise self._no_space(error, done) from error
+        except OutsideError:
+            raise
         except SourceError as error:
             hint = f"{error.hint}; " if error.hint else ""
             error.hint = f"{hint}when it is repaired go on with --resume, or fill what is lost: --resume --on-error fill"

@@ -8,6 +8,7 @@ from typing import Any
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import LIMITS
 from octree.pyramid.options import ANY, FLAG, TEXT, Kind, Option, Table, choice, whole
+from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.store.codecs import parse_codec
 from octree.pyramid.units import parse_bytes
 
@@ -62,6 +63,7 @@ BUILD = Table(
         Option("on_error", choice("fail", "fill"),
                "fail, or fill: what of SOURCE cannot be read becomes nodata or 0, and is listed.", "fail", group=RUN),
         *LIMITS,
+        *OUTSIDE,
     ),
 )  # fmt: skip
 """What a build is made from: these decide the plan, so ``plan_build`` takes them all."""

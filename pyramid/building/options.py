@@ -39,6 +39,7 @@ class BuildOptions:
     on_error: str
     max_pixels: int | None
     max_decoded: int | None
+    allow_outside: bool
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> BuildOptions:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from octree.pyramid.boxes import around, inside, overlap, parts
 from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.downsample import reduce_block
-from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.errors import OctreeError, OutsideError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
@@ -155,8 +155,8 @@ class TaskRunner:
             return self._writer(first - 1).read(box), ()
         try:
             return read_source(self._source, box), ()
-        except SourceError:
-            if not self._fill_holes:
+        except SourceError as error:
+            if not self._fill_holes or isinstance(error, OutsideError):
                 raise
         return self._read_around_holes(box)
 
@@ -167,6 +167,8 @@ class TaskRunner:
         for cell in parts(box, self._source.read_shape):
             try:
                 out[inside(cell, box)] = read_source(self._source, cell)
+            except OutsideError:
+                raise
             except SourceError as error:
                 holes.append(Hole(cell.start, cell.stop, error.message))
         return out, tuple(holes)
@@ -183,10 +185,19 @@ class Recipe:
     fill_holes: bool
     again: bool
     limits: Limits = DEFAULT_LIMITS
+    allow_outside: bool = False
 
     def make_runner(self) -> TaskRunner:
         """Raises SourceError when this machine does not see SOURCE."""
-        source = open_source(self.source, axes=self.axes, labels=self.plan.spec.labels, limits=self.limits)
+        labels = self.plan.spec.labels
+        source = open_source(
+            self.source,
+            axes=self.axes,
+            labels=labels,
+            limits=self.limits,
+            allow_outside=self.allow_outside,
+            holes=self.fill_holes,
+        )
         return TaskRunner(self.plan, source, self.folder, fill_holes=self.fill_holes, again=self.again)
 
 

@@ -6,7 +6,7 @@ source.py      which reader a SOURCE has; ``open_source``
 protocol.py    what a reader gives; views.py   other views of it
 flat.py flat_decode.py      images that are decoded whole: PNG, JPEG, GIF, and what imageio knows
 npz.py         .npz of one array
-hdf5.py hdf5_chunks.py      datasets of HDF5 files; their chunks, decoded
+hdf5.py        datasets of HDF5 files; hdf5_chunks.py   their chunks, decoded; hdf5_links.py   the other files that they lead to
 objects.py     arrays in memory: numpy, dask, zarr, xarray, and whatever slices like them
 plain.py       .npy, .npz and headerless files
 zarr_array.py  Zarr arrays and OME-Zarr images

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-from pathlib import Path
 from typing import Any
 
 from octree.pyramid.errors import SourceNotFound
@@ -13,22 +12,25 @@ from octree.pyramid.model import Axis, Channel, LevelInfo
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import images_of
-from octree.pyramid.store.place import Place, place_of
+from octree.pyramid.store.place import Place, place_of, reach_at
 from octree.pyramid.store.zarr_meta import is_array, read_array_meta
 
 
-def describe(path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS) -> dict[str, Any]:
+def describe(
+    path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS, allow_outside: bool = False
+) -> dict[str, Any]:
     """Levels with shapes, chunks, shards, codec, scales and sizes of the pyramid or SOURCE at ``path``.
 
     A SOURCE without levels has one, whose ``chunks`` are the block in which reading is cheap. ``bytes`` are
     uncompressed, ``stored_bytes`` what the files take (null when it is not known).
 
-    Raises SourceNotFound or SourceError, LimitError for what is above ``limits``.
+    Raises SourceNotFound or SourceError, LimitError for what is above ``limits``; OutsideError when it leads out of its
+    folder, unless ``allow_outside``.
     """
-    place = place_of(path)
+    place = place_of(path, anywhere=allow_outside)
     if place.kind() == "folder" and ngff.is_pyramid(place):
         return _describe_pyramid(place, limits)
-    with open_source(path, limits=limits) as source:
+    with open_source(path, limits=limits, allow_outside=allow_outside, holes=True) as source:
         return _describe_source(place, source)
 
 
@@ -39,7 +41,7 @@ def _describe_pyramid(place: Place, limits: Limits) -> dict[str, Any]:
     for level in image.levels:
         size = math.prod(level.chunks) * itemsize
         limits.check_bytes(str(place), f"one chunk of level {level.path}", size)
-        files, stored = disk_usage(image.group.child(level.path).local())
+        files, stored = disk_usage(image.group.child(level.path))
         levels.append(_level(level, itemsize, stored, files))
     base = image.levels[0]
     return {
@@ -62,7 +64,7 @@ def _describe_pyramid(place: Place, limits: Limits) -> dict[str, Any]:
 
 def _describe_source(place: Place, source: ArraySource) -> dict[str, Any]:
     chunks, shards, codec = source.read_shape, None, source.codec
-    files, stored = _stored(place.local())
+    files, stored = _stored(place)
     if place.kind() == "folder" and is_array(place):
         meta = read_array_meta(place)
         if meta.shards and len(meta.shards) == len(source.shape):
@@ -81,6 +83,7 @@ def _describe_source(place: Place, source: ArraySource) -> dict[str, Any]:
         "labels": source.labels,
         **_measures(source.axes, source.voxel_size, source.channels),
         "voxel_size_known": source.voxel_size_known,
+        "missing_planes": dict(source.missing),
         "levels": levels,
         **_totals(levels),
     }
@@ -125,16 +128,17 @@ def _totals(levels: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
-def _stored(path: Path) -> tuple[int | None, int | None]:
+def _stored(place: Place) -> tuple[int | None, int | None]:
     """(files, bytes) of a SOURCE on disk; None for a dataset inside a file."""
     try:
-        return disk_usage(path) if path.is_dir() else (1, path.stat().st_size)
+        return disk_usage(place) if place.kind() == "folder" else (1, place.local().stat().st_size)
     except FileNotFoundError:
         return None, None
 
 
-def disk_usage(folder: Path) -> tuple[int, int]:
-    """(files, bytes) below ``folder``. Raises SourceNotFound."""
+def disk_usage(place: Place) -> tuple[int, int]:
+    """(files, bytes) below a folder. Raises SourceNotFound; OutsideError for a link that leads out."""
+    folder, reach = place.local(), reach_at(place)
     files = size = 0
     pending = [str(folder)]
     try:
@@ -144,6 +148,8 @@ def disk_usage(folder: Path) -> tuple[int, int]:
                     if entry.is_dir(follow_symlinks=False):
                         pending.append(entry.path)
                     else:
+                        if entry.is_symlink():
+                            reach.real(entry.path, f"the file {entry.path}")
                         files, size = files + 1, size + entry.stat().st_size
     except FileNotFoundError as error:
         raise SourceNotFound(f"{folder} went away while it was read", path=str(folder)) from error

@@ -17,7 +17,9 @@ from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
+from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.sources.hdf5_chunks import ChunkDecoder
+from octree.pyramid.sources.hdf5_links import Hdf5Files
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.sources.tiff.segments import SegmentCache
 
@@ -29,8 +31,8 @@ _LIBRARY_BYTES = 12 << 20  # h5py and HDF5 themselves, which only this reader ne
 class Hdf5Array:
     """One dataset. What is deflated is decoded here, the rest by HDF5. h5py serialises all its calls under one lock, so reading is safe from any thread."""
 
-    def __init__(self, path: Path, file: Any, dataset: Any, limits: Limits) -> None:
-        self._path, self._file, self._dataset = path, file, dataset
+    def __init__(self, path: Path, files: Hdf5Files, dataset: Any, limits: Limits) -> None:
+        self._path, self._files, self._dataset = path, files, dataset
         self.shape, self.engine = tuple(dataset.shape), "hdf5"
         self.held_bytes = _LIBRARY_BYTES + (_CACHE_BYTES if dataset.chunks else 0)
         self.dtype = np.dtype(dataset.dtype).newbyteorder("=")
@@ -121,15 +123,16 @@ class Hdf5Array:
         return swapped + decoded
 
     def identity(self) -> dict[str, Any]:
+        others = [Path(other).stat() for other in sorted(self._files.others)]
         facts = self._path.stat()
+        sizes, times = ([getattr(f, key) for f in [facts, *others]] for key in ("st_size", "st_mtime_ns"))
         return {
             "path": f"{self._path.absolute()}::{self._dataset.name}",
-            "size": facts.st_size,
-            "mtime_ns": facts.st_mtime_ns,
+            **({"size": sizes, "mtime_ns": times} if others else {"size": sizes[0], "mtime_ns": times[0]}),
         }
 
     def close(self) -> None:
-        self._file.close()
+        self._files.close()
 
 
 def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
@@ -137,29 +140,29 @@ def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
     return (*(1 for _ in shape[:-2]), *(max(1, rows) for _ in shape[-2:-1]), *shape[-1:])
 
 
-def open_hdf5(path: Path, inner: str, limits: Limits = DEFAULT_LIMITS) -> Hdf5Array:
+def open_hdf5(
+    path: Path, inner: str, reach: Reach | None = None, limits: Limits = DEFAULT_LIMITS
+) -> Hdf5Array:
     """The dataset ``inner`` of the HDF5 file ``path``; with no name, the only one that could be an image.
 
-    Raises SourceNotFound (the file, or the dataset: it lists what is there), SourceError, and LimitError for
-    chunks above ``limits``.
+    Raises SourceNotFound (the file, or the dataset: it lists what is there), SourceError, LimitError for chunks above
+    ``limits``, and OutsideError when it leads out of ``reach`` (the file's folder by default).
     """
-    import h5py
-
     if not path.is_file():
         raise SourceNotFound(
             f"there is no file {path}", hint="check the path and its spelling", path=str(path)
         )
     try:
-        file = h5py.File(path, "r", rdcc_nbytes=_CACHE_BYTES)
+        files = Hdf5Files(path, reach or reach_of(path), _CACHE_BYTES)
     except OSError as error:
         raise _damaged(path, error) from error
     try:
-        return Hdf5Array(path, file, _dataset(path, file, inner.strip("/")), limits)
+        return Hdf5Array(path, files, _dataset(path, files, inner.strip("/")), limits)
     except SourceError:
-        file.close()
+        files.close()
         raise
     except Exception as error:  # HDF5 reports damage in many ways
-        file.close()
+        files.close()
         raise _damaged(path, error) from error
 
 
@@ -169,21 +172,21 @@ def _damaged(path: Path, error: Exception) -> SourceError:
     )
 
 
-def _dataset(path: Path, file: Any, inner: str) -> Any:
+def _dataset(path: Path, files: Hdf5Files, inner: str) -> Any:
     import h5py
 
-    node = file.get(inner) if inner else None
+    node = files.find(inner) if inner else None
     if isinstance(node, h5py.Dataset):
         if node.shape is None:
             raise SourceError(f"{path}::/{inner} has no values at all", hint="choose another", path=str(path))
         return node
-    found = _datasets(file)
-    images = [name for name, dataset in found.items() if len(dataset.shape or ()) >= 2]
+    found = _shapes(files.file)
+    images = [name for name, shape in found.items() if len(shape) >= 2]
     if not inner and len(images) == 1:
-        return found[images[0]]
+        return files.find(images[0])
     if not found:
         raise SourceError(f"{path} holds no dataset", path=str(path))
-    listed = ", ".join(f"{name} {found[name].shape}" for name in list(found)[:_LISTED])
+    listed = ", ".join(f"{name} {found[name]}" for name in list(found)[:_LISTED])
     more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
     near = difflib.get_close_matches("/" + inner, found, n=1)
     example = near[0] if near else (images or list(found))[0]
@@ -196,14 +199,18 @@ def _dataset(path: Path, file: Any, inner: str) -> Any:
     )
 
 
-def _datasets(file: Any) -> dict[str, Any]:
+def _shapes(file: Any) -> dict[str, tuple[int, ...]]:
+    """The datasets of the file itself with their shapes; () for one without values."""
     import h5py
 
-    found: dict[str, Any] = {}
+    found: dict[str, tuple[int, ...]] = {}
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset):
-            found["/" + name] = node
+            plist = node.id.get_create_plist()
+            # HDF5 would open a virtual dataset's files for its shape
+            virtual = plist.get_layout() == h5py.h5d.VIRTUAL and plist.get_virtual_count()
+            found["/" + name] = (plist.get_virtual_vspace(0) if virtual else node).shape or ()
 
     file.visititems(visit)
     return found

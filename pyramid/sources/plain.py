@@ -115,6 +115,12 @@ class RawFileArray:
         self.shape, self.engine, self.facts = shape, engine, facts or Facts(codec="none")
         self.dtype = stored.newbyteorder("=")
         self.held_bytes = 0
+        if any(n < 0 for n in shape):
+            raise SourceError(
+                f"{file.path} says that its shape is {shape}, which no array has",
+                hint="the file is damaged; copy it again, or write it anew",
+                path=str(file.path),
+            )
         needed = offset + math.prod(shape) * stored.itemsize
         if needed > file.size_bytes:
             raise SourceError(

@@ -26,6 +26,7 @@ class Facts:
     ``codec``        how pixels are compressed, in the format's own word; "none", or "" when it is not known.
     ``label_facts``  what OME-Zarr says of single labels, kept as it is.
     ``rgb``          the axis c holds the samples of one colour image.
+    ``missing``      how many planes no file has, by reason: reading them is an error.
     """
 
     axes: str | None = None
@@ -38,6 +39,7 @@ class Facts:
     label_facts: LabelFacts = field(default_factory=LabelFacts)
     name: str = ""
     codec: str = ""
+    missing: Mapping[str, int] = field(default_factory=dict)
 
 
 class RawArray(Protocol):

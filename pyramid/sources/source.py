@@ -9,6 +9,8 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
+from octree.pyramid.deadline import within_time
 from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, AXIS_TYPES, Axis, Box, Channel
+from octree.pyramid.reach import Reach, open_file, reach_of
 from octree.pyramid.sources.measures import Measures, measure
 from octree.pyramid.sources.protocol import RawArray
 from octree.pyramid.sources.views import MergedSamples
@@ -40,7 +44,7 @@ class ArraySource:
     Per axis, in that order: ``shape``, ``axes``, ``voxel_size`` (world units; 1.0 where unknown),
     ``translation`` (world position of voxel 0's centre), ``read_shape`` (block in which reading is cheap).
     ``rgb``: c holds the samples of one colour image. ``voxel_size_known``: of every spatial axis.
-    ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
+    ``missing``: how many planes no file has, by reason. ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class ArraySource:
         facts = raw.facts
         self._raw = raw
         self.path, self.name, self.engine = path, name, raw.engine
+        self.missing = facts.missing
         self.dtype: np.dtype[Any] = raw.dtype.newbyteorder("=")
         self.held_bytes = raw.held_bytes
         self.labels, self.label_facts, self.codec = facts.labels, facts.label_facts, facts.codec
@@ -158,6 +163,8 @@ def open_source(
     threads: int | None = None,
     labels: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    allow_outside: bool = False,
+    holes: bool = False,
 ) -> ArraySource:
     """Open ``source``: a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
 
@@ -169,14 +176,22 @@ def open_source(
     ``labels``      the values are ids: those of a palette image are its indices, not its colours.
     ``limits``      what a flat image, a tile or a chunk may take; an object in memory has none.
 
-    Raises LimitError, SourceNotFound, SourceError (corrupt, unsupported) or UsageError (axes, voxel size, unit).
+    ``allow_outside``  files that the source names, and links, may lie outside of its folder.
+    ``holes``       planes that no file has are no error yet; reading one is.
+
+    Raises LimitError, SourceNotFound, SourceError (corrupt, unsupported), OutsideError, or UsageError (axes, voxel size,
+    unit).
     """
     if engine not in ENGINES:
         raise UsageError(f"there is no engine {engine!r}", hint=f"use {', '.join(ENGINES)}")
     word = space_unit(unit) if unit else None
-    raw, path, name = _open_raw(source, engine, threads, labels, limits)
+    what = str(source) if isinstance(source, (str, os.PathLike)) else "the source"
+    how = _How(engine, threads, labels, limits, allow_outside)
+    raw, path, name = within_time(what, lambda: _open_raw(source, how))
     try:
         _check_array(raw, path)
+        if raw.facts.missing and not holes:
+            raise _missing(path, raw.facts.missing)
         letters = (
             parse_axes(axes, raw.shape) if axes else raw.facts.axes or guess_axes(raw.shape, raw.dtype, path)
         )
@@ -192,7 +207,24 @@ def open_source(
         raise
 
 
+def _missing(path: str, reasons: Mapping[str, int]) -> SourceError:
+    count = sum(reasons.values())
+    words = [f"{reason} ({number})" for reason, number in islice(reasons.items(), 5)]
+    return SourceError(
+        f"{path}: {count} plane{'s are' if count > 1 else ' is'} missing: {', '.join(words)}",
+        hint="put all its files into one folder; octree build --on-error fill makes holes of them, and lists these",
+        path=path,
+        missing=dict(reasons),
+    )
+
+
 def _check_array(raw: RawArray, path: str) -> None:
+    if any(n < 0 for n in raw.shape) or math.prod(raw.shape) >= 2**63:
+        raise SourceError(
+            f"{path} says that its shape is {raw.shape}, which no image has",
+            hint="the file is damaged; copy it again",
+            path=path,
+        )
     if 0 in raw.shape:
         raise SourceError(
             f"{path} has an axis of length 0: shape {raw.shape}", hint="there is no pixel to show", path=path
@@ -208,9 +240,18 @@ def _check_array(raw: RawArray, path: str) -> None:
         guess_axes(raw.shape, raw.dtype, path)  # raises
 
 
-def _open_raw(
-    source: Any, engine: str, threads: int | None, labels: bool, limits: Limits
-) -> tuple[RawArray, str, str]:
+@dataclass(frozen=True, slots=True)
+class _How:
+    """Options of ``open_source`` that concern the readers."""
+
+    engine: str
+    threads: int | None
+    labels: bool
+    limits: Limits
+    allow_outside: bool
+
+
+def _open_raw(source: Any, how: _How) -> tuple[RawArray, str, str]:
     """The format's reader, what to call the source in messages, and the image's name."""
     if not isinstance(source, (str, os.PathLike)):
         from octree.pyramid.sources.objects import wrap_array
@@ -220,12 +261,15 @@ def _open_raw(
     text = os.fspath(source)
     if "::" in text and not os.path.exists(text):
         file, _, inner = text.partition("::")
+        reach = reach_of(file, anywhere=how.allow_outside)
         if Path(file).is_dir():
-            return _open_raw(Path(file) / inner.strip("/"), engine, threads, labels, limits)
+            path = Path(file) / inner.strip("/")
+            reach.real(path, f"{text}: the path inside")
+            return _open_existing(path, how, reach)
         from octree.pyramid.sources.hdf5 import open_hdf5
 
         return (
-            open_hdf5(Path(file), inner, limits),
+            open_hdf5(Path(file), inner, reach, how.limits),
             text,
             inner.strip("/").rpartition("/")[2] or Path(file).stem,
         )
@@ -236,11 +280,15 @@ def _open_raw(
         raise SourceError(
             f"{text} is a URL; octree reads local files and folders", hint="copy it here first", path=text
         )
+    return _open_existing(path, how, reach_of(path, anywhere=how.allow_outside))
+
+
+def _open_existing(path: Path, how: _How, reach: Reach) -> tuple[RawArray, str, str]:
     if not path.exists():
         raise SourceNotFound(
             f"there is no file or folder {path}", hint="check the path and its spelling", path=str(path)
         )
-    return _open_file(path, engine, threads, labels, limits), str(path), _stem(path)
+    return _open_file(path, how, reach), str(path), _stem(path)
 
 
 def _stem(path: Path) -> str:
@@ -251,16 +299,16 @@ def _stem(path: Path) -> str:
     return path.resolve().stem or name
 
 
-def _open_file(path: Path, engine: str, threads: int | None, labels: bool, limits: Limits) -> RawArray:
+def _open_file(path: Path, how: _How, reach: Reach) -> RawArray:
     if path.is_dir():
         from octree.pyramid.sources.zarr_array import open_zarr
 
-        return open_zarr(path, engine, threads, limits)
-    try:
-        with path.open("rb") as stream:
+        return open_zarr(path, how.engine, how.threads, reach, how.limits)
+    with open_file(path) as stream:
+        try:
             head = stream.read(_HEAD_BYTES)
-    except OSError as error:
-        raise SourceError(f"{path} cannot be opened: {error.strerror}", path=str(path)) from error
+        except OSError as error:
+            raise SourceError(f"{path} cannot be read: {error.strerror}", path=str(path)) from error
     if not head:
         raise SourceError(f"{path} is empty", hint="copy or write the file again", path=str(path))
     if head[:6] == b"\x93NUMPY":
@@ -270,15 +318,15 @@ def _open_file(path: Path, engine: str, threads: int | None, labels: bool, limit
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         from octree.pyramid.sources.tiff.pages import open_tiff
 
-        return open_tiff(path, as_stored=labels, limits=limits)
+        return open_tiff(path, reach, as_stored=how.labels, limits=how.limits)
     if any(head[place : place + 8] == _HDF5 for place in (0, 512, 1024, 2048)):
         from octree.pyramid.sources.hdf5 import open_hdf5
 
-        return open_hdf5(path, "", limits)
+        return open_hdf5(path, "", reach, how.limits)
     if head[:4] == b"PK\3\4":
         from octree.pyramid.sources.npz import open_npz
 
-        return open_npz(path, limits)
+        return open_npz(path, how.limits)
     from octree.pyramid.sources.flat import open_flat
 
-    return open_flat(path, as_stored=labels, limits=limits)
+    return open_flat(path, as_stored=how.labels, limits=how.limits)

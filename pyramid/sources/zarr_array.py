@@ -17,9 +17,10 @@ from octree.pyramid.boxes import covering_shape, fitted
 from octree.pyramid.errors import SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
+from octree.pyramid.reach import Reach
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.store import ngff
-from octree.pyramid.store.place import Place, place_of
+from octree.pyramid.store.place import Place, place_of, reach_at
 from octree.pyramid.store.zarr_meta import ArrayMeta, is_array, read_array_meta
 
 _FILES_LOOKED_AT = 20_000
@@ -33,7 +34,7 @@ class ZarrArray:
     ) -> None:
         from octree.pyramid.store.arrays import open_array
 
-        self._path, self._meta = place.local(), meta
+        self._path, self._meta, self._reach = place.local(), meta, reach_at(place)
         self._array = open_array(place, engine=engine, threads=threads, limits=limits)
         self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
         self.block = fitted(meta.shards or meta.chunks, meta.shape)
@@ -53,8 +54,8 @@ class ZarrArray:
     def identity(self) -> dict[str, Any]:
         """A digest of the metadata and of the sizes and dates of chunk files, as far as these are not too many."""
         digest = hashlib.sha256()
-        for entry in islice(_walk(str(self._path)), _FILES_LOOKED_AT):
-            facts = entry.stat()
+        for entry in islice(_walk(str(self._path), self._reach, set()), _FILES_LOOKED_AT):
+            facts = entry.stat(follow_symlinks=self._reach.anywhere)
             digest.update(
                 f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode()
             )
@@ -66,25 +67,35 @@ class ZarrArray:
         """The store keeps no file open between reads."""
 
 
-def _walk(folder: str) -> Iterator[os.DirEntry[str]]:
-    """Every file below ``folder``, in one order on every run."""
+def _walk(folder: str, reach: Reach, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
+    """Every file below ``folder``, in one order on every run. Links to folders are followed within ``reach``, each folder
+    once."""
+    facts = os.stat(folder)
+    if (facts.st_dev, facts.st_ino) in seen:
+        return
+    seen.add((facts.st_dev, facts.st_ino))
     with os.scandir(folder) as entries:
         inside = sorted(entries, key=lambda entry: entry.name)
     for entry in inside:
-        if entry.is_dir():
-            yield from _walk(entry.path)
+        if entry.is_dir() and (not entry.is_symlink() or reach.allows(entry.path)):
+            yield from _walk(entry.path, reach, seen)
         else:
             yield entry
 
 
 def open_zarr(
-    path: Path, engine: str = "auto", threads: int | None = None, limits: Limits = DEFAULT_LIMITS
+    path: Path,
+    engine: str = "auto",
+    threads: int | None = None,
+    reach: Reach | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> ZarrArray:
     """A Zarr array, or level 0 of an OME-Zarr image with its axes, voxel sizes and channels.
 
-    Raises SourceError for a folder that is neither, naming what it holds.
+    Raises SourceError for a folder that is neither, naming what it holds; OutsideError for one that leads out of
+    ``reach`` (the folder itself by default).
     """
-    place = place_of(path)
+    place = place_of(path, reach=reach)
     if is_array(place):
         meta = read_array_meta(place)
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")

@@ -9,5 +9,6 @@ chunk_guard.py do chunks decode to what the metadata promise?
 zarr_meta.py   what arrays' metadata say, from plain JSON
 json_files.py  JSON documents, written in one step
 removal.py     the only file that removes anything from disk, or puts one thing in another's place
+chunk_files.py where the files of chunks really are: links that lead out of a folder
 codecs.py      the words of ``--codec`` (pure)
 """

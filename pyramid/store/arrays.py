@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.boxes import blocks_met
+from octree.pyramid.deadline import within_time
 from octree.pyramid.errors import SourceError, WriteError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
+from octree.pyramid.store.chunk_files import ChunkFiles
 from octree.pyramid.store.chunk_guard import ChunkGuard
 from octree.pyramid.store.codecs import Codec
 from octree.pyramid.store.place import LocalPlace, Place, Where, place_of
@@ -52,6 +54,9 @@ class StoredArray:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.place, self.meta, self.what = place, meta, what
+        self._files = (
+            ChunkFiles(place.path, meta, place.reach, what) if isinstance(place, LocalPlace) else None
+        )
         limits.check_bytes(f"{what} at {place}", "one chunk", math.prod(meta.chunks) * meta.dtype.itemsize)
         if meta.shards:
             pairs = zip(meta.shards, meta.chunks, strict=True)
@@ -92,6 +97,8 @@ class StoredArray:
 
     def start(self, box: Box) -> Reading:
         """Begin to read ``box``. Errors are those of ``read``; what can be told at once is raised here."""
+        if self._files is not None:
+            self._files.check(box)
         explain = functools.partial(_chunk_error, self, box)
         try:
             if self._guard is not None:
@@ -103,7 +110,8 @@ class StoredArray:
     def read(self, box: Box) -> NDArray[Any]:
         """The voxels of ``box``, native byte order; chunks that are not stored are the fill value.
 
-        Raises SourceError naming array, chunk and file when a chunk is corrupt or cannot be read.
+        Raises SourceError naming array, chunk and file when a chunk is corrupt or cannot be read, OutsideError when a
+        link leads out of the source.
         """
         return self.start(box).result()
 
@@ -271,10 +279,18 @@ class Pyramid:
         return self.start(level, box).result()
 
 
-def open_pyramid(where: Where, *, engine: str = "auto", limits: Limits = DEFAULT_LIMITS) -> Pyramid:
+def open_pyramid(
+    where: Where,
+    *,
+    engine: str = "auto",
+    limits: Limits = DEFAULT_LIMITS,
+    allow_outside: bool = False,
+) -> Pyramid:
     """The OME-Zarr pyramid at ``where``. Raises SourceNotFound or SourceError for a folder that is none, LimitError when
-    a chunk of one of its levels is above ``limits``."""
-    scale = ngff.read_multiscale(where)
+    a chunk of one of its levels is above ``limits``, OutsideError when a name in it or a link leads out of the folder,
+    unless ``allow_outside``."""
+    place = place_of(where, anywhere=allow_outside)
+    scale = within_time(str(where), lambda: ngff.read_multiscale(place))
     spec = ngff.spec_of(scale)
     for level in spec.levels:
         size = math.prod(level.chunks) * spec.dtype.itemsize

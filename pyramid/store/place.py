@@ -180,10 +180,17 @@ Where = str | os.PathLike[str] | Place
 """What a user names, or a place already."""
 
 
-def place_of(where: Where, *, anywhere: bool = True) -> Place:
-    """The place of a local path. Not ``anywhere``: of what it names, links and ``..`` too, only what lies below it. A
-    Place is given back as it is."""
-    return where if isinstance(where, Place) else LocalPlace(Path(where), reach_of(where, anywhere=anywhere))
+def place_of(where: Where, *, anywhere: bool = False, reach: Reach | None = None) -> Place:
+    """The place of a local path: of what it names, links and ``..`` too, only what lies below it, or ``anywhere``, or
+    within ``reach``. A Place is given back as it is."""
+    if isinstance(where, Place):
+        return where
+    return LocalPlace(Path(where), reach or reach_of(where, anywhere=anywhere))
+
+
+def reach_at(place: Place) -> Reach:
+    """How far files may lead that are looked at without the place. Raises SourceError in stores that have none."""
+    return place.reach if isinstance(place, LocalPlace) else reach_of(place.local())
 
 
 def values_below(place: Place) -> Iterator[Place]:

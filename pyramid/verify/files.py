@@ -14,6 +14,7 @@ import numpy as np
 
 from octree.pyramid.boxes import block_at, counts
 from octree.pyramid.model import Box
+from octree.pyramid.reach import Reach
 from octree.pyramid.store.zarr_meta import ArrayMeta
 from octree.pyramid.verify.chunk_lengths import wrong_length
 from octree.pyramid.verify.findings import Findings
@@ -57,12 +58,12 @@ class Stored:
         return meta.separator.join(([meta.key_prefix] if meta.key_prefix else []) + index)
 
 
-def survey(folder: Path, meta: ArrayMeta, level: int, findings: Findings) -> Stored:
-    """List a level's files; add those that are empty, torn, left over, or outside the array."""
+def survey(folder: Path, meta: ArrayMeta, level: int, findings: Findings, reach: Reach) -> Stored:
+    """List a level's files; add those that are empty, torn, left over, or outside the array. Raises OutsideError."""
     unit = meta.shards or meta.chunks
     grid = counts(meta.shape, unit)
     present = []
-    for path, size in _files(folder):
+    for path, size in _files(folder, reach):
         key = path.relative_to(folder).as_posix()
         if path.name in _METADATA:
             continue
@@ -95,8 +96,9 @@ def leftovers(group: Path, level_paths: list[str], findings: Findings) -> None:
             findings.add("leftover", f"../{path.name}", "an interrupted build left this beside the pyramid")
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, int]]:
-    """Every file below ``folder`` with its size."""
+def _files(folder: Path, reach: Reach) -> Iterator[tuple[Path, int]]:
+    """Every file below ``folder`` with its size. Links to folders are not followed. Raises OutsideError for links to
+    files out of ``reach``."""
     pending = [folder]
     while pending:
         with os.scandir(pending.pop()) as entries:
@@ -104,6 +106,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, int]]:
                 if entry.is_dir(follow_symlinks=False):
                     pending.append(Path(entry.path))
                 else:
+                    if entry.is_symlink():
+                        reach.real(entry.path, f"the file {entry.path}")
                     yield Path(entry.path), entry.stat().st_size
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.boxes import block_at, blocks_met, coarser, counts, finer, inside, moved, parts, whole
 from octree.pyramid.downsample import METHODS, Method, reduce_block
-from octree.pyramid.errors import SourceError
+from octree.pyramid.errors import OutsideError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.store.arrays import StoredArray, chunk_text, open_array
@@ -85,6 +85,8 @@ class LevelChecker:
                 return []
             source_box = finer(box, factors, self.image.arrays[level - 1].shape)
             source = self.arrays[level - 1].read(source_box)
+        except OutsideError:
+            raise
         except SourceError as error:
             where = str(error.details.get("chunk", box))
             return [Finding("unreadable", where, error.message, _level_of(error, level))]

@@ -9,11 +9,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from octree.pyramid.errors import LimitError, SourceError
+from octree.pyramid.errors import LimitError, OutsideError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import Absent, Listed, images_of
+from octree.pyramid.store.place import place_of, reach_at
 from octree.pyramid.verify.files import Stored, leftovers, survey
 from octree.pyramid.verify.findings import Finding, Findings, VerifyResult
 from octree.pyramid.verify.schema import display_errors, own_errors, schema_errors
@@ -35,6 +36,7 @@ def verify(
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    allow_outside: bool = False,
 ) -> VerifyResult:
     """Check the pyramid at ``path``; what is wrong is in the result's ``findings``.
 
@@ -42,11 +44,13 @@ def verify(
     ``workers``   threads (all cores this process may use).
     ``progress``  called with (blocks done, blocks) from this thread.
     ``limits``    what one chunk may decode to.
+    ``allow_outside``  what it names, and links, may lead out of its folder.
 
-    Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all, LimitError for chunks above ``limits``.
+    Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all, LimitError for chunks above ``limits``,
+    OutsideError.
     """
     how = _How(deep, sample, workers or _cores(), progress, limits)
-    listed = images_of(path)
+    listed = images_of(place_of(path, anywhere=allow_outside))
     parts = [_verify_image(image, how) for image in listed]
     return VerifyResult(
         path=str(path),
@@ -91,6 +95,8 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
     attributes = listed.attributes
     try:
         image = ngff.understand(listed.group, listed.own_attributes, listed.version)
+    except OutsideError:
+        raise
     except SourceError as error:
         _check_schema(attributes, listed.version, findings)
         findings.add("metadata", str(listed.group), error.message)
@@ -108,7 +114,7 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
 def _survey(image: ngff.Multiscale, findings: Findings) -> list[Stored]:
     leftovers(image.group.local(), [level.path for level in image.levels], findings)
     return [
-        survey(image.group.child(level.path).local(), array, i, findings)
+        survey(image.group.child(level.path).local(), array, i, findings, reach_at(image.group))
         for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
     ]
 
@@ -149,7 +155,7 @@ def _check_pixels(
 
     try:
         checker = LevelChecker(image, how.limits)
-    except LimitError:
+    except (LimitError, OutsideError):
         raise
     except SourceError as error:
         findings.add("unreadable", str(image.group), error.message)
@@ -237,5 +243,7 @@ def _check_missing(checker: LevelChecker, stored: list[Stored], findings: Findin
                         f"not stored, but level {level - 1} has something there",
                         level,
                     )
+            except OutsideError:
+                raise
             except SourceError:
                 continue  # found again, and named, when blocks are compared

@@ -262,7 +262,9 @@ def parse_options(where: str, table: Mapping[str, Any], folder: Path | None = No
     """Render options with ``_`` for ``-``. Size has its own key; values are read when the case is rendered."""
     from octree.render.option_table import RENDER
 
-    allowed = [name for name in RENDER.names if name != "size"]
+    # a suite may come from somebody else: what it may read is for who runs it to say
+    refused = ("size", "allow_outside") if folder else ("size",)
+    allowed = [name for name in RENDER.names if name not in refused]
     options: dict[str, Any] = {}
     for key, value in table.items():
         name = key.replace("-", "_")

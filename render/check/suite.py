@@ -5,6 +5,7 @@ Everything happens in the calling thread, one case after another: drawing belong
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shlex
@@ -91,8 +92,8 @@ def run(
     ``only`` names the cases to run; none: all. ``accept`` None only compares; a list of names, or an empty
     one for all, accepts the frames that the run in ``output`` staged, those bytes; cases are rendered for it only
     where ``output`` holds no run. ``ci`` None looks at the variable CI: there a missing baseline fails.
-    ``allow_outside``: settings files that the suite names may have logs written outside its folder. ``on_case``
-    is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
+    ``allow_outside``: settings files that the suite names may have logs written outside its folder, and what its sources
+    name may lie outside of theirs. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
     cannot be written, ``GLError`` when nothing can be drawn here at all; whatever else goes wrong in a case
     is that case's verdict.
     """
@@ -102,7 +103,7 @@ def run(
     runner = CaseRunner(
         BaselineStore(Path(baselines) if baselines is not None else suite.default_baselines),
         Path(output),
-        render_case or render_with_pipeline,
+        render_case or functools.partial(render_with_pipeline, allow_outside=allow_outside),
         missing_fails=is_ci() if ci is None else ci,
         reason=reason,
         scope=scope,
@@ -174,14 +175,17 @@ def chosen(suite: Suite, names: Sequence[str]) -> tuple[Case, ...]:
     return tuple(case for case in suite.cases if not names or case.name in names)
 
 
-def render_with_pipeline(case: Case) -> RunResult:
+def render_with_pipeline(case: Case, *, allow_outside: bool = False) -> RunResult:
     """Render a case as ``octree render`` would; pixels are kept of the frames that are compared."""
     from octree.render import frames as loop
     from octree.render.request import parse_request
 
     size = f"{case.size_px[0]}x{case.size_px[1]}"
     request = parse_request(
-        case.sources, case.cameras, {**case.options, "size": size}, settings=case.settings
+        case.sources,
+        case.cameras,
+        {**case.options, "size": size, **({"allow_outside": True} if allow_outside else {})},
+        settings=case.settings,
     )
     pixels: list[Frame] = []
     tile_sets = []

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import OutsideError, UsageError
 from octree.pyramid.model import TileKey
 from octree.render.loading.load import (
     BadTile,
@@ -129,6 +129,12 @@ class _Child:
         pickle.dump((source.token, source.version, recipe, tile, self._size), self._to)
         self._to.flush()
         verdict, facts = pickle.load(self._back)
+        if verdict == "outside":
+            message, hint, details = facts
+            refused = OutsideError(message, hint=hint, **details)
+            if hasattr(source, "refused"):
+                source.refused = refused  # as its own ``read_tile`` would have
+            raise refused
         if verdict == "error":
             raise WorkerFailed(facts)
         got_shape, got_dtype = facts

@@ -48,6 +48,12 @@ class OpenedSources:
         ):
             yield Scene(pipeline, canvas, request, self.sources)
 
+    def check_refused(self) -> None:
+        """Raises the OutsideError that a tile ended with."""
+        for source in self.sources:
+            if source.refused is not None:
+                raise source.refused
+
     def describe(self) -> list[dict[str, Any]]:
         """The sources as the report names them."""
         return [source.describe() for source in self.sources]
@@ -94,6 +100,7 @@ def open_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTil
         single_level=request.single_level,
         untiled=not octree.enabled,
         limits=request.settings.render.limits,
+        allow_outside=request.allow_outside,
     )
 
 

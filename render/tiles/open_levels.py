@@ -51,15 +51,17 @@ class Opened:
     """Every read gives new memory, shared with nobody."""
 
 
-def open_levels(source: Any, *, labels: bool = False, limits: Limits = DEFAULT_LIMITS) -> Opened:
-    """Open the path or Place of a pyramid, or anything ``open_source`` takes; ``labels`` and ``limits`` as there. Raises
-    SourceError, SourceNotFound."""
+def open_levels(
+    source: Any, *, labels: bool = False, limits: Limits = DEFAULT_LIMITS, allow_outside: bool = False
+) -> Opened:
+    """Open the path or Place of a pyramid, or anything ``open_source`` takes; ``labels``, ``limits`` and ``allow_outside`` as
+    there. Raises SourceError, SourceNotFound, OutsideError."""
     if isinstance(source, str | os.PathLike | Place):
-        place = place_of(source)
+        place = place_of(source, anywhere=allow_outside)
         if ngff.is_pyramid(place):
             try:
                 return _open_pyramid(place, limits)
-            except LimitError:
+            except (LimitError, OutsideError):
                 raise
             except SourceError:
                 # axes in an order of its own: level 0 is read like any array, and coarser levels are made
@@ -68,7 +70,7 @@ def open_levels(source: Any, *, labels: bool = False, limits: Limits = DEFAULT_L
                     raise
         if isinstance(source, Place):
             source = place.local()
-    return _open_array(source, labels, limits)
+    return _open_array(source, labels, limits, allow_outside)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +121,12 @@ def _bytes_of_a_tile(array: ArraySource) -> int:
     return array.transient_bytes(Box((0,) * len(stop), stop))
 
 
-def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
-    array = source if isinstance(source, ArraySource) else open_source(source, labels=labels, limits=limits)
+def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) -> Opened:
+    array = (
+        source
+        if isinstance(source, ArraySource)
+        else open_source(source, labels=labels, limits=limits, allow_outside=allow_outside, holes=True)
+    )
     spec = PyramidSpec(
         axes=array.axes,
         dtype=array.dtype,
@@ -135,7 +141,9 @@ def _open_array(source: Any, labels: bool, limits: Limits) -> Opened:
     close = _nothing if array is source else array.close
     if isinstance(source, str | os.PathLike):
         identity = json.dumps(array.fingerprint(), sort_keys=True, default=str)
-        place = place_of(array.path.partition("::")[0])  # of ``file.h5::/dataset`` the file
+        place = place_of(
+            array.path.partition("::")[0], anywhere=allow_outside
+        )  # of ``file.h5::/dataset`` the file
         return Opened(levels, array.path, identity, lambda: _digest(facts, place), close)
     # an object in memory has no lasting identity: it is itself as long as it is there
     return Opened(levels, array.path, f"array {_number_of(source)}", lambda: _array_digest(array), close)

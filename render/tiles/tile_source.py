@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.downsample import METHODS, Method
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import OutsideError, UsageError
 from octree.pyramid.grid import Lattice, lattice_of
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box, PyramidSpec, TileKey
@@ -75,6 +75,8 @@ class OpenTileSource:
         self._version = 0
         self._recipe, self._opened = recipe, opened
         self._reads = ReadCounter()
+        self.refused: OutsideError | None = None
+        """A tile's file that lay outside of the source's folder: no failure to be drawn, but an end. Any worker sets it."""
 
     # identity
 
@@ -132,7 +134,11 @@ class OpenTileSource:
     def read_tile(self, tile: TileKey) -> NDArray[Any]:
         """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises."""
         self._reads.note()
-        data = self._levels.read(tile.level, self.tile_box(tile))
+        try:
+            data = self._levels.read(tile.level, self.tile_box(tile))
+        except OutsideError as error:
+            self.refused = error
+            raise
         if self.rgb:
             # of t, c, z, y, x all but c, y, x have length 1 here
             samples = data.reshape(self.samples_shape[0], *data.shape[-2:])
@@ -182,6 +188,7 @@ def open_tile_source(
     single_level: bool = False,
     untiled: bool = False,
     limits: Limits = DEFAULT_LIMITS,
+    allow_outside: bool = False,
 ) -> OpenTileSource:
     """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.sources.source.open_source`` takes.
 
@@ -191,9 +198,11 @@ def open_tile_source(
     ``untiled``       each level as one image, or the fewest tiles that textures allow.
     ``limits``        what one chunk, tile or flat image may take.
 
-    Raises SourceError, SourceNotFound, UsageError (labels of several samples).
+    ``allow_outside`` what the source names, and links, may lie outside of its folder.
+
+    Raises SourceError, SourceNotFound, OutsideError, UsageError (labels of several samples).
     """
-    opened = open_levels(source, labels=labels, limits=limits)
+    opened = open_levels(source, labels=labels, limits=limits, allow_outside=allow_outside)
     spec = opened.levels.spec
     try:
         if labels and spec.rgb:
@@ -206,6 +215,7 @@ def open_tile_source(
             "single_level": single_level,
             "untiled": untiled,
             "limits": limits,
+            "allow_outside": allow_outside,
         }
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
         return OpenTileSource(

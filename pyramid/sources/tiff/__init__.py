@@ -4,5 +4,8 @@ pages.py       the reader: pages and tiles as one array
 facts.py       what the tags and metadata say: axes, voxel sizes, channels
 values.py      samples to values: palettes, bits, photometric meaning
 checks.py      is the file whole?
+companions.py  files that tifffile opens by itself
+dimensions.py  lengths of pages that would keep tifffile busy for ever
+planes.py      planes that are said to be there and are not
 segments.py    decoded segments that neighbouring reads share
 """

@@ -13,6 +13,7 @@ from xml.etree.ElementTree import Element
 
 from octree.pyramid.axes import name_axes
 from octree.pyramid.model import Channel
+from octree.pyramid.reach import Reach, open_file
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.units import known_unit
 
@@ -82,13 +83,16 @@ def ome_image(xml: str, number: int, count: int) -> OmeImage | None:
     return OmeImage(images[number], root.get("UUID")) if number < len(images) else None
 
 
-def companion_xml(xml: str, folder: Path) -> str | None:
-    """The description that a file leaves to another one (``BinaryOnly``), when that is in ``folder``."""
+def companion_xml(xml: str, folder: Path, reach: Reach) -> str | None:
+    """The description that a file leaves to another one (``BinaryOnly``), when that is in ``folder``. Raises
+    OutsideError when a link leads from there out of ``reach``."""
     try:
         there = "BinaryOnly" in xml  # large documents are not parsed once more for nothing
         nodes = [node for node in ElementTree.fromstring(xml) if _tag(node) == "BinaryOnly"] if there else []
-        file = folder / Path(nodes[0].get("MetadataFile", "")).name
-        text = file.read_text(encoding="utf-8")
+        name = Path(nodes[0].get("MetadataFile", "")).name
+        file = reach.named(folder, name, f"{name}, the companion of a file in {folder},")
+        with open_file(file) as stream:
+            text = stream.read().decode("utf-8")
         ElementTree.fromstring(text)
     except (ElementTree.ParseError, IndexError, OSError, UnicodeError):
         return None
@@ -113,17 +117,6 @@ def _ome_facts(image: Element, axes: str | None, name: str) -> Facts:
         if _tag(node) == "Channel"
     )
     return Facts(axes=axes, voxel_size=sizes, units=units, channels=channels, name=name)
-
-
-def missing_files(image: OmeImage | None, folder: Path) -> list[str]:
-    """Files that OME-XML says hold planes of the image and that are not in ``folder``: their planes would read as
-    zeros."""
-    if image is None:
-        return []
-    # planes of this very file are there, whatever it is called now
-    places = [node for node in image.element.iter() if _tag(node) == "UUID" and node.text != image.file_uuid]
-    names = {node.get("FileName") or "" for node in places}
-    return sorted(name for name in names if name and not (folder / name).exists())
 
 
 def _ome_color(text: str | None) -> str | None:

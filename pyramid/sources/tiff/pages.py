@@ -6,11 +6,12 @@ threads share no file position, and never more than the tiles that a box meets.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import logging
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +22,14 @@ from octree.pyramid.declared import declared_pixels
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
+from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_imagej, check_planes
-from octree.pyramid.sources.tiff.facts import companion_xml, missing_files, ome_image, series_facts
+from octree.pyramid.sources.tiff.companions import within
+from octree.pyramid.sources.tiff.dimensions import check_dimensions
+from octree.pyramid.sources.tiff.facts import companion_xml, ome_image, series_facts
+from octree.pyramid.sources.tiff.planes import UNNAMED, absent_planes, summary
 from octree.pyramid.sources.tiff.segments import SegmentCache
 from octree.pyramid.sources.tiff.values import rgb_of_ycbcr, shown_values, stores_ycbcr
 
@@ -47,25 +52,43 @@ _BAND_ROWS = 2048
 _SILENT = logging.NullHandler()
 
 
-def open_tiff(path: Path, *, as_stored: bool = False, limits: Limits = DEFAULT_LIMITS) -> RawArray:
+def open_tiff(
+    path: Path,
+    reach: Reach | None = None,
+    *,
+    as_stored: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+) -> RawArray:
     """Level 0 of the first image of a TIFF; ``as_stored``: samples as they are, whatever colours they stand for.
 
-    Raises SourceError for a file that is none, or is damaged; LimitError when a tile or strip is above ``limits``.
+    Raises SourceError for a file that is none, or is damaged; LimitError when a tile or strip is above ``limits``;
+    OutsideError for one that names files out of ``reach`` (its folder by default).
     """
+    reach = reach or reach_of(path)
+    with within(reach):
+        return _open_tiff(path, reach, as_stored, limits)
+
+
+def _open_tiff(path: Path, reach: Reach, as_stored: bool, limits: Limits) -> RawArray:
     import tifffile
 
     # what it has to say about a damaged file, it says by raising; a second voice on stderr helps nobody
     logging.getLogger("tifffile").addHandler(_SILENT)
+    tiff = None
     try:
         tiff = tifffile.TiffFile(path)
-        if companion := companion_xml(tiff.ome_metadata or "", path.parent):
+        if companion := companion_xml(tiff.ome_metadata or "", Path(tiff.filehandle.dirname), reach):
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=companion)
+    except OctreeError:
+        if tiff is not None:
+            tiff.close()
+        raise
     except Exception as error:  # tifffile raises many kinds for a damaged file
         raise SourceError(f"{path} cannot be read as TIFF: {error}", hint=DAMAGED, path=str(path)) from error
     try:
         check_planes(path, tiff)
-        return _open_series(path, tiff, as_stored, limits)
+        return _open_series(path, tiff, reach, as_stored, limits)
     except OctreeError:
         tiff.close()
         raise
@@ -78,11 +101,14 @@ def open_tiff(path: Path, *, as_stored: bool = False, limits: Limits = DEFAULT_L
         ) from error
 
 
-def _open_series(path: Path, tiff: Any, as_stored: bool, limits: Limits) -> RawArray:
+def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: Limits) -> RawArray:
+    check_dimensions(path, tiff)
     if not len(tiff.pages) or not tiff.series:
         raise SourceError(f"{path} holds no image", hint=DAMAGED, path=str(path))
     number = _own_series(tiff)
     series = tiff.series[number]
+    for file in {_path_of(page) for page in series if page is not None} if series.is_multifile else ():
+        reach.real(file, f"{path}: its file {file.name}")
     check_chain(path, tiff)
     check_imagej(path, tiff)
     if series.dtype is None or series.keyframe.dtype is None:
@@ -93,17 +119,10 @@ def _open_series(path: Path, tiff: Any, as_stored: bool, limits: Limits) -> RawA
             path=str(path),
         )
     image = ome_image(tiff.ome_metadata or "", number, len(tiff.series)) if series.kind == "ome" else None
-    gone = missing_files(image, path.parent)
-    if gone and any(page is None for page in series):
-        raise SourceError(
-            f"{path} is one of several files of an OME-TIFF, of which are missing: {', '.join(gone[:5])}",
-            hint="put all its files into one folder",
-            path=str(path),
-            missing=gone,
-        )
-    facts = series_facts(tiff, series, image)
+    absent = absent_planes(path, Path(tiff.filehandle.dirname), series, image)
+    facts = dataclasses.replace(series_facts(tiff, series, image), missing=summary(absent))
     block = _contiguous(path, tiff, series, facts)
-    stored = block or TiffArray(path, tiff, series, facts, limits)
+    stored = block or TiffArray(path, tiff, series, facts, absent, limits)
     raw = stored if as_stored else shown_values(stored, tiff, series)
     if block:
         tiff.close()
@@ -160,9 +179,15 @@ class TiffArray:
     """
 
     def __init__(
-        self, path: Path, tiff: Any, series: Any, facts: Facts, limits: Limits = DEFAULT_LIMITS
+        self,
+        path: Path,
+        tiff: Any,
+        series: Any,
+        facts: Facts,
+        absent: Mapping[int, str],
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
-        self._path, self._tiff, self._series = path, tiff, series
+        self._path, self._tiff, self._series, self._absent = path, tiff, series, absent
         self._page = page = series.keyframe
         self.shape, self.dtype = tuple(series.shape), np.dtype(page.dtype).newbyteorder("=")
         self.engine, self.facts, self._ycbcr = "tiff", facts, stores_ycbcr(page)
@@ -230,9 +255,13 @@ class TiffArray:
 
     def _read_page(self, number: int, start: list[int], stop: list[int], out: NDArray[Any]) -> None:
         source = self._segments(number)
-        if source is None:  # a plane that the file does not have
-            out[...] = 0
-            return
+        if source is None:
+            raise SourceError(
+                f"{self._path}: plane {number} is missing: {self._absent.get(number, UNNAMED)}",
+                hint="put all its files into one folder",
+                path=str(self._path),
+                plane=number,
+            )
         depths, rows, columns = (
             range(a // edge, -(-b // edge))
             for a, b, edge in zip(start[1:4], stop[1:4], self._segment[:3], strict=True)
