@@ -501,8 +501,22 @@ def test_the_token_is_of_the_data_and_of_how_they_are_taken(tmp_path: Path) -> N
 
 
 def test_arrays_in_memory_are_sources_of_their_own_d8() -> None:
+    """One object is one source as long as it is there; equal ones, and one that takes the place of another, are not."""
     data = image(50, 50)
-    assert open_tile_source(data).token != open_tile_source(data).token
+    token = open_tile_source(data).token
+    assert open_tile_source(data).token == token
+    assert open_tile_source(data.copy()).token != token
+    place, seen = id(data), {token}
+    for _ in range(100):
+        del data
+        data = image(50, 50)
+        source = open_tile_source(data)
+        assert source.token not in seen
+        seen.add(source.token)
+        if id(data) == place:
+            break
+        source.close()
+        del source
 
 
 @pytest.mark.parametrize("width", [64, 100])
