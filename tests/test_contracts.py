@@ -29,10 +29,13 @@ GRAY = RANDOM.integers(0, 60_000, (300, 410), np.uint16)
 
 def edges(source: OpenTileSource) -> list[TileKey]:
     """The first and the last tile of every level."""
+    # the last place on the axes that are not displayed
+    lengths = [source.spec.levels[0].shape[place] for place in source.spec.index_axes]
+    lattice = source.at(tuple(length - 1 for length in lengths))
     corners = []
-    for level, info in enumerate(source.plane.levels):
-        rows, cols = info.tile_counts
-        corners += [TileKey(level, source.index, grid) for grid in {(0, 0), (rows - 1, cols - 1)}]
+    for level, info in enumerate(lattice.levels):
+        last = tuple(count - 1 for count in info.tile_counts)
+        corners += [lattice.key(level, grid) for grid in sorted({(0, 0), last})]
     return corners
 
 
@@ -77,7 +80,7 @@ class TestPlaneOfMany(OpenSourceContract):
     @pytest.fixture
     def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
         build(RANDOM.integers(0, 255, (2, 3, 150, 160), np.uint8), tmp_path / "tz", axes="tzyx", tile=64)
-        return lambda: open_tile_source(tmp_path / "tz", tile=64, index={"t": 1, "z": 2})
+        return lambda: open_tile_source(tmp_path / "tz", tile=64)
 
 
 class TestUntiled(OpenSourceContract):

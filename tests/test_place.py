@@ -167,7 +167,7 @@ def test_a_folder_that_refuses_writing_is_named(tmp_path: Path) -> None:
 
 def planned(pixels: np.ndarray[Any, Any], **options: Any) -> BuildPlan:
     with open_source(pixels) as source:
-        checked = BuildOptions(tile=32, shard=2, workers=1, **options)
+        checked = BuildOptions.read({"tile": 32, "shard": 2, "workers": 1, **options})
         return make_plan(checked.request(source), source.transient_bytes)
 
 
