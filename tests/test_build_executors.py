@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import subprocess
 import threading
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from pathlib import Path
@@ -279,6 +280,57 @@ def test_a_cluster_that_loses_its_work_is_no_internal_error(tmp_path: Path, sour
 def test_an_address_where_nobody_answers_is_a_usage_error(tmp_path: Path, source: Path) -> None:
     with pytest.raises(UsageError, match="no dask scheduler"):
         build(str(source), tmp_path / "p", scheduler="tcp://127.0.0.1:9")
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its own authority, for this machine."""
+    path = tmp_path_factory.mktemp("tls") / "both.pem"
+    key, made = path.with_name("key.pem"), path.with_name("cert.pem")
+    subprocess.run(
+        [
+            *[
+                "openssl",
+                "req",
+                "-x509",
+                "-newkey",
+                "rsa:2048",
+                "-nodes",
+                "-days",
+                "2",
+                "-subj",
+                "/CN=localhost",
+            ],
+            *["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost", "-keyout", key, "-out", made],
+        ],
+        check=True,
+        capture_output=True,
+    )
+    path.write_bytes(key.read_bytes() + made.read_bytes())
+    return path
+
+
+def test_a_cluster_with_tls_builds_through_the_command(
+    tmp_path: Path, source: Path, certificate: Path
+) -> None:
+    tls = {"tls_ca_file": str(certificate), "require_encryption": True}
+    for role in ("client", "worker", "scheduler"):
+        tls |= {f"tls_{role}_key": str(certificate), f"tls_{role}_cert": str(certificate)}
+    build(str(source), tmp_path / "here", tile=64, name="n")
+    environment = {**os.environ, "DASK_DISTRIBUTED__COMM__TLS__CA_FILE": str(certificate)}
+    for word in ("KEY", "CERT"):
+        environment[f"DASK_DISTRIBUTED__COMM__TLS__CLIENT__{word}"] = str(certificate)
+    with distributed.LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=False, dashboard_address=None,
+        protocol="tls://", security=distributed.Security(**tls),
+    ) as cluster:  # fmt: skip
+        options = ["--tile", "64", "--name", "n", "--scheduler", cluster.scheduler_address]
+        refused = octree("build", source, tmp_path / "p", *options)
+        assert refused.returncode == 2, refused.stderr
+        assert "tls://" in refused.stderr
+        result = octree_json("build", source, tmp_path / "p", *options, env=environment)
+    assert result["scheduler"] == "distributed"
+    assert tree(tmp_path / "p") == tree(tmp_path / "here")
 
 
 def test_workers_elsewhere_open_a_source_of_labels_as_ids(tmp_path: Path) -> None:

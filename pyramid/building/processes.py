@@ -62,12 +62,15 @@ class Processes:
 
     def _try(self, answer: Future[list[TaskResult]], recipe: Recipe, group: Group, left: int) -> None:
         with self._lock:
-            pool = self._pool
             try:
-                future = pool.submit(run_group, recipe, group)
-            except BrokenProcessPool:
-                pool = self._pool = self._new_pool()
-                future = pool.submit(run_group, recipe, group)
+                future = self._pool.submit(run_group, recipe, group)
+            except (BrokenProcessPool, OSError):  # the latter where it breaks while it starts its processes
+                self._pool = self._new_pool()
+                try:
+                    future = self._pool.submit(run_group, recipe, group)
+                except (BrokenProcessPool, OSError) as error:
+                    answer.set_exception(_lost(error))
+                    return
 
         def arrived(done: Future[list[TaskResult] | OctreeError]) -> None:
             try:
