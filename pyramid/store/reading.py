@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 __all__ = ["CancelledError", "Later", "Reading", "Started"]
 
+WAIT_S = 1.0
+
 
 class Reading(Protocol):
     """A read that has begun: the blocking read is ``start(…).result()``. Any thread may call any method.
@@ -32,7 +34,7 @@ class Started:
 
     def result(self) -> NDArray[Any]:
         try:
-            data: NDArray[Any] = self._future.result()
+            data: NDArray[Any] = self._waited()
         except (ValueError, OSError, RuntimeError, TypeError) as error:
             raise self._explain(error) from error
         except BaseException:
@@ -41,6 +43,15 @@ class Started:
                 raise CancelledError from None
             raise
         return data
+
+    def _waited(self) -> Any:
+        # a cancel that comes just as the wait begins can go unheard: TensorStore's wait is begun anew now and then
+        while True:
+            try:
+                return self._future.result(timeout=WAIT_S)
+            except TimeoutError:
+                if self._future.done():
+                    return self._future.result()
 
     def cancel(self) -> None:
         self._future.cancel()
