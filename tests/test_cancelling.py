@@ -30,9 +30,13 @@ class Endless:
     def __init__(self) -> None:
         self.over = threading.Event()
 
-    def result(self) -> Any:
-        assert self.over.wait(60)
+    def result(self, timeout: float | None = None) -> Any:
+        if not self.over.wait(60 if timeout is None else timeout):
+            raise TimeoutError
         raise asyncio.CancelledError
+
+    def done(self) -> bool:
+        return self.over.is_set()
 
     def cancel(self) -> bool:
         self.over.set()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 __all__ = ["CancelledError", "Later", "Reading", "Started"]
 
-WAIT_S = 1.0
+WAIT_S = 0.1
 
 
 class Reading(Protocol):
