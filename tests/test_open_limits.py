@@ -6,6 +6,8 @@ import json
 import os
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -233,6 +235,25 @@ def test_nothing_is_raised_after_an_opening_in_time(monkeypatch: pytest.MonkeyPa
             said.add(error.message.partition(" longer")[0])
     assert said <= {"x takes"}
     sum(range(100_000))  # nothing comes later
+
+
+def test_an_opening_leaves_nothing_for_the_interpreter_to_look_for() -> None:
+    """An exception that is taken back makes CPython look for it at each call for good; 3.11 with a profiler stays at the
+    first one for ever."""
+    program = (
+        "import sys, octree.pyramid.deadline as d\n"
+        "d.within_time('x', lambda: 1)\n"
+        "d.OPEN_TIMEOUT_MS = 1e-3\n"
+        "for _ in range(50):\n"
+        "    try: d.within_time('x', lambda: sum(range(100)))\n"
+        "    except d.SourceError: pass\n"
+        "sys.setprofile(lambda *call: None)\n"
+        "print(sum(map(abs, range(100))))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "4950\n"), done.stderr
 
 
 def test_the_limit_is_documented_and_checked(monkeypatch: pytest.MonkeyPatch) -> None:
