@@ -152,6 +152,7 @@ class _Job:
         self._write(document, kept, trace)
         if self.as_json:
             print_json(document)
+        _say_degraded(report)
         return _judge(request, renderer.shots, report)
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
@@ -191,6 +192,18 @@ class _Job:
             write_html(self.html, document, kept)
         if self.trace is not None:
             trace.write(self.trace)
+
+
+def _say_degraded(report: RunReport) -> None:
+    """What moves is not drawn in parts: it may be coarser than it should be."""
+    from octree.cli.console import say
+
+    count = sum(frame.degraded for frame in report.frames)
+    if count:
+        say(
+            f"warning: {count} of {len(report.frames)} frames are coarser than the zoom asks for: the atlas has no room "
+            "for all tiles of the view at once; give more --atlas, or --settle, which draws in parts"
+        )
 
 
 def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> int:

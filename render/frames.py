@@ -1,12 +1,14 @@
 """The frame loop: cameras in, frames and a report out. Main thread; the one shell around the pure rooms.
 
-*Settle* waits until every wanted tile is drawn or has failed, then draws one frame. *Stream* draws at the
+*Settle* waits until every wanted tile is drawn or has failed, then draws one frame; in parts where its tiles do not
+fit the atlas. *Stream* draws at the
 path's rate whatever has arrived, and never waits for a load. Both run on the real or the virtual clock: time
 passes only in ``TileLoader.wait``.
 """
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,10 +37,13 @@ from octree.render.report.values import (
 )
 from octree.render.request import RenderRequest, parse_request
 from octree.render.scene.pipeline import Pipeline
-from octree.render.scene.scene import Scene
+from octree.render.scene.scene import Scene, coverage_of
+from octree.render.scene.shown import Shown, together
 from octree.render.scene.sources import OpenedSources, open_sources
 from octree.render.view.camera import Camera, CameraPath, unique_names
 from octree.render.view.camera_text import parse_camera
+from octree.render.view.coverage import Coverage, merge_coverage
+from octree.render.view.parts import Part
 from octree.render.view.state import ViewState
 
 _HOLE = 1e-9
@@ -171,7 +176,11 @@ class Renderer:
         """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder."""
         self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
-            self._plan(self.shots[0])
+            first = self.shots[0]
+            if first.settle:
+                self.scene.plan(first.state, fresh=True, part=self.scene.parts(first.state)[0])
+            else:
+                self._plan_moving(first)
             with _Meter().part("rehearse", self._trace):
                 self.scene.rehearse()
         for shot in self.shots:
@@ -185,7 +194,27 @@ class Renderer:
         meter = _Meter()
         deadline_ms = self._now_ms() + self.request.timeout_ms
         with meter.part("plan", self._trace):
-            self._plan(shot)
+            parts = self.scene.parts(shot.state)
+        shown: list[list[Shown]] = []
+        for part in parts:
+            self._settle_part(shot, part, deadline_ms, meter, shown)
+            if part is not None:
+                self._draw(meter, part)
+            shown.append(self.scene.shown())
+        for layer in self.scene.layers:
+            layer.rest()
+        if parts == [None]:
+            self._draw(meter)
+        return self._finish(shot, meter, [together(each) for each in zip(*shown, strict=True)])
+
+    def _settle_part(
+        self, shot: Shot, part: Part | None, deadline_ms: float, meter: _Meter, before: Sequence[list[Shown]]
+    ) -> None:
+        """Wait until everything that a part of the frame wants is drawn or has failed, or until the deadline; its
+        cover is made then. ``before``: what the parts before it show."""
+        with meter.part("plan", self._trace):
+            # the frame waits for what it wants: motion and neighbours would only add reads
+            self.scene.plan(shot.state, fresh=True, part=part)
         covered = False
         while True:
             with meter.part("upload", self._trace):
@@ -194,7 +223,7 @@ class Renderer:
             done = self.scene.is_complete
             if done or uploaded or not covered:
                 with meter.part("cover", self._trace):
-                    self._cover(shot)
+                    self._cover(shot, before)
                 covered = True
             # what waits has no room when nothing is under way that could change this view
             stuck = not uploaded and not self._pipeline.is_loading
@@ -202,9 +231,6 @@ class Renderer:
                 break
             with meter.part("load_wait", self._trace):
                 self._pipeline.loader.wait_until(deadline_ms)
-        for layer in self.scene.layers:
-            layer.rest()
-        return self._finish(shot, meter)
 
     def _stream(self, shot: Shot) -> Frame:
         if shot.starts_path:
@@ -215,24 +241,27 @@ class Renderer:
             self._pipeline.take_in(wait=False)
         meter = _Meter()
         with meter.part("plan", self._trace):
-            self._plan(shot)
+            self._plan_moving(shot)
         with meter.part("load_wait", self._trace):
             self._pipeline.take_in()
         with meter.part("upload", self._trace):
             self._pipeline.upload(budgeted=True)
         with meter.part("cover", self._trace):
             self._cover(shot)
-        return self._finish(shot, meter)
+        self._draw(meter)
+        return self._finish(shot, meter, self.scene.shown())
 
-    def _plan(self, shot: Shot) -> None:
-        if shot.settle:
-            # the frame waits for what it wants: motion and neighbours would only add reads
-            self.scene.plan(shot.state, fresh=True)
-        else:
-            self.scene.plan(shot.state, motion=shot.motion, fresh=shot.starts_path, prefetch=True)
+    def _plan_moving(self, shot: Shot) -> None:
+        self.scene.plan(shot.state, motion=shot.motion, fresh=shot.starts_path, prefetch=True)
 
-    def _cover(self, shot: Shot) -> None:
+    def _cover(self, shot: Shot, before: Sequence[list[Shown]] = ()) -> None:
+        """``before``: what other parts of the frame show; what is left of it shows nothing yet."""
         coverage = self.scene.make_cover()
+        if before:
+            shown = [*itertools.chain.from_iterable(before), *self.scene.shown()]
+            left = self.scene.covered_px() - sum(each.visible_px for each in shown)
+            parts = [(each.coverage, each.visible_px) for each in shown]
+            coverage = merge_coverage([*parts, (Coverage(ideal=0.0, missing=1.0), left)])
         now_ms = self._now_ms() - self._zero_ms
         if coverage.missing < 1 - _HOLE:
             self._milestones.setdefault("first_pixel_ms", now_ms)
@@ -243,24 +272,26 @@ class Renderer:
         if self._on_progress is not None:
             self._on_progress(shot, coverage.ideal)
 
-    def _finish(self, shot: Shot, meter: _Meter) -> Frame:
+    def _draw(self, meter: _Meter, part: Part | None = None) -> None:
         with meter.part("draw", self._trace):
-            self.scene.draw()
+            self.scene.draw(part)
+
+    def _finish(self, shot: Shot, meter: _Meter, shown: Sequence[Shown]) -> Frame:
         total_ms = 1000 * (time.perf_counter() - meter.begin_s)
         with meter.part("readback", self._trace):
             rgba = self.scene.canvas.read()
-        report = self._report_frame(shot, meter.timings(total_ms))
+        report = self._report_frame(shot, meter.timings(total_ms), shown)
         self._reports.append(report)
         tiles = tuple(
-            tuple(sorted(tile._replace(index=layer.position) for tile in layer.drawn))
-            for layer in self.scene.images
+            tuple(sorted(tile._replace(index=layer.position) for tile in each.drawn))
+            for layer, each in zip(self.scene.images, shown, strict=True)
         )
         return Frame(shot.index, shot.camera, rgba, report, tiles)
 
     # the report
 
-    def _report_frame(self, shot: Shot, timings: Timings) -> FrameReport:
-        pipeline, atlas, images = self._pipeline, self._pipeline.atlas, self.scene.images
+    def _report_frame(self, shot: Shot, timings: Timings, shown: Sequence[Shown]) -> FrameReport:
+        pipeline, atlas = self._pipeline, self._pipeline.atlas
         before = self._seen
         now = self._seen = _Counters(
             pipeline.loader.stats(), atlas.evicted, atlas.uploads, pipeline.uploaded_bytes
@@ -269,7 +300,6 @@ class Renderer:
         gauges = Gauges(stats.queued, stats.loading, stats.delayed, stats.cache_bytes, atlas.bytes)
         self._trace.counter("loads", queued=gauges.queued, loading=gauges.loading, delayed=gauges.delayed)
         self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
-        plans = [layer.plan_in_force for layer in images]
         # a settled frame is done with what is left: nothing is put off
         deferred = 0 if shot.settle else sum(tile.data.nbytes for _, tile in pipeline.waiting())
         return FrameReport(
@@ -277,14 +307,14 @@ class Renderer:
             camera=shot.camera,
             size_px=self.request.size_px,
             t_ms=self._now_ms() - self._zero_ms,
-            level=plans[0].level,
-            degraded=any(plan.degraded for plan in plans),
+            level=shown[0].level,
+            degraded=any(each.degraded for each in shown),
             visible_px=self.scene.visible_px(),
-            coverage=self.scene.coverage(),
+            coverage=coverage_of(shown),
             tiles=TileCounts(
-                wanted=sum(layer.wanted_count for layer in images),
-                ideal=sum(layer.ideal_count for layer in images),
-                drawn=sum(len(layer.drawn) * len(layer.parts) for layer in images),
+                wanted=sum(each.wanted_count for each in shown),
+                ideal=sum(each.ideal_count for each in shown),
+                drawn=sum(each.drawn_count for each in shown),
                 requested=stats.requested - was.requested,
                 loaded=stats.loaded - was.loaded,
                 cache_hits=stats.cache_hits - was.cache_hits,

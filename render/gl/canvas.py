@@ -83,23 +83,34 @@ class Canvas:
         self._framebuffer.deactivate()
         context.context.flush_commands()
 
-    def draw(self, visuals: Sequence[Drawable]) -> None:
-        """Clear to the background and draw, first visual at the bottom. Returns when OpenGL has finished."""
+    def draw(self, visuals: Sequence[Drawable], within: tuple[int, int, int, int] | None = None) -> None:
+        """Clear to the background and draw, first visual at the bottom. Returns when OpenGL has finished.
+
+        ``within`` (x, y, width, height): only these pixels change, to what they would be were all of it drawn."""
         self._check_open()
-        self._frame = None
         width, height = self.size_px
-        whole = (width, height) == self._part
-        if not whole:
-            self._frame = np.empty((height, width, 4), np.uint8)
+        if (width, height) == self._part:
+            self._frame = None
+        elif self._frame is None or within is None:
+            self._frame = np.zeros((height, width, 4), np.uint8)
+        left, top, wide, high = within or (0, 0, width, height)
         with _surfacing("draw a frame"):
             platform.make_current()
             with self._framebuffer:
                 for y in range(0, height, self._part[1]):
                     for x in range(0, width, self._part[0]):
                         size = (min(self._part[0], width - x), min(self._part[1], height - y))
-                        self._draw_part(visuals, (x, y), size)
+                        x0, x1 = max(x, left), min(x + size[0], left + wide)
+                        y0, y1 = max(y, top), min(y + size[1], top + high)
+                        if x0 >= x1 or y0 >= y1:
+                            continue
+                        window = None if within is None else (x0 - x, y0 - y, x1 - x0, y1 - y0)
+                        self._draw_part(visuals, (x, y), size, window)
                         if self._frame is not None:
-                            self._frame[y : y + size[1], x : x + size[0]] = _read(size)
+                            drawn = _read((x1 - x0, y1 - y0), (x0 - x, y0 - y))
+                            self._frame[y0:y1, x0:x1] = drawn
+                if within is not None:
+                    gloo.set_state(scissor_test=False)
                 self._finish()
 
     def rehearse(self, visuals: Sequence[Drawable]) -> None:
@@ -112,9 +123,18 @@ class Canvas:
                 self._draw_part(visuals, (0, 0), self._part)
                 self._finish()
 
-    def _draw_part(self, visuals: Sequence[Drawable], offset: tuple[int, int], size: tuple[int, int]) -> None:
+    def _draw_part(
+        self,
+        visuals: Sequence[Drawable],
+        offset: tuple[int, int],
+        size: tuple[int, int],
+        window: tuple[int, int, int, int] | None = None,
+    ) -> None:
         gloo.set_viewport(0, 0, *size)
-        gloo.set_state(blend=False, depth_test=False, cull_face=False, scissor_test=False)
+        # the same triangles in the same place, cut off: their pixels are those of the whole, to the last bit
+        gloo.set_state(blend=False, depth_test=False, cull_face=False, scissor_test=window is not None)
+        if window is not None:
+            gloo.set_scissor(*window)
         red, green, blue, alpha = self.background
         gloo.clear(color=(red * alpha, green * alpha, blue * alpha, alpha), depth=False)
         for visual in visuals:
@@ -164,11 +184,11 @@ class Canvas:
             raise GLError("the canvas is closed")
 
 
-def _read(size_px: tuple[int, int]) -> NDArray[np.uint8]:
+def _read(size_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> NDArray[np.uint8]:
     """Pixels of the bound framebuffer, row 0 first."""
     width, height = size_px
     gl.glPixelStorei(gl.GL_PACK_ALIGNMENT, 1)
-    data = gl.glReadPixels(0, 0, width, height, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE)
+    data = gl.glReadPixels(*corner_px, width, height, gl.GL_RGBA, gl.GL_UNSIGNED_BYTE)
     return np.frombuffer(data, np.uint8).reshape(height, width, 4)
 
 

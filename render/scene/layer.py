@@ -21,9 +21,12 @@ from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tie
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
+from octree.render.scene.shown import Shown
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
-from octree.render.view.plan import ViewPlan, plan_view
+from octree.render.view.parts import Part as FramePart
+from octree.render.view.parts import Placed
+from octree.render.view.plan import ViewPlan, choose_level, plan_view
 from octree.render.view.register import ToBase
 from octree.render.view.stand_ins import stand_ins_at_hand
 from octree.render.view.state import Positions, ViewState, first_position, resolve
@@ -90,6 +93,9 @@ class Layer:
         self._lattice = source.lattice
         self._plan = NO_PLAN
         self._view = Region((0.0, 0.0), (0.0, 0.0))
+        self._part: tuple[Region, Region] | None = (
+            None  # of the view, if only a part is wanted now; its pixels
+        )
         self._spare: tuple[TileKey, ...] = ()  # coarser tiles at hand that stand in besides those of the plan
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
         self._sent = False  # the loader knows the plan
@@ -105,21 +111,39 @@ class Layer:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        part: FramePart | None = None,
     ) -> ViewPlan:
         """Decide what a view wants and tell the loader.
 
         ``motion`` is how fast the camera moves, camera pixels per ms (y, x). ``fresh``: the view has nothing to do
-        with the one before, whose level must not hold it back.
+        with the one before, whose level must not hold it back. ``part``: only this part of the frame is to be drawn.
         """
-        camera, (sy, sx) = state.camera, self.to_base.scale
+        view, px_per_base = self._seen(state, size_px)
+        sy, sx = self.to_base.scale
         return self.plan_rect(
-            self.to_base.region(camera.rect(size_px)),
-            (camera.zoom / sy, camera.zoom / sx),
+            view,
+            px_per_base,
             dict(state.position),
             motion=(motion[0] * sy, motion[1] * sx),
             fresh=fresh,
             prefetch=prefetch,
+            part=None if part is None else (self.placed(view, px_per_base, size_px), part),
         )
+
+    def _seen(self, state: ViewState, size_px: tuple[int, int]) -> tuple[Region, tuple[float, float]]:
+        """What a frame shows, in base coordinates, and screen pixels per base pixel (y, x)."""
+        zoom, (sy, sx) = state.camera.zoom, self.to_base.scale
+        return self.to_base.region(state.camera.rect(size_px)), (zoom / sy, zoom / sx)
+
+    def placed_in(self, state: ViewState, size_px: tuple[int, int]) -> Placed:
+        """What ``parts_of`` must know of a frame that shows ``state``."""
+        return self.placed(*self._seen(state, size_px), size_px)
+
+    def placed(self, view: Region, px_per_base: tuple[float, float], size_px: tuple[int, int]) -> Placed:
+        """As ``placed_in``, for a view in base coordinates."""
+        level = choose_level(self.source.lattice, px_per_base)
+        room = self._pipeline.room_for(self)
+        return Placed(self.source.lattice, level, view, size_px, room, self._margin_texels)
 
     def plan_rect(
         self,
@@ -130,13 +154,15 @@ class Layer:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        part: tuple[Placed, FramePart] | None = None,
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
         self._go_to(positions)
+        self._part = None if part is None else (part[0].region(part[1]), part[1].region)
         limits = self._pipeline.settings.render
         plan = plan_view(
             self._lattice,
-            view,
+            view if self._part is None else self._part[0],
             px_per_base,
             previous=None if fresh or self._plan is NO_PLAN else self._plan,
             hysteresis=limits.hysteresis,
@@ -150,10 +176,11 @@ class Layer:
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
         changed = moved or not self._sent or plan != self._plan
-        if changed or self.cover is None or self.cover.coverage.ideal < 1:
+        if changed or self.cover is None or not self.cover.is_whole:
             # a view that has just been chosen has nothing to do with what the one before asked for
             levels = 0 if fresh else self.source.stored_levels
-            spare = stand_ins_at_hand(self._lattice, plan, view, self._known, on_their_way=levels)
+            shown = view if self._part is None else self._part[0]
+            spare = stand_ins_at_hand(self._lattice, plan, shown, self._known, on_their_way=levels)
             if changed or spare != self._spare:
                 self._loader.plan(self, self._requests(plan, spare), moved=moved)
                 tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
@@ -303,6 +330,8 @@ class Layer:
             self.resident,
             self.failed,
             size_px,
+            ideal_level=plan.ideal_level,
+            part=self._part,
         )
         origin = self._view.centre
         for section in self._sections:
@@ -334,15 +363,19 @@ class Layer:
         shown = (section.position for section in self._sections if section.indices[tile.level] == tile.index)
         return next(shown, first_position(self.source.spec, tile.index, tile.level))
 
-    @property
-    def wanted_count(self) -> int:
-        """Wanted tiles, each part counted."""
-        return len(self._plan.wanted) * len(self.parts)
-
-    @property
-    def ideal_count(self) -> int:
-        """Wanted tiles that are drawn, each part counted."""
-        return len(self.drawn & set(self._plan.wanted)) * len(self.parts)
+    def shown(self, size_px: tuple[int, int]) -> Shown:
+        """What the last cover shows, in a frame of ``size_px`` or in the part of it that was planned."""
+        assert self.cover is not None
+        plan = self._plan
+        return Shown(
+            level=plan.level,
+            degraded=plan.degraded,
+            wanted=frozenset(plan.wanted),
+            drawn=self.drawn,
+            channels=len(self.parts),
+            coverage=self.cover.coverage,
+            visible_px=self._visible_px(size_px),
+        )
 
     def rest(self) -> None:
         """The view is done: what it still had under way is not needed any more."""
@@ -363,3 +396,10 @@ class Layer:
         edges = pixel_edges(rows_of([self.source.lattice.extent]), self._view, size_px)
         row0, col0, row1, col1 = map(int, edges[0])
         return row0, row1, col0, col1
+
+    def _visible_px(self, size_px: tuple[int, int]) -> int:
+        row0, row1, col0, col1 = self.visible_rect(size_px)
+        if self._part is not None:
+            (y0, x0), (y1, x1) = self._part[1]
+            row0, row1, col0, col1 = max(row0, y0), min(row1, y1), max(col0, x0), min(col1, x1)  # type: ignore[assignment] # whole numbers
+        return max(row1 - row0, 0) * max(col1 - col0, 0)

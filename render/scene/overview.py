@@ -12,6 +12,7 @@ from octree.pyramid.grid import Region
 from octree.render.gl.marks import PLAIN, Area, MarksVisual
 from octree.render.scene.layer import Layer
 from octree.render.view.cover import rows_of
+from octree.render.view.parts import Part, Placed
 from octree.render.view.state import Positions
 
 SHARE = 0.25
@@ -46,8 +47,19 @@ class Overview:
         self._size_px = size_px
         self._view, self._zoom = inset_view(layer.source.lattice.extent, size_px)
 
-    def plan(self, positions: Positions) -> None:
-        self.layer.plan_rect(self._view, (self._zoom, self._zoom), positions, fresh=True)
+    def plan(self, positions: Positions, part: Part | None = None) -> None:
+        """``part``: only this part of the frame is to be drawn."""
+        wanted = None if part is None else (self.placed, part)
+        self.layer.plan_rect(self._view, self._px_per_base, positions, fresh=True, part=wanted)
+
+    @property
+    def placed(self) -> Placed:
+        """What ``parts_of`` must know of it."""
+        return self.layer.placed(self._view, self._px_per_base, self._size_px)
+
+    @property
+    def _px_per_base(self) -> tuple[float, float]:
+        return self._zoom, self._zoom
 
     def mark(self, shown: Region) -> None:
         """Outline the image, and in it what the frame shows (base coordinates of the layer)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +14,10 @@ from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import looks_of
 from octree.render.scene.overview import Overview
 from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.shown import Shown
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.coverage import Coverage, merge_coverage
+from octree.render.view.parts import Part, parts_of
 from octree.render.view.register import to_base
 from octree.render.view.state import ViewState
 
@@ -61,12 +63,23 @@ class Scene:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        part: Part | None = None,
     ) -> None:
         """Say what a frame wants; see ``Layer.plan``."""
         for layer in self.images:
-            layer.plan(state, self.canvas.size_px, motion=motion, fresh=fresh, prefetch=prefetch)
+            layer.plan(state, self.canvas.size_px, motion=motion, fresh=fresh, prefetch=prefetch, part=part)
         if self.overview is not None:
-            self.overview.plan(dict(state.position))
+            self.overview.plan(dict(state.position), part)
+
+    def parts(self, state: ViewState) -> list[Part | None]:
+        """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. Raises
+        UsageError when the atlas has no room for what one pixel is drawn from."""
+        size_px = self.canvas.size_px
+        placed = [layer.placed_in(state, size_px) for layer in self.images]
+        if self.overview is not None:
+            placed.append(self.overview.placed)
+        parts = list(parts_of(size_px, placed))
+        return [*parts] if len(parts) > 1 else [None]
 
     def rehearse(self) -> None:
         """Once the first view is planned: what its tiles will need of OpenGL, while they are on their way."""
@@ -81,13 +94,14 @@ class Scene:
         """Decide what the frame shows; the coverage of all images, each weighted by the screen pixels it covers."""
         for layer in self.layers:
             layer.make_cover(self.canvas.size_px)
-        return self.coverage()
+        return coverage_of(self.shown())
 
-    def draw(self) -> None:
+    def draw(self, part: Part | None = None) -> None:
+        """``part``: only these pixels of the frame change."""
         visuals = [part.visual for layer in self.images for part in layer.parts]
         if self.overview is not None:
             self.overview.mark(self.images[0].view)
-        self.canvas.draw([*visuals, *([self.overview] if self.overview else [])])
+        self.canvas.draw([*visuals, *([self.overview] if self.overview else [])], part)
 
     def read(self) -> NDArray[np.uint8]:
         """The last frame: uint8 (height, width, 4), RGBA."""
@@ -95,12 +109,13 @@ class Scene:
 
     # what it shows
 
-    def coverage(self) -> Coverage:
-        return merge_coverage(
-            (layer.cover.coverage, _area(layer.visible_rect(self.canvas.size_px)))
-            for layer in self.images
-            if layer.cover is not None
-        )
+    def shown(self) -> list[Shown]:
+        """Of each image, in the frame or in the part of it that was planned."""
+        return [layer.shown(self.canvas.size_px) for layer in self.images]
+
+    def covered_px(self) -> int:
+        """Screen pixels of each image, added up: what coverage is weighted by."""
+        return sum(_area(layer.visible_rect(self.canvas.size_px)) for layer in self.images)
 
     def visible_px(self) -> int:
         """Screen pixels that any image covers."""
@@ -115,6 +130,11 @@ class Scene:
     def close(self) -> None:
         """Leave the pipeline. Closing twice is harmless."""
         self.pipeline.leave(self)
+
+
+def coverage_of(shown: Iterable[Shown]) -> Coverage:
+    """Of all images together, each weighted by the screen pixels it covers."""
+    return merge_coverage((each.coverage, each.visible_px) for each in shown)
 
 
 def _area(rect: tuple[int, int, int, int]) -> int:

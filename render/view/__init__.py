@@ -4,6 +4,7 @@ camera.py camera_text.py    cameras and paths, and how they are written
 state.py       what is looked at, and what it means for one image
 plan.py        camera + levels → wanted tiles, in loading order
 stand_ins.py   coarser tiles at hand for what is not there yet
+parts.py       a frame in parts that fit the atlas
 cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass
 coverage.py    by what each screen pixel shows
 register.py    how layers of different voxel size lie on each other

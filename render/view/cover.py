@@ -53,13 +53,15 @@ class QuadBatch:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
-    """The answer. ``missing`` and ``failed`` are base regions, ``level`` is the wanted level."""
+    """The answer. ``missing`` and ``failed`` are base regions, ``level`` is the one that the zoom asks for."""
 
     quads: QuadBatch
     coverage: Coverage
     missing: tuple[Region, ...]
     failed: tuple[Region, ...]
     level: int
+    is_whole: bool
+    """Everything shows its own tile: nothing stands in, is missing or has failed."""
 
     @property
     def drawn(self) -> frozenset[TileKey]:
@@ -78,24 +80,31 @@ def cover_view(
     resident: Callable[[TileKey], bool],
     failed: Callable[[TileKey], bool] = _never,
     size_px: tuple[int, int] | None = None,
+    *,
+    ideal_level: int | None = None,
+    part: tuple[Region, Region] | None = None,
 ) -> Cover:
     """Cover the part of ``view`` (base coordinates) that the image fills, wanting ``level``.
 
     With ``size_px`` (width, height) of a plane's frame, coverage counts its pixels: each belongs to what covers its
-    centre, as it is drawn. Without, coverage measures areas, or volumes.
+    centre, as it is drawn. Without, coverage measures areas, or volumes. It counts against ``ideal_level``, by default
+    the wanted one.
+
+    ``part``  only the tiles that meet a region (base coordinates), and only the pixels (y, x) of another are counted.
+              Each tile is shown where it would be in the whole.
 
     ``resident`` and ``failed`` are asked about
     tiles of any level; to make several channels appear together, ``resident`` asks for all of them.
     """
     visible = view.intersect(lattice.extent)
-    if visible.is_empty:
+    if visible.is_empty or (part is not None and part[0].intersect(visible).is_empty):
         quads = _batch(lattice, (), np.zeros((0, 2 * len(visible.low))))
-        return Cover(quads, Coverage(), (), (), level)
+        return Cover(quads, Coverage(), (), (), level, is_whole=True)
     missing: list[Region] = []
     broken: list[Region] = []
     tiles = _Tiles(lattice, resident)
     # most frames are all ideal: whole arrays for what is there, one by one only for what is not
-    keys, dest = tiles.cells(level, visible)
+    keys, dest = tiles.cells(level, visible, part[0] if part else None)
     there = [resident(key) for key in keys]
     if not all(there):
         painted: list[tuple[TileKey, Region]] = []
@@ -111,9 +120,12 @@ def cover_view(
         others = np.array([cell for _, cell in painted], np.float64).reshape(-1, dest.shape[1])
         dest = np.concatenate([dest[~absent], others])
     quads = _batch(lattice, tuple(keys), dest)
-    areas = _areas if size_px is None else functools.partial(_pixels, view, size_px)
-    coverage = _coverage(quads, missing, broken, areas, level)
-    return Cover(quads, coverage, tuple(missing), tuple(broken), level)
+    areas = _areas
+    if size_px is not None:
+        areas = functools.partial(_pixels, view, size_px, part[1] if part else None)
+    ideal = level if ideal_level is None else ideal_level
+    coverage = _coverage(quads, missing, broken, areas, ideal)
+    return Cover(quads, coverage, tuple(missing), tuple(broken), ideal, is_whole=all(there))
 
 
 class _Tiles:
@@ -123,10 +135,12 @@ class _Tiles:
         self._lattice = lattice
         self._resident = resident
 
-    def cells(self, level: int, region: Region) -> tuple[list[TileKey], NDArray[np.float64]]:
+    def cells(
+        self, level: int, region: Region, within: Region | None = None
+    ) -> tuple[list[TileKey], NDArray[np.float64]]:
         """Tiles of ``level`` that meet ``region``, and the parts of it they are responsible for, (n, 2 d): a
-        partition."""
-        numbers, edges = self._spans(level, region)
+        partition. Of them those that meet ``within``."""
+        numbers, edges = self._spans(level, region, within)
         index, axes = self._lattice.levels[level].index, len(edges)
         new = tuple.__new__  # a named tuple's own constructor takes twice the time, and this is the hot spot
         keys = [new(TileKey, (level, index, grid)) for grid in itertools.product(*numbers)]
@@ -149,15 +163,23 @@ class _Tiles:
         for grid, low, high in zip(grids, lows, highs, strict=True):
             yield TileKey(level, index, grid), Region(low, high)
 
-    def _spans(self, level: int, region: Region) -> tuple[list[range], list[list[float]]]:
-        """Along each axis: numbers of the tiles that meet ``region``, and their edges, cut to it."""
+    def _spans(
+        self, level: int, region: Region, within: Region | None = None
+    ) -> tuple[list[range], list[list[float]]]:
+        """Along each axis: numbers of the tiles that meet ``region``, and their edges, cut to it. Of them those that
+        meet ``within``, if any do."""
         info = self._lattice.levels[level]
         numbers, edges = [], []
         for axis, (low, high) in enumerate(zip(*region, strict=True)):
             first, stop = info.blocks_along(axis, low, high)
             origin, size = info.origin[axis], info.scale[axis] * info.tile[axis]
+            along = [low, *[origin + size * number for number in range(first + 1, stop)], high]
+            if within is not None:
+                begin, end = info.blocks_along(axis, max(low, within.low[axis]), min(high, within.high[axis]))
+                begin, end = max(begin, first), min(end, stop)
+                along, first, stop = along[begin - first : end - first + 1], begin, end
             numbers.append(range(first, stop))
-            edges.append([low, *[origin + size * number for number in range(first + 1, stop)], high])
+            edges.append(along)
         return numbers, edges
 
     def finer(self, level: int, region: Region) -> list[tuple[TileKey, Region]] | None:
@@ -226,9 +248,14 @@ def pixel_edges(dest: NDArray[np.float64], view: Region, size_px: tuple[int, int
     return np.minimum(np.maximum(edges, 0.0), size)
 
 
-def _pixels(view: Region, size_px: tuple[int, int], regions: NDArray[np.float64]) -> NDArray[np.float64]:
-    """How many pixel centres each region covers, (n, 4) → (n,): whole numbers."""
-    return _areas(pixel_edges(regions, view, size_px))
+def _pixels(
+    view: Region, size_px: tuple[int, int], part: Region | None, regions: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """How many pixel centres each region covers, (n, 4) → (n,): whole numbers; of ``part``, pixels (y, x), alone."""
+    edges = pixel_edges(regions, view, size_px)
+    if part is not None:
+        edges = np.clip(edges, (*part.low, *part.low), (*part.high, *part.high))
+    return _areas(edges)
 
 
 def _coverage(

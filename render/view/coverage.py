@@ -14,7 +14,7 @@ FRACTIONS = ("ideal", "finer", "coarser", "failed", "missing")
 class Coverage:
     """Fractions of the visible image (sum 1), by what each screen pixel shows.
 
-    ``ideal`` the wanted level · ``finer``, ``coarser`` stand-ins · ``failed`` the tile could not be read ·
+    ``ideal`` the level that the zoom asks for · ``finer``, ``coarser`` stand-ins · ``failed`` the tile could not be read ·
     ``missing`` nothing yet. ``by_level`` maps a level to the fraction drawn from it.
     When nothing of the image is visible all of it is ideal.
     """
@@ -33,17 +33,19 @@ class Coverage:
 
 
 def merge_coverage(parts: Iterable[tuple[Coverage, int]]) -> Coverage:
-    """Coverage of several layers as one: each part weighted by its ``visible_px``."""
+    """Coverage of several layers, or parts of a frame, as one: each weighted by its ``visible_px``."""
     weighted = [(coverage, visible_px) for coverage, visible_px in parts if visible_px > 0]
     total = sum(visible_px for _, visible_px in weighted)
     if not total:
         return Coverage()
     if len(weighted) == 1:
         return weighted[0][0]
-    by_level: dict[int, float] = {}
-    for coverage, visible_px in weighted:
-        for level, part in coverage.by_level.items():
-            by_level[level] = by_level.get(level, 0.0) + part * visible_px / total
+    levels = sorted({level for coverage, _ in weighted for level in coverage.by_level})
+    by_level = {
+        level: math.fsum(coverage.by_level.get(level, 0.0) * visible_px for coverage, visible_px in weighted)
+        / total
+        for level in levels
+    }
     sums = {
         name: math.fsum(getattr(coverage, name) * visible_px for coverage, visible_px in weighted) / total
         for name in FRACTIONS

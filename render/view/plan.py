@@ -114,10 +114,10 @@ def plan_view(
         return ViewPlan(ideal, False, ())
     room = MAX_WANTED if max_tiles is None else max(1, min(max_tiles, MAX_WANTED))
     level = ideal
-    tiles = _tiles_with_margin(lattice, level, seen, margin_texels)
+    tiles = tiles_with_margin(lattice, level, seen, margin_texels)
     while tiles.size > room and level + 1 < len(lattice.levels):
         level += 1
-        tiles = _tiles_with_margin(lattice, level, seen, margin_texels)
+        tiles = tiles_with_margin(lattice, level, seen, margin_texels)
     degraded = level != ideal or tiles.size > room
     centre = view.centre
     tiles = _middle(lattice.levels[level], tiles, centre, room)
@@ -126,7 +126,7 @@ def plan_view(
     moving = any(motion)
     later = view.shifted(motion) if moving else view
     plan = ViewPlan(ideal, degraded, wanted)
-    stay = _tiles_with_margin(lattice, level, later, margin_texels) if moving else tiles
+    stay = tiles_with_margin(lattice, level, later, margin_texels) if moving else tiles
     return replace(
         plan,
         coverage=_stand_ins(lattice, plan, previous, seen, later if moving else None, known, cheap),
@@ -159,7 +159,8 @@ def _ideal_level(
     return choose_level(lattice, px_per_base, previous, hysteresis)
 
 
-def _tiles_with_margin(lattice: Lattice, level: int, seen: Region, margin_texels: float) -> BlockRange:
+def tiles_with_margin(lattice: Lattice, level: int, seen: Region, margin_texels: float) -> BlockRange:
+    """Tiles of ``level`` that show what of the image lies in ``seen``, or within so many texels of it."""
     margin = [margin_texels * scale for scale in lattice.levels[level].scale]
     return lattice.blocks_meeting(level, seen.grown(margin))
 
