@@ -86,6 +86,7 @@ def render(
         monitor=monitor,
         as_json=json_,
         progress="none" if quiet else progress,
+        quiet=quiet,
     )
     raise typer.Exit(job.run(request))
 
@@ -101,6 +102,7 @@ class _Job:
     monitor: str | None
     as_json: bool
     progress: str
+    quiet: bool
 
     def check(self, size_px: tuple[int, int]) -> None:
         """Refuse what cannot be meant, before anything is opened."""
@@ -133,7 +135,7 @@ class _Job:
 
     def run(self, request: RenderRequest) -> int:
         """Render, write everything, and return the exit code."""
-        from octree.cli.console import print_json
+        from octree.cli.console import print_json, say
         from octree.render.frames import Renderer
         from octree.render.report.trace import NULL_TRACE, Trace
 
@@ -146,6 +148,9 @@ class _Job:
                     request, command=shlex.join(["octree", *sys.argv[1:]]), trace=trace, on_progress=watch
                 )
             )
+            if not self.quiet:
+                for hint in renderer.hints():
+                    say(f"hint:  {hint}")
             kept = self._draw(renderer, stack)
             report = renderer.report()
         document = report.to_json()

@@ -2,7 +2,7 @@
 
 The *displayed axes* are those of a lattice, however many: (y, x) of a plane, (z, x) of a plane across it, (z, y, x)
 of a volume. Tuples have one entry for each, in axis order; where pixels of a screen are meant, the last two are its
-rows and columns.
+rows and columns. A plane may have its axes in any order: (x, z) shows x downwards and z to the right.
 
 *Base coordinates*: level-0 voxels of the layer, 0 is the outer corner of the first one.
 Everything derives from the real shapes, scales and translations of the levels, never from ``2 ** level``: any
@@ -183,7 +183,8 @@ class Lattice:
 
 
 def lattice_of(spec: PyramidSpec, tile: int | None = None, displayed: Sequence[str] = "yx") -> Lattice:
-    """The levels of a pyramid over its ``displayed`` axes (names, in axis order).
+    """The levels of a pyramid over its ``displayed`` axes: names, in the order in which regions have them (rows, then
+    columns of a plane).
 
     ``tile`` is the tile edge in voxels; None takes each level's chunk edges.
 

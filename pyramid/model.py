@@ -51,7 +51,8 @@ class TileKey(NamedTuple):
 
     ``level``  0 is the finest.
     ``index``  place on each axis that is not displayed, in axis order (a samples axis has no entry), in voxels of the
-               level: positions that share a coarse plane share its tiles.
+               level: positions that share a coarse plane share its tiles. An axis that is projected has two entries, the
+               first voxel and the one after the last.
     ``grid``   (row, col) of the tile in its level; (slab, row, col) once slabs are drawn.
     """
 
@@ -126,7 +127,6 @@ class PyramidSpec:
         return names.index(name) if name in names else None
 
     @property
-    def index_axes(self) -> tuple[int, ...]:
-        """Places of the axes that are not displayed: all but y, x, and but c when ``rgb``."""
-        hidden = ("y", "x", "c") if self.rgb else ("y", "x")
-        return tuple(i for i, a in enumerate(self.axes) if a.name not in hidden)
+    def free_axes(self) -> tuple[str, ...]:
+        """Names of the axes that can be displayed, or stood on: all, but c when ``rgb``."""
+        return tuple(name for name in self.axis_names if not (self.rgb and name == "c"))

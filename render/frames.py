@@ -29,6 +29,7 @@ from octree.render.report.values import (
     ByteCounts,
     FrameReport,
     Gauges,
+    Projected,
     RunReport,
     TileCounts,
     Timings,
@@ -44,7 +45,7 @@ from octree.render.view.camera import Camera, CameraPath, unique_names
 from octree.render.view.camera_text import parse_camera
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.parts import Part
-from octree.render.view.state import ViewState
+from octree.render.view.state import Section, ViewState
 
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""
@@ -164,6 +165,10 @@ class Renderer:
     def scene(self) -> Scene:
         """What is drawn, on which canvas, from which pipeline; OpenGL starts when it is first asked for."""
         return self._stack.enter_context(self._opened.start(self._trace))
+
+    def hints(self) -> list[str]:
+        """What would make frames of these sources faster."""
+        return self._opened.hints()
 
     @property
     def _pipeline(self) -> Pipeline:
@@ -310,6 +315,8 @@ class Renderer:
             level=shown[0].level,
             degraded=any(each.degraded for each in shown),
             visible_px=self.scene.visible_px(),
+            displayed="".join(shot.state.slicing.displayed),
+            projected=_projected(self.scene.images[0].section),
             coverage=coverage_of(shown),
             tiles=TileCounts(
                 wanted=sum(each.wanted_count for each in shown),
@@ -370,11 +377,19 @@ class Renderer:
         self.close()
 
 
+def _projected(section: Section) -> Projected | None:
+    for axis, first, stop in section.spans:
+        if axis == section.projected and section.method is not None:
+            return Projected(axis, section.method, first, stop)
+    return None
+
+
 def _shots(opened: OpenedSources) -> Iterator[Shot]:
     """Every frame of the request, in order. Views settle and paths stream unless the request says which."""
     request = opened.request
-    views = [parse_camera(text, extent=opened.extent, size_px=request.size_px) for text in request.cameras]
-    index, position = 0, tuple(request.index.items())
+    extent, aspect, size_px = opened.extent, opened.aspect, request.size_px
+    views = [parse_camera(text, extent=extent, size_px=size_px, aspect=aspect) for text in request.cameras]
+    index, slicing = 0, request.slicing
     for view, name in zip(views, unique_names(views), strict=True):
         is_path = isinstance(view, CameraPath)
         settle = request.mode == "settle" or (request.mode is None and not is_path)
@@ -384,7 +399,7 @@ def _shots(opened: OpenedSources) -> Iterator[Shot]:
             step_ms = max(t_ms - before_ms, 1e-9)
             yield Shot(
                 index=index,
-                state=ViewState(replace(camera, name=name), position),
+                state=ViewState(replace(camera, name=name), slicing),
                 settle=settle,
                 t_ms=t_ms,
                 starts_path=number == 0,

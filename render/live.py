@@ -12,6 +12,7 @@ something else than before asks for a draw. Nothing waits but for ``auto_sync_ms
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -32,11 +33,11 @@ from octree.render.request import parse_request
 from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import looks_of
 from octree.render.scene.pipeline import Pipeline
-from octree.render.scene.sources import open_source
+from octree.render.scene.sources import check_slicing, open_source
 from octree.render.view.coverage import Coverage
 from octree.render.view.motion import Motion
 from octree.render.view.seen import seen_by_points, seen_part
-from octree.render.view.state import resolve
+from octree.render.view.state import Slicing, aspect_of, resolve
 
 TICK_S = 1 / 60
 OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
@@ -74,8 +75,9 @@ class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] #
 
 
 class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
-    """A tiled image as a vispy scene node. Coordinates are level-0 pixels: x to the right, y down. Any camera; a
-    transform that bends (polar, say) places the corners of tiles, straight between them.
+    """A tiled image as a vispy scene node. Coordinates are level-0 pixels of the axes that are displayed: columns to
+    the right, rows down. Any camera; a transform that bends (polar, say) places the corners of tiles, straight between
+    them. ``display`` and ``project`` may be set at any time; contrast limits stay.
 
     ``source``    a pyramid, or anything ``octree render`` takes, array objects included.
     ``settings``  see ``octree.render.config``; None looks for a settings file as the commands do.
@@ -83,7 +85,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     ``pipeline``  everything shared with other nodes of the same canvas: threads, memory, textures, settings, and
                   tiles that several show; None makes one, which closes with the last of its nodes.
     ``options``   of ``octree render`` by their long names: clim, gamma, colormap, opacity, blending,
-                  interpolation, channels, index, labels, single_level, show_grid, mark_pending, allow_outside.
+                  interpolation, channels, index, display, project, labels, single_level, show_grid, mark_pending,
+                  allow_outside.
 
     Call ``close`` (or close the canvas) to stop loading. ``visuals`` are the vispy visuals, one for each
     channel: set their ``clim``, ``gamma``, ``colormap``, ``opacity`` at any time; nothing is uploaded again.
@@ -109,16 +112,19 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         try:
             request = parse_request([source], [], options, settings=self.pipeline.settings)
             opened = self.pipeline.share(open_source(source, request, labels=request.labels))
+            check_slicing(request, [opened])
             looks = looks_of(opened, request.layers[0], request)
             visual = partial(_VisualNode, parent=self)
             self._layer = make_layer(self.pipeline, opened, looks, request, visual)
             self.pipeline.join(self)
+            self._layer.go_to(request.slicing)
         except BaseException:
+            self.pipeline.leave(self)
             self.pipeline.close_unused()
             raise
         for node, look in zip(self.visuals, looks, strict=True):
             node.opacity = look.opacity  # making the node has set vispy's default
-        self._positions = dict(request.index)
+        self._slicing = request.slicing
         self._motion = Motion()
         self._looked: tuple[Any, ...] = ()
         self._fresh = self._stale = True
@@ -149,7 +155,32 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     @property
     def extent(self) -> Region:
         """The image in the node's coordinates: for ``camera.set_range``."""
-        return self._layer.source.lattice.extent
+        return self._layer.face.lattice.extent
+
+    @property
+    def aspect(self) -> float:
+        """How high a pixel is for its width, by voxel size: what a transform of the node or a camera may stretch rows by
+        so that other axes than y and x lie as they do in space."""
+        return aspect_of(self._layer.source.spec, self._slicing.displayed)
+
+    @property
+    def display(self) -> str:
+        """The axes of rows and columns, ``"yx"`` or others. Setting it raises UsageError for what cannot be shown."""
+        return "".join(self._slicing.displayed)
+
+    @display.setter
+    def display(self, axes: str) -> None:
+        self._change(replace(self._slicing, displayed=RENDER["display"].read(axes)))
+
+    @property
+    def project(self) -> str | None:
+        """The projection, as ``"z=max"``, or None. Setting it raises UsageError for what cannot be projected."""
+        return None if self._slicing.projection is None else str(self._slicing.projection)
+
+    @project.setter
+    def project(self, projection: str | None) -> None:
+        wished = None if projection is None else RENDER["project"].read(projection)
+        self._change(replace(self._slicing, projection=wished))
 
     @property
     def is_settled(self) -> bool:
@@ -166,9 +197,13 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         tiles come coarse first. Raises UsageError for an axis or a place that there is not."""
         if "c" in positions and len(self._layer.parts) > 1:
             raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
-        wished = {**self._positions, **positions}
-        resolve(wished, self._layer.source.spec)
-        self._positions, self._fresh = wished, True
+        position = {**dict(self._slicing.position), **positions}
+        self._change(replace(self._slicing, position=tuple(position.items())))
+
+    def _change(self, slicing: Slicing) -> None:
+        resolve(slicing, self._layer.source.spec)
+        self._layer.go_to(slicing)
+        self._slicing, self._fresh = slicing, True
 
     def retry(self) -> None:
         """Read again what could not be read, for all that share the pipeline."""
@@ -230,7 +265,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         if looked == self._looked and not self._fresh:
             return
         plan = self._layer.plan_rect(
-            seen, px_per_base, self._positions, motion=motion, fresh=self._fresh, prefetch=True
+            seen, px_per_base, self._slicing, motion=motion, fresh=self._fresh, prefetch=True
         )
         if plan.wanted and not any(visual.shader_builds for visual in self.visuals):
             self._layer.rehearse()

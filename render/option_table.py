@@ -46,6 +46,29 @@ class ChannelOption:
     clim: tuple[float, float] | None = None
 
 
+_AXES = ("t", "c", "z", "y", "x")
+PROJECTIONS = ("max", "min", "mean", "sum")
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """One axis reduced to one value: level-0 positions ``first`` to ``stop`` (half-open; None: the axis' ends), or so many
+    ``around`` the position, each way."""
+
+    axis: str
+    method: str
+    first: int | None = None
+    stop: int | None = None
+    around: int | None = None
+
+    def __str__(self) -> str:
+        """As it is written."""
+        if self.around is not None:
+            return f"{self.axis}={self.method}:~{self.around}"
+        ends = "".join(f":{'' if end is None else end}" for end in (self.first, self.stop))
+        return f"{self.axis}={self.method}{ends.rstrip(':') and ends}"
+
+
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
@@ -115,10 +138,46 @@ def parse_index(value: Any) -> dict[str, int]:
         ]
     index: dict[str, int] = {}
     for axis, position in pairs:
-        if axis not in ("t", "z", "c") or not position.isdecimal() or axis in index:
-            raise UsageError(f"{value!r} is not like t=3,z=10", hint="axes t, z and c, counted from 0")
+        if axis not in _AXES or not _is_place(position) or axis in index:
+            raise UsageError(f"{value!r} is not like t=3,z=10", hint="axes t, c, z, y and x, counted from 0")
         index[axis] = int(position)
     return index
+
+
+def _is_place(text: str) -> bool:
+    return text.isdecimal() and len(text) < 19
+
+
+def parse_display(value: Any) -> tuple[str, ...]:
+    """``zx``: the names of the axes of the rows and of the columns. Which there are, the image says."""
+    if not isinstance(value, str | list | tuple) or not all(isinstance(name, str) for name in value):
+        raise ValueError(value)
+    names = tuple([name for part in value for name in part if name not in ", "])
+    if not names or len(names) > 9:
+        raise ValueError(value)
+    return names
+
+
+def parse_projection(value: Any) -> Projection:
+    """``z=max``, ``z=mean:4:12`` (positions, half-open) or ``z=max:~3`` (three each way of the position)."""
+    if isinstance(value, Projection):
+        return value
+    axis, _, rest = str(value).partition("=")
+    method, *ends = (part.strip() for part in rest.split(":"))
+    shaped = method in PROJECTIONS and len(axis.strip()) == 1
+    around = len(ends) == 1 and ends[0].startswith("~") and _is_place(ends[0][1:])
+    between = len(ends) in (0, 2) and all(end == "" or _is_place(end) for end in ends)
+    if not (shaped and (around or between)):
+        raise UsageError(
+            f"{value!r} is not AXIS=METHOD[:FROM:TO], or [:~N]",
+            hint=f"for example z=max, z=mean:4:12 or z=max:~3; methods: {', '.join(PROJECTIONS)}",
+        )
+    if around:
+        return Projection(axis.strip(), method, around=int(ends[0][1:]))
+    first, stop = (int(end) if end else None for end in ends or ("", ""))
+    if stop is not None and stop <= (first or 0):
+        raise UsageError(f"{value!r} projects nothing", hint="FROM must be below TO, which is not part of it")
+    return Projection(axis.strip(), method, first, stop)
 
 
 def _positive_ms(value: Any) -> float:
@@ -139,6 +198,11 @@ RENDER = Table(
         Option("size", Kind("WIDTHxHEIGHT", parse_size, "SIZE"), "WIDTHxHEIGHT in pixels.", "1024x768", group=VIEW),
         Option("index", Kind("a place such as t=3,z=10", parse_index, "PLACE"), "Plane to show: t=0,z=0.",
                unset="0 each", group=VIEW, live=True),
+        Option("display", Kind("two axes such as zx, rows and columns", parse_display, "AXES"),
+               "Axes of rows and columns: yx, zx, zy.", "yx", group=VIEW, live=True),
+        Option("project", Kind("a projection such as z=max", parse_projection, "AXIS=METHOD"),
+               "Project an axis: z=max, min, mean or sum, z=max:FROM:TO, z=max:~N.",
+               unset="none", group=VIEW, live=True),
         Option("clim", Kind("auto or low,high", parse_clim, "LOW,HIGH"), "Contrast limits low,high.",
                unset="auto", group=LOOK, many=True, live=True),
         Option("gamma", number(0, 100, above=True), "Gamma.", 1, group=LOOK, many=True, live=True),

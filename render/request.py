@@ -12,7 +12,8 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.options import Option
 from octree.render.config import Settings, load_settings
 from octree.render.loading.network import Network
-from octree.render.option_table import RENDER, ChannelOption
+from octree.render.option_table import RENDER, ChannelOption, Projection
+from octree.render.view.state import Slicing
 
 Blending = Literal["translucent", "additive", "opaque"]
 Interpolation = Literal["nearest", "linear"]
@@ -47,6 +48,8 @@ class RenderRequest:
     background: str
     labels: bool
     index: Mapping[str, int]
+    display: tuple[str, ...]
+    project: Projection | None
     single_level: bool
     show_grid: bool
     mark_pending: bool
@@ -56,6 +59,11 @@ class RenderRequest:
     gl: str
     allow_outside: bool
     settings: Settings
+
+    @property
+    def slicing(self) -> Slicing:
+        """What is shown of images of more axes than a frame has."""
+        return Slicing.of(self.index, self.display, self.project)
 
 
 def parse_request(
@@ -76,6 +84,8 @@ def parse_request(
     budgets = {o.setting: read[o.name] for o in RENDER if o.setting and read[o.name] is not None}
     settings = load_settings(read["config"]) if settings is None else settings
     same = (
+        "display",
+        "project",
         "background",
         "labels",
         "single_level",

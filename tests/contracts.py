@@ -78,8 +78,9 @@ class TileSourceContract:
     def test_the_token_says_what_it_is_and_the_version_how_new(self, source: TileSource) -> None:
         token, version = source.token, source.version
         assert isinstance(token, str)
-        source.invalidate()  # type: ignore[attr-defined]
-        assert (source.token, source.version) == (token, version + 1)
+        if hasattr(source, "invalidate"):  # a face is as new as its source
+            source.invalidate()
+            assert (source.token, source.version) == (token, version + 1)
 
     def test_a_recipe_opens_the_same_in_another_process(
         self, source: TileSource, tiles: list[TileKey]
@@ -94,7 +95,7 @@ class TileSourceContract:
             for key in tiles:
                 np.testing.assert_array_equal(again.read_tile(key), source.read_tile(key))
         finally:
-            again.close()
+            getattr(again, "close", lambda: None)()
 
     def test_a_read_that_is_given_up_raises_or_brings_the_tile(
         self, source: TileSource, tiles: list[TileKey]

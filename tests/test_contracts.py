@@ -21,17 +21,22 @@ from octree.render.loading.guard import guarded
 from octree.render.loading.pool import PoolGroup
 from octree.render.loading.requests import TileSource
 from octree.render.loading.simulated import SimulatedPoolGroup
+from octree.render.option_table import Projection, parse_projection
+from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
+from octree.render.view.state import Slicing, resolve
 
 RANDOM = np.random.default_rng(7)
 GRAY = RANDOM.integers(0, 60_000, (300, 410), np.uint16)
 
 
-def edges(source: OpenTileSource) -> list[TileKey]:
-    """The first and the last tile of every level."""
-    # the last place on the axes that are not displayed
-    lengths = [source.spec.levels[0].shape[place] for place in source.spec.index_axes]
-    lattice = source.at(tuple(length - 1 for length in lengths))
+def edges(source: Face) -> list[TileKey]:
+    """The first and the last tile of every level, at the last place on the axes that are not displayed."""
+    lengths = dict(zip(source.spec.axis_names, source.spec.levels[0].shape, strict=True))
+    others = [axis for axis in source.spec.free_axes if axis not in source.displayed]
+    projection = Projection(source.projected, source.method) if source.method else None
+    last = {axis: lengths[axis] - 1 for axis in others if axis != source.projected}
+    lattice = source.at(resolve(Slicing.of(last, source.displayed, projection), source.spec))
     corners = []
     for level, info in enumerate(lattice.levels):
         last = tuple(count - 1 for count in info.tile_counts)
@@ -81,6 +86,26 @@ class TestPlaneOfMany(OpenSourceContract):
     def opened(self, tmp_path: Path) -> Callable[[], TileSource]:
         build(RANDOM.integers(0, 255, (2, 3, 150, 160), np.uint8), tmp_path / "tz", axes="tzyx", tile=64)
         return lambda: open_tile_source(tmp_path / "tz", tile=64)
+
+
+class TestAcross(TileSourceContract):
+    """Other axes than y and x, and an axis that is projected."""
+
+    @pytest.fixture(params=["zx", "xz", "ty", "yx z=max", "yx z=mean", "zy t=sum"])
+    def opened(self, tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[], TileSource]:
+        build(RANDOM.integers(0, 255, (2, 9, 80, 90), np.uint8), tmp_path / "tz", axes="tzyx", tile=32)
+        axes, _, projection = request.param.partition(" ")
+        projected = parse_projection(projection) if projection else None
+
+        def face() -> TileSource:
+            source = open_tile_source(tmp_path / "tz", tile=32)
+            return source.face(resolve(Slicing.of({}, axes, projected), source.spec))
+
+        return face
+
+    @pytest.fixture
+    def tiles(self, opened: Callable[[], Face]) -> list[TileKey]:
+        return edges(opened())
 
 
 class TestUntiled(OpenSourceContract):

@@ -386,10 +386,14 @@ def test_switched_off_tiles_draw_each_level_as_one_image(pyramid: Path, tmp_path
 @pytest.mark.parametrize(
     "extent", [Region((0, 0), (1100, 1501)), Region((0, 0), (1, 90000)), Region((0, 0), (5, 3))]
 )
-def test_the_overview_shows_the_whole_image_in_a_corner(extent: Region, size: tuple[int, int]) -> None:
-    view, zoom = inset_view(extent, size)
+@pytest.mark.parametrize("aspect", [1.0, 4.0])
+def test_the_overview_shows_the_whole_image_in_a_corner(
+    extent: Region, size: tuple[int, int], aspect: float
+) -> None:
+    view, (tall, zoom) = inset_view(extent, size, aspect)
+    assert tall == zoom * aspect
     left, right = ((x - view.x0) * zoom for x in (extent.x0, extent.x1))
-    top, bottom = ((y - view.y0) * zoom for y in (extent.y0, extent.y1))
+    top, bottom = ((y - view.y0) * tall for y in (extent.y0, extent.y1))
     assert -1e-6 <= left < right <= size[0] + 0.51
     assert -1e-6 <= top < bottom <= size[1] + 0.51
     assert right - left <= max(1, size[0] / 4) + 1e-6

@@ -80,7 +80,7 @@ def test_channels_refused(text: str) -> None:
         parse_channels(text)
 
 
-@pytest.mark.parametrize("text", ["x=1", "t=-1", "t", "t=1,t=2", "z=1.5"])
+@pytest.mark.parametrize("text", ["q=1", "t=-1", "t", "t=1,t=2", "z=1.5"])
 def test_index_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_index(text)

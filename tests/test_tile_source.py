@@ -30,6 +30,7 @@ from octree.render.tiles.open_levels import open_levels
 from octree.render.tiles.texels import fold_ids, label_bytes, texture_dtype, to_texels
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.plan import plan_view
+from octree.render.view.state import Slicing, resolve
 
 RNG = np.random.default_rng(7)
 
@@ -352,7 +353,7 @@ def test_a_position_shows_the_coarse_plane_it_lies_in(tmp_path: Path) -> None:
     source = open_tile_source(tmp_path / "p.zarr", tile=64)
     depths = [level.shape[0] for level in source.spec.levels]
     assert depths[-1] < 16
-    lattices = [source.at((plane,)) for plane in range(16)]
+    lattices = [source.at(resolve(Slicing.of({"z": plane}), source.spec)) for plane in range(16)]
     for level, depth in enumerate(depths):
         per_plane = 16 // depth
         assert len({lattice.key(level, (0, 0)) for lattice in lattices}) == depth
@@ -372,7 +373,8 @@ def test_planes_that_share_a_coarse_plane_read_it_once(tmp_path: Path) -> None:
     with TileLoader(clock=VirtualClock()) as loader:
         loader.add_source(source)
         for plane in range(16):
-            plan = plan_view(source.at((plane,)), source.lattice.extent, (0.25, 0.25))
+            section = resolve(Slicing.of({"z": plane}), source.spec)
+            plan = plan_view(source.at(section), source.lattice.extent, (0.25, 0.25))
             assert plan.level == 2
             loader.plan("view", load_requests(plan, source), moved=False)
             drain(loader, "view")
@@ -633,7 +635,7 @@ def test_a_pyramid_with_axes_in_another_order_is_read_from_level_0(tmp_path: Pat
      (64, 9999, 256), (100, 9999, 200), (1, 9999, 256), (5000, 5000, 256), (200, 100, 256)],
 )  # fmt: skip
 def test_tiles_suit_the_chunks(chunk: int, length: int, edge: int) -> None:
-    from octree.render.tiles.tile_source import _fitting_edge
+    from octree.render.tiles.face import _fitting_edge
 
     assert _fitting_edge(chunk, length) == edge
 

@@ -15,7 +15,7 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Axis, LevelInfo, PyramidSpec
 from octree.render.frames import Renderer
 from octree.render.request import parse_request
-from octree.render.view.state import first_position, own_index, resolve
+from octree.render.view.state import Slicing, resolve
 
 
 def spec(axes: str, shapes: list[tuple[int, ...]], *, rgb: bool = False, shift: float = 0.5) -> PyramidSpec:
@@ -40,19 +40,24 @@ def spec(axes: str, shapes: list[tuple[int, ...]], *, rgb: bool = False, shift: 
 def test_positions_stand_in_the_order_of_axes(
     axes: str, wishes: dict[str, int], position: tuple[int, ...]
 ) -> None:
-    assert resolve(wishes, spec(axes, [tuple(range(4, 4 + len(axes)))])) == position
+    image = spec(axes, [tuple(range(4, 4 + len(axes)))])
+    assert resolve(Slicing.of(wishes), image).position == position
 
 
 def test_what_an_image_lacks_is_refused_unless_it_may_be_anothers() -> None:
     image = spec("czyx", [(3, 8, 9, 9)], rgb=True)
-    assert resolve({"z": 7}, image) == (7,)
-    for wrong in ({"t": 0}, {"c": 0}, {"y": 0}):
+    assert resolve(Slicing.of({"z": 7}), image).position == (7,)
+    for wrong in ({"t": 0}, {"c": 0}):
         with pytest.raises(UsageError, match="there is no axis"):
-            resolve(wrong, image)
-        assert resolve({**wrong, "z": 2}, image, lenient=True) == (2,)
+            resolve(Slicing.of(wrong), image)
+        assert resolve(Slicing.of({**wrong, "z": 2}), image, lenient=True).position == (2,)
+    for lenient in (False, True):
+        with pytest.raises(UsageError, match="y is displayed") as refused:
+            resolve(Slicing.of({"y": 0}), image, lenient=lenient)
+        assert refused.value.hint == "axes to choose on: z"
     for outside in (-1, 8):
         with pytest.raises(UsageError, match=f"z={outside} lies outside the image") as refused:
-            resolve({"z": outside}, image, lenient=True)
+            resolve(Slicing.of({"z": outside}), image, lenient=True)
         assert refused.value.hint == "z runs from 0 to 7"
 
 
@@ -69,11 +74,12 @@ def test_a_levels_own_voxel_holds_the_middle_of_the_position(
         levels.append(LevelInfo("", (own, 9, 9), (1, 9, 9), None, (scale, 1, 1), ((scale - 1) / 2, 0, 0)))
     image = PyramidSpec(tuple(map(Axis, "zyx")), np.dtype("uint8"), tuple(levels))
     level, position = data.draw(st.integers(0, len(depths) - 1)), data.draw(st.integers(0, depth - 1))
-    (voxel,) = own_index(image, (position,), level)
+    section = resolve(Slicing.of({"z": position}), image)
+    (voxel,) = section.own_index(image, level)
     scale = int(levels[level].scale[0])
     # voxel k is made of level-0 planes [k * scale, (k + 1) * scale); a level that ends early stands in with its last
     assert voxel == min(position // scale, depths[level] - 1)
-    assert first_position(image, (voxel,), level) == (voxel * scale,)
+    assert section.first_position(image, (voxel,), level) == (voxel * scale,)
 
 
 @pytest.mark.usefixtures("gl_info")

@@ -118,6 +118,12 @@ def _caption(frame: dict[str, Any]) -> str:
         f"level {frame['level']}" + (" (degraded)" if frame["degraded"] else ""),
         f"ideal {100 * coverage['ideal']:.1f} %",
     ]
+    if frame.get("displayed", "yx") != "yx":
+        parts.insert(1, f"rows {frame['displayed'][0]}, columns {frame['displayed'][1]}")
+    if projected := frame.get("projected"):
+        parts.insert(
+            1, f"{projected['method']} of {projected['axis']} {projected['first']}:{projected['stop']}"
+        )
     parts += [
         f"{name} {100 * coverage[name]:.1f} %"
         for name in ("finer", "coarser", "missing", "failed")

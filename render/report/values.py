@@ -90,10 +90,24 @@ class Timings:
 
 
 @dataclass(frozen=True, slots=True)
+class Projected:
+    """An axis that a frame shows reduced to one value: level-0 positions ``first`` to ``stop`` (half-open)."""
+
+    axis: str
+    method: str
+    first: int
+    stop: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class FrameReport:
     """One frame. ``size_px`` is (width, height); ``t_ms`` since the start of the run, on the clock in force;
     ``level`` the wanted one, coarser than the screen asks for when ``degraded``; ``visible_px`` the screen
-    pixels that the image covers."""
+    pixels that the image covers; ``displayed`` the axes of rows and columns, ``projected`` (axis, method, first, stop)
+    in level-0 positions of the first source, None for no projection."""
 
     index: int
     camera: Camera
@@ -102,6 +116,8 @@ class FrameReport:
     level: int
     degraded: bool = False
     visible_px: int = 0
+    displayed: str = "yx"
+    projected: Projected | None = None
     coverage: Coverage = field(default_factory=Coverage)
     tiles: TileCounts = field(default_factory=TileCounts)
     bytes: ByteCounts = field(default_factory=ByteCounts)
@@ -117,6 +133,8 @@ class FrameReport:
             "level": self.level,
             "degraded": self.degraded,
             "visible_px": self.visible_px,
+            "displayed": self.displayed,
+            "projected": self.projected and self.projected.to_json(),
             "coverage": self.coverage.to_json(),
             "tiles": self.tiles.to_json(),
             "bytes": self.bytes.to_json(),

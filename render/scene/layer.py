@@ -9,27 +9,28 @@ its plan and cover know no channel where parts have one: only the loader's keys 
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
-from octree.pyramid.model import TileKey
+from octree.pyramid.model import PyramidSpec, TileKey
 from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
 from octree.render.scene.shown import Shown
+from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
 from octree.render.view.parts import Placed
 from octree.render.view.plan import ViewPlan, choose_level, plan_view
-from octree.render.view.register import ToBase
+from octree.render.view.register import ToBase, to_base
 from octree.render.view.stand_ins import stand_ins_at_hand
-from octree.render.view.state import Positions, ViewState, first_position, resolve
+from octree.render.view.state import Section, Slicing, ViewState, resolve
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
@@ -48,11 +49,11 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class _Section:
-    """Where one part stands: level-0 positions on the axes that are not displayed, and the index on each level."""
+class _Standing:
+    """Where one part stands: its section of the image, and the index on each level."""
 
     part: Part
-    position: tuple[int, ...]
+    section: Section
     indices: tuple[tuple[int, ...], ...]
 
 
@@ -62,17 +63,18 @@ def make_layer(
     looks: Sequence[Look],
     request: RenderRequest,
     visual: Callable[..., TiledImageVisual],
-    to_base: ToBase | None = None,
+    first: PyramidSpec | None = None,
 ) -> Layer:
-    """A layer with a ``visual`` for each of ``looks``, bottom first. It may plan once it has joined the pipeline."""
+    """A layer with a ``visual`` for each of ``looks``, bottom first. It may plan once it has joined the pipeline. Cameras
+    count voxels of the image ``first``; None: of the source itself."""
     aids = {"show_grid": request.show_grid, "mark_pending": request.mark_pending}
     parts = [Part(look.channel, visual(pipeline.atlas, **look.drawing(), **aids)) for look in looks]
     linear = looks[0].interpolation == "linear"
-    return Layer(source, parts, pipeline, to_base=to_base or ToBase(), linear=linear)
+    return Layer(source, parts, pipeline, first=first or source.spec, linear=linear)
 
 
 class Layer:
-    """One source in one view. Main thread only."""
+    """One source in one view. Main thread only. ``face`` is the one that the view state shows now."""
 
     def __init__(
         self,
@@ -80,16 +82,18 @@ class Layer:
         parts: Sequence[Part],
         pipeline: Pipeline,
         *,
-        to_base: ToBase,
+        first: PyramidSpec,
         linear: bool,
     ) -> None:
         self.source = source
+        self.face: Face = source
         self.parts = tuple(parts)
-        self.to_base = to_base
+        self.to_base = ToBase()
+        self._first = first
         self._pipeline, self._loader, self._atlas = pipeline, pipeline.loader, pipeline.atlas
         self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
-        self._positions: Positions | None = None
-        self._sections: tuple[_Section, ...] = ()
+        self._slicing: Slicing | None = None
+        self._standing: tuple[_Standing, ...] = ()
         self._lattice = source.lattice
         self._plan = NO_PLAN
         self._view = Region((0.0, 0.0), (0.0, 0.0))
@@ -123,7 +127,7 @@ class Layer:
         return self.plan_rect(
             view,
             px_per_base,
-            dict(state.position),
+            state.slicing,
             motion=(motion[0] * sy, motion[1] * sx),
             fresh=fresh,
             prefetch=prefetch,
@@ -132,8 +136,9 @@ class Layer:
 
     def _seen(self, state: ViewState, size_px: tuple[int, int]) -> tuple[Region, tuple[float, float]]:
         """What a frame shows, in base coordinates, and screen pixels per base pixel (y, x)."""
-        zoom, (sy, sx) = state.camera.zoom, self.to_base.scale
-        return self.to_base.region(state.camera.rect(size_px)), (zoom / sy, zoom / sx)
+        self.go_to(state.slicing)
+        camera, (sy, sx) = state.camera, self.to_base.scale
+        return self.to_base.region(camera.rect(size_px)), (camera.zoom * camera.aspect / sy, camera.zoom / sx)
 
     def placed_in(self, state: ViewState, size_px: tuple[int, int]) -> Placed:
         """What ``parts_of`` must know of a frame that shows ``state``."""
@@ -141,15 +146,15 @@ class Layer:
 
     def placed(self, view: Region, px_per_base: tuple[float, float], size_px: tuple[int, int]) -> Placed:
         """As ``placed_in``, for a view in base coordinates."""
-        level = choose_level(self.source.lattice, px_per_base)
+        level = choose_level(self.face.lattice, px_per_base)
         room = self._pipeline.room_for(self)
-        return Placed(self.source.lattice, level, view, size_px, room, self._margin_texels)
+        return Placed(self.face.lattice, level, view, size_px, room, self._margin_texels)
 
     def plan_rect(
         self,
         view: Region,
         px_per_base: tuple[float, float],
-        positions: Positions,
+        slicing: Slicing,
         *,
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
@@ -157,7 +162,7 @@ class Layer:
         part: tuple[Placed, FramePart] | None = None,
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
-        self._go_to(positions)
+        self.go_to(slicing)
         self._part = None if part is None else (part[0].region(part[1]), part[1].region)
         limits = self._pipeline.settings.render
         plan = plan_view(
@@ -193,45 +198,54 @@ class Layer:
         """The atlas has been emptied: ask for everything that the view wants."""
         self._loader.plan(self, self._requests(self._plan, ()), moved=False)
 
-    def _go_to(self, positions: Positions) -> None:
-        """Stand at these places on the axes that are not displayed, as far as the source has them."""
-        if positions == self._positions:
+    def go_to(self, slicing: Slicing) -> None:
+        """Show this of the image, as far as the source has the axes. Raises UsageError for what it cannot show."""
+        if slicing == self._slicing:
             return
-        source = self.source
-        self._positions, self._plan, self._sent = dict(positions), NO_PLAN, False
-        sections = []
+        source, standing = self.source, []
+        face: Face = source
         for part in self.parts:
-            own = positions if part.channel is None else {**positions, "c": part.channel}
-            position = resolve(own, source.spec, lenient=True)
-            indices = tuple(level.index for level in source.at(position).levels)
-            sections.append(_Section(part, position, indices))
-        self._sections, shared = tuple(sections), sections[0].indices
+            position = dict(slicing.position)
+            own = (
+                slicing
+                if part.channel is None
+                else replace(slicing, position=tuple({**position, "c": part.channel}.items()))
+            )
+            section = resolve(own, source.spec, lenient=True)
+            face = source.face(section)
+            standing.append(_Standing(part, section, tuple(level.index for level in face.at(section).levels)))
+        if face is not self.face:
+            self.face, self.cover = face, None
+            self._pipeline.reshape(self)
+        self.to_base = to_base(self._first, source.spec, face.displayed)
+        self._slicing, self._plan, self._sent = slicing, NO_PLAN, False
+        self._standing, shared = tuple(standing), standing[0].indices
         if self.parts[0].channel is not None:
-            c = [source.spec.axis_names[place] for place in source.spec.index_axes].index("c")
+            c = standing[0].section.entries.index("c")
             shared = tuple(index[:c] + index[c + 1 :] for index in shared)
-        self._lattice = source.lattice.at(shared)
+        self._lattice = face.lattice.at(shared)
 
     def keys(self, tile: TileKey) -> Iterator[LoadKey]:
         """The key of each part of one tile."""
-        for section in self._sections:
-            yield self._key(section, tile)
+        for standing in self._standing:
+            yield self._key(standing, tile)
 
-    def _key(self, section: _Section, tile: TileKey) -> LoadKey:
+    def _key(self, standing: _Standing, tile: TileKey) -> LoadKey:
         # a hundred calls a frame: named tuples' own constructors take four times as long
         new, (level, _, grid) = tuple.__new__, tile
         return new(
             LoadKey,
-            (self.source.token, self.source.version, new(TileKey, (level, section.indices[level], grid))),
+            (self.face.token, self.face.version, new(TileKey, (level, standing.indices[level], grid))),
         )
 
     def _known(self, tile: TileKey) -> bool:
         return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
 
     def _requests(self, plan: ViewPlan, spare: tuple[TileKey, ...]) -> list[LoadRequest]:
-        source, asked = self.source, set(plan.coverage)
-        wished = load_requests(plan, source) + tuple(
+        face, asked = self.face, set(plan.coverage)
+        wished = load_requests(plan, face) + tuple(
             LoadRequest(
-                LoadKey(source.token, source.version, tile), Tier.COVERAGE, tile.level - plan.level, False
+                LoadKey(face.token, face.version, tile), Tier.COVERAGE, tile.level - plan.level, False
             )
             for tile in spare
             if tile not in asked
@@ -302,7 +316,7 @@ class Layer:
         plan = self._plan
         if not plan.wanted:
             return
-        page = self._atlas.reserve(self.source.tile_shape(plan.wanted[0]), self.source.texture_dtype)
+        page = self._atlas.reserve(self.face.tile_shape(plan.wanted[0]), self.face.texture_dtype)
         for part in self.parts if page is not None else ():
             if frame_px is not None:
                 part.visual.set_view(self._view, frame_px)
@@ -310,8 +324,8 @@ class Layer:
 
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
-        for section in self._sections:  # noqa: SIM110 - a generator for each tile takes twice as long
-            if self._key(section, tile) not in self._atlas:
+        for standing in self._standing:  # noqa: SIM110 - a generator for each tile takes twice as long
+            if self._key(standing, tile) not in self._atlas:
                 return False
         return True
 
@@ -334,9 +348,9 @@ class Layer:
             part=self._part,
         )
         origin = self._view.centre
-        for section in self._sections:
-            visual = section.part.visual
-            visual.set_cover(cover, partial(self._key, section), origin)
+        for standing in self._standing:
+            visual = standing.part.visual
+            visual.set_cover(cover, partial(self._key, standing), origin)
             if size_px is not None:
                 visual.set_view(self._view, size_px)
         self.cover = cover
@@ -354,14 +368,21 @@ class Layer:
         return self.cover.drawn if self.cover is not None else frozenset()
 
     @property
+    def section(self) -> Section:
+        """What the first part shows of the image."""
+        return self._standing[0].section
+
+    @property
     def position(self) -> tuple[int, ...]:
         """Where the first part stands on the axes that are not displayed: what baselines know its tiles by."""
-        return self._sections[0].position
+        return self.section.position
 
     def position_of(self, tile: TileKey) -> tuple[int, ...]:
         """The level-0 positions of a key's tile: those of the view if it shows them, else the first."""
-        shown = (section.position for section in self._sections if section.indices[tile.level] == tile.index)
-        return next(shown, first_position(self.source.spec, tile.index, tile.level))
+        for standing in self._standing:
+            if standing.indices[tile.level] == tile.index:
+                return standing.section.position
+        return self.section.first_position(self.source.spec, tile.index, tile.level)
 
     def shown(self, size_px: tuple[int, int]) -> Shown:
         """What the last cover shows, in a frame of ``size_px`` or in the part of it that was planned."""
@@ -393,7 +414,7 @@ class Layer:
 
     def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
         """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
-        edges = pixel_edges(rows_of([self.source.lattice.extent]), self._view, size_px)
+        edges = pixel_edges(rows_of([self.face.lattice.extent]), self._view, size_px)
         row0, col0, row1, col1 = map(int, edges[0])
         return row0, row1, col0, col1
 

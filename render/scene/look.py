@@ -13,7 +13,7 @@ from octree.render.option_table import ChannelOption
 from octree.render.request import Blending, Interpolation, LayerOptions, RenderRequest
 from octree.render.scene.contrast import range_of, sample_keys, type_range
 from octree.render.tiles.tile_source import OpenTileSource
-from octree.render.view.state import Positions, resolve
+from octree.render.view.state import Section, Slicing, resolve
 
 CHANNEL_COLORS = ("#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff", "#00ffff", "#ffffff")
 """For channels whose source names no colour, in order."""
@@ -39,12 +39,11 @@ class Look:
 
 
 def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:
-    """The parts of one layer, bottom first. Raises UsageError for a channel or plane that does not exist.
+    """The parts of one layer, bottom first. Raises UsageError for a channel that does not exist.
 
     A source with channels is drawn as all of them, added up in their own colours, unless ``--channels`` picks,
     ``--index c=`` chooses one, or ``--colormap`` says how to draw the first.
     """
-    _check_position(source, request)
     channels = _channels(source, options, request)
     look = Look(
         channel=None,
@@ -58,16 +57,18 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
         rgb=source.rgb,
     )
     if channels is None:
-        return [replace(look, clim=_clim(source, request.index, None, options))]
+        return [replace(look, clim=_clim(source, request.slicing, None, options))]
     looks = []
     for number, channel in enumerate(channels):
         told = _told(source, channel.index)
+        position = tuple({**request.index, "c": channel.index}.items())
+        slicing = replace(request.slicing, position=position)
         color = channel.color or (f"#{told.color}" if told and told.color else None)
         looks.append(
             replace(
                 look,
                 channel=channel.index,
-                clim=channel.clim or _clim(source, {**request.index, "c": channel.index}, told, options),
+                clim=channel.clim or _clim(source, slicing, told, options),
                 colormap=color or CHANNEL_COLORS[number % len(CHANNEL_COLORS)],
                 blending=options.blending or "additive",
             )
@@ -75,29 +76,25 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
     return looks
 
 
-def _check_position(source: OpenTileSource, request: RenderRequest) -> None:
-    try:
-        resolve(request.index, source.spec, lenient=len(request.sources) > 1)
-    except UsageError as error:
-        raise UsageError(f"--index: {source.path}: {error.message}", hint=error.hint) from None
-
-
 def _channels(
     source: OpenTileSource, options: LayerOptions, request: RenderRequest
 ) -> Sequence[ChannelOption] | None:
     """The channels to add up, or None for one part in a colormap."""
     spec = source.spec
-    place = spec.axis_index("c")
-    if place not in spec.index_axes or place is None or source.labels:
+    section = resolve(request.slicing, spec, lenient=True)
+    choosable = "c" in section.entries and section.projected != "c"
+    if not choosable or source.labels:
         if options.channels is not None:
             raise UsageError(
                 f"--channels: {source.path} has no channels to choose from",
                 hint="its samples are one colour"
                 if source.rgb
+                else "c is displayed or projected"
+                if "c" in spec.axis_names
                 else f"its axes: {', '.join(spec.axis_names)}",
             )
         return None
-    count = spec.levels[0].shape[place]
+    count = spec.levels[0].shape[spec.axis_names.index("c")]
     if options.channels is not None:
         for channel in options.channels:
             if channel.index >= count:
@@ -117,14 +114,17 @@ def _told(source: OpenTileSource, channel: int) -> Channel | None:
 
 
 def _clim(
-    source: OpenTileSource, positions: Positions, told: Channel | None, options: LayerOptions
+    source: OpenTileSource, slicing: Slicing, told: Channel | None, options: LayerOptions
 ) -> tuple[float, float]:
-    """Contrast limits: as asked, as recorded, the whole range of bytes and colours, or that of the data."""
+    """Contrast limits: as asked, as recorded, the whole range of bytes and colours, or that of the data. Sums have
+    a range of their own."""
     if options.clim is not None:
         return options.clim
     if source.labels:
         return 0.0, 1.0
-    dtype = source.spec.dtype
+    dtype, section = source.spec.dtype, resolve(slicing, source.spec, lenient=True)
+    if section.method == "sum":
+        return _measured(source, section)
     if source.rgb:
         return type_range(source.texture_dtype if dtype.kind == "b" else dtype)
     if told is None and len(source.spec.channels) == 1:
@@ -135,12 +135,12 @@ def _clim(
         return 0.0, 1.0
     if dtype == "uint8":
         return type_range(dtype)
-    return _measured(source, positions)
+    return _measured(source, section)
 
 
-def _measured(source: OpenTileSource, positions: Positions) -> tuple[float, float]:
+def _measured(source: OpenTileSource, section: Section) -> tuple[float, float]:
     """The range of a little of the data; read in a thread, like every other pixel."""
-    lattice = source.at(resolve(positions, source.spec, lenient=True))
-    keys = sample_keys(lattice, source.stored_levels)
+    face = source.face(section)
+    keys = sample_keys(face.at(section), face.stored_levels)
     with ThreadPoolExecutor(1, "octree-contrast") as pool:
-        return range_of(list(pool.map(source.read_tile, keys)))
+        return range_of(list(pool.map(face.read_tile, keys)))

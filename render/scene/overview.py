@@ -13,7 +13,7 @@ from octree.render.gl.marks import PLAIN, Area, MarksVisual
 from octree.render.scene.layer import Layer
 from octree.render.view.cover import rows_of
 from octree.render.view.parts import Part, Placed
-from octree.render.view.state import Positions
+from octree.render.view.state import ViewState
 
 SHARE = 0.25
 """Largest part of the frame's width and height that the inset takes."""
@@ -25,17 +25,20 @@ _VIEW_AT_LEAST_PX = 3
 """A close view is outlined so large, or nobody would find it."""
 
 
-def inset_view(extent: Region, size_px: tuple[int, int]) -> tuple[Region, float]:
-    """(view, screen pixels per base pixel) with which a frame of ``size_px`` (width, height) shows ``extent`` in
+def inset_view(
+    extent: Region, size_px: tuple[int, int], aspect: float = 1.0
+) -> tuple[Region, tuple[float, float]]:
+    """(view, screen pixels per base pixel (y, x)) with which a frame of ``size_px`` (width, height) shows ``extent`` in
     its bottom right corner, on whole pixels and at least one pixel large."""
     width, height = size_px
     wide, high = extent.x1 - extent.x0, extent.y1 - extent.y0
-    zoom = min(SHARE * width / wide, SHARE * height / high)
+    zoom = min(SHARE * width / wide, SHARE * height / (high * aspect))
     margin_x, margin_y = min(MARGIN_PX, width // 8), min(MARGIN_PX, height // 8)
     left = width - margin_x - max(1, round(wide * zoom))
-    top = height - margin_y - max(1, round(high * zoom))
-    x0, y0 = extent.x0 - left / zoom, extent.y0 - top / zoom
-    return Region((y0, x0), (y0 + height / zoom, x0 + width / zoom)), zoom
+    tall = zoom * aspect
+    top = height - margin_y - max(1, round(high * tall))
+    x0, y0 = extent.x0 - left / zoom, extent.y0 - top / tall
+    return Region((y0, x0), (y0 + height / tall, x0 + width / zoom)), (tall, zoom)
 
 
 class Overview:
@@ -45,25 +48,24 @@ class Overview:
         self.layer = layer
         self._ground, self._lines = MarksVisual(), MarksVisual()
         self._size_px = size_px
-        self._view, self._zoom = inset_view(layer.source.lattice.extent, size_px)
+        self._view, self._px_per_base = Region((0.0, 0.0), (0.0, 0.0)), (1.0, 1.0)
 
-    def plan(self, positions: Positions, part: Part | None = None) -> None:
+    def plan(self, state: ViewState, part: Part | None = None) -> None:
         """``part``: only this part of the frame is to be drawn."""
-        wanted = None if part is None else (self.placed, part)
-        self.layer.plan_rect(self._view, self._px_per_base, positions, fresh=True, part=wanted)
+        placed = self.placed_in(state)
+        wanted = None if part is None else (placed, part)
+        self.layer.plan_rect(self._view, self._px_per_base, state.slicing, fresh=True, part=wanted)
 
-    @property
-    def placed(self) -> Placed:
-        """What ``parts_of`` must know of it."""
+    def placed_in(self, state: ViewState) -> Placed:
+        """What ``parts_of`` must know of it in a frame that shows ``state``."""
+        self.layer.go_to(state.slicing)
+        extent, aspect = self.layer.face.lattice.extent, state.camera.aspect
+        self._view, self._px_per_base = inset_view(extent, self._size_px, aspect)
         return self.layer.placed(self._view, self._px_per_base, self._size_px)
-
-    @property
-    def _px_per_base(self) -> tuple[float, float]:
-        return self._zoom, self._zoom
 
     def mark(self, shown: Region) -> None:
         """Outline the image, and in it what the frame shows (base coordinates of the layer)."""
-        extent = self.layer.source.lattice.extent
+        extent = self.layer.face.lattice.extent
         seen = shown.intersect(extent)
         outlines = [extent] if seen.is_empty else [extent, self._findable(seen)]
         placed = (self._view, self._size_px)
@@ -80,6 +82,6 @@ class Overview:
         self._lines.draw()
 
     def _findable(self, seen: Region) -> Region:
-        half = _VIEW_AT_LEAST_PX / 2 / self._zoom
-        least = Region(seen.centre, seen.centre).grown((half, half))
+        half = [_VIEW_AT_LEAST_PX / 2 / px for px in self._px_per_base]
+        least = Region(seen.centre, seen.centre).grown(half)
         return Region(tuple(map(min, seen.low, least.low)), tuple(map(max, seen.high, least.high)))

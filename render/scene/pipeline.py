@@ -26,6 +26,7 @@ from octree.render.loading.network import Network
 from octree.render.loading.requests import LoadedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.scene.layer import Layer
+from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
 
@@ -110,7 +111,13 @@ class Pipeline:
         self._divide([*self.layers, *view.layers])
         self.views += (view,)
         for layer in view.layers:
-            self.loader.add_source(layer.source)
+            self.loader.add_source(layer.face)
+
+    def reshape(self, layer: Layer) -> None:
+        """A layer shows another face of its source: other tiles, in other slots. Raises UsageError as ``join`` does."""
+        if layer in self._rooms:
+            self._divide(self.layers)
+            self.loader.add_source(layer.face)
 
     def leave(self, view: View) -> None:
         """Forget the view: its pins, its wishes, and what nobody else shows. Leaving twice is harmless."""
@@ -126,20 +133,22 @@ class Pipeline:
     def close_unused(self) -> None:
         """Close the shared sources that no view shows, and all of it if there is no view and it is not to last."""
         for token in self._shared.keys() - {layer.source.token for layer in self.layers}:
-            self.loader.remove_source(token)
-            if self._owns_atlas:
-                self.atlas.release(token)
-            self._shared.pop(token).close()
+            source = self._shared.pop(token)
+            for face in source.faces:
+                self.loader.remove_source(face.token)
+                if self._owns_atlas:
+                    self.atlas.release(face.token)
+            source.close()
         if not self.views and not self._lasting:
             self.close()
 
     def _divide(self, layers: Sequence[Layer]) -> None:
         """Every part of every layer has room for a tile, and what is left is divided evenly. Slots are no larger than
         the tiles: one of 64 pixels in a slot of 256 would waste fifteen sixteenths."""
-        edges = [max(level.tile) for layer in layers for level in layer.source.lattice.levels]
+        edges = [max(level.tile) for layer in layers for level in layer.face.lattice.levels]
         if self._owns_atlas and edges:
             self.atlas.slot_px = min(SLOT_PX, *edges)
-        slots = {layer: self._slot_bytes(layer.source) for layer in layers}
+        slots = {layer: self._slot_bytes(layer.face) for layer in layers}
         parts = sum(len(layer.parts) for layer in layers)
         budget = self.atlas.budget_bytes
         spare = budget - sum(size * len(layer.parts) for layer, size in slots.items())
@@ -151,11 +160,9 @@ class Pipeline:
             )
         self._rooms = {layer: 1 + spare // parts // size for layer, size in slots.items()}
 
-    def _slot_bytes(self, source: OpenTileSource) -> int:
-        tiles = [tuple(map(min, level.tile, level.shape)) for level in source.lattice.levels]
-        return self.atlas.slot_bytes(
-            (*max(tiles, key=math.prod), *source.samples_shape), source.texture_dtype
-        )
+    def _slot_bytes(self, face: Face) -> int:
+        tiles = [tuple(map(min, level.tile, level.shape)) for level in face.lattice.levels]
+        return self.atlas.slot_bytes((*max(tiles, key=math.prod), *face.samples_shape), face.texture_dtype)
 
     def room_for(self, layer: Layer) -> int:
         """How many tiles of a layer may be resident at once."""
@@ -230,8 +237,8 @@ class Pipeline:
         return not self.loader.settled()
 
     def failures(self, view: View) -> list[dict[str, Any]]:
-        """The tiles of a view's sources that could not be read, in order of their keys, as in the report."""
-        layers = {layer.source.token: layer for layer in view.layers}
+        """The tiles of what a view shows that could not be read, in order of their keys, as in the report."""
+        layers = {layer.face.token: layer for layer in view.layers}
         return [
             {
                 "source": layers[key.source].source.path,

@@ -18,7 +18,6 @@ from octree.render.scene.shown import Shown
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.parts import Part, parts_of
-from octree.render.view.register import to_base
 from octree.render.view.state import ViewState
 
 
@@ -42,9 +41,7 @@ class Scene:
             for source, options in zip(sources, request.layers, strict=True)
         ]
         self.images = [
-            make_layer(
-                pipeline, source, own, request, TiledImageVisual, to_base(sources[0].spec, source.spec)
-            )
+            make_layer(pipeline, source, own, request, TiledImageVisual, sources[0].spec)
             for source, own in zip(sources, looks, strict=True)
         ]
         self.overview: Overview | None = None
@@ -69,7 +66,7 @@ class Scene:
         for layer in self.images:
             layer.plan(state, self.canvas.size_px, motion=motion, fresh=fresh, prefetch=prefetch, part=part)
         if self.overview is not None:
-            self.overview.plan(dict(state.position), part)
+            self.overview.plan(state, part)
 
     def parts(self, state: ViewState) -> list[Part | None]:
         """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. Raises
@@ -77,7 +74,7 @@ class Scene:
         size_px = self.canvas.size_px
         placed = [layer.placed_in(state, size_px) for layer in self.images]
         if self.overview is not None:
-            placed.append(self.overview.placed)
+            placed.append(self.overview.placed_in(state))
         parts = list(parts_of(size_px, placed))
         return [*parts] if len(parts) > 1 else [None]
 

@@ -7,6 +7,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from octree.pyramid.building.option_table import BUILD
+from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
@@ -16,6 +18,10 @@ from octree.render.request import RenderRequest
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
+from octree.render.view.state import PLANE, aspect_of, resolve
+
+SLOW_EXCESS = 64.0
+"""Decoding more than so many times what a tile shows is worth a word: cubes of 64 voxels have this in any plane."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,13 @@ class OpenedSources:
     @property
     def extent(self) -> Region:
         """What the first source covers: camera coordinates are its pixels."""
-        return self.sources[0].lattice.extent
+        first = self.sources[0]
+        return first.face(resolve(self.request.slicing, first.spec, lenient=True)).lattice.extent
+
+    @property
+    def aspect(self) -> float:
+        """How high a pixel of the first source is drawn for its width."""
+        return aspect_of(self.sources[0].spec, self.request.display)
 
     @contextmanager
     def start(self, trace: NullTrace = NULL_TRACE) -> Iterator[Scene]:
@@ -54,6 +66,21 @@ class OpenedSources:
             if source.refused is not None:
                 raise source.refused
 
+    def hints(self) -> list[str]:
+        """Where chunks make a view slow: what would be faster."""
+        wishes, found = self.request.slicing, []
+        for source in self.sources:
+            face = source.face(resolve(wishes, source.spec, lenient=True))
+            if face.displayed == PLANE or not source.chunked or face.excess() <= SLOW_EXCESS:
+                continue
+            chunks = " x ".join(map(str, source.spec.levels[0].chunks))
+            helps = _building_anew(source)
+            found.append(
+                f"{source.path}: {''.join(face.displayed)} tiles decode {face.excess():.0f} times what they show, as "
+                f"chunks are {chunks} ({', '.join(source.spec.axis_names)}){helps and '; '}{helps}"
+            )
+        return found
+
     def describe(self) -> list[dict[str, Any]]:
         """The sources as the report names them."""
         return [source.describe() for source in self.sources]
@@ -67,6 +94,7 @@ class OpenedSources:
             **request.settings.to_json(),
             "options": {
                 **options,
+                "display": "".join(request.display),
                 "network": asdict(request.network) if request.network else None,
                 "layers": [asdict(layer) for layer in request.layers],
             },
@@ -87,7 +115,29 @@ def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
                 sources[number].close()
                 again = open_source(request.sources[number], request, labels=True)
                 sources[number] = stack.enter_context(closing(again))
+        check_slicing(request, sources)
         yield OpenedSources(request, tuple(sources))
+
+
+def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> None:
+    """Raises UsageError for what a source cannot show of ``--index``, ``--display`` and ``--project``; an axis that is
+    named must be some source's."""
+    wishes, known = request.slicing, {axis for source in sources for axis in source.spec.free_axes}
+    for source in sources:
+        try:
+            source.face(resolve(wishes, source.spec, lenient=wishes.axes <= known))
+        except UsageError as error:
+            option = error.details.get("option", "display")
+            raise UsageError(f"--{option}: {source.path}: {error.message}", hint=error.hint) from None
+
+
+def _building_anew(source: OpenTileSource) -> str:
+    """The option of ``build`` that stores a source so that planes across y and x are nearer; "" if none does."""
+    if "chunks" in BUILD.names:
+        return "octree build --chunks 64,64,64 stores it for planes in any direction"
+    spec = source.spec
+    edges = [spec.levels[0].chunks[spec.axis_names.index(name)] for name in PLANE]
+    return "octree build --tile 64 stores it in smaller chunks" if max(edges) > 64 else ""
 
 
 def open_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTileSource:

@@ -1,6 +1,8 @@
 """Any SOURCE as tiles that a texture takes.
 
-tile_source.py one source as tiles: what workers read
+tile_source.py one source as tiles, opened
+face.py        its faces: planes of any two axes, another one projected or not; what workers read
+folding.py     projections, brick by brick (pure)
 open_levels.py the levels of a pyramid, or of a source that has none
 cancelling.py  reads that end when nobody wants them any more
 made_levels.py coarser levels that are not stored, made in memory by the builder's own reductions

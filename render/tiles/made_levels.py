@@ -6,8 +6,10 @@ same pixels as its pyramid would.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any
@@ -24,6 +26,8 @@ from octree.render.tiles.cancelling import GivenUp, Levels
 
 MEMO_BYTES = 64 * 2**20
 """Made tiles kept for the levels above them; a parent is made right after its children, so few are needed."""
+BAND_BYTES = 32 * 2**20
+"""Read for a part of what is made."""
 
 
 _Key = tuple[int, int, Box]
@@ -89,7 +93,8 @@ class MadeLevels:
         return Later(lambda: self.read(level, box))
 
     def read(self, level: int, box: Box) -> NDArray[Any]:
-        """The voxels of ``box``; of a made level the box must be one tile (of its grid, cut at the edge).
+        """The voxels of ``box``. Of a made level every box is made once, so it should be that of a tile: in the plane of y
+        and x the tiles below it are shared, across it only what the box needs is read.
 
         Raises what reading the stored level raises, and GivenUp when the load that asks has been cancelled."""
         if level < self._count:
@@ -150,13 +155,33 @@ class MadeLevels:
     def _make(self, level: int, box: Box) -> NDArray[Any]:
         shape = self.spec.levels[level - 1].shape
         factors = tuple(2 if i in self._plane else 1 for i in range(len(shape)))
-        data = self._read_below(level - 1, finer(box, factors, shape))
-        return reduce_block(data, factors, self._method)
+
+        def made(part: Box) -> NDArray[Any]:
+            data = self._read_below(level - 1, finer(part, factors, shape))
+            return reduce_block(data, factors, self._method)
+
+        bands = list(self._bands(box))
+        if len(bands) == 1:
+            return made(box)
+        out = np.empty(box.shape, self.spec.dtype)
+        for band in bands:
+            out[inside(band, box)] = made(band)
+        return out
+
+    def _bands(self, box: Box) -> Iterator[Box]:
+        """``box`` cut across the axes that are not halved, so that what is read for a part is not much."""
+        across = [axis for axis in range(len(box.shape)) if axis not in self._plane]
+        longest = max(across, key=lambda axis: box.shape[axis], default=0)
+        read_bytes = 4 * math.prod(box.shape) * self.spec.dtype.itemsize
+        edges = list(box.stop)
+        if across and read_bytes > BAND_BYTES:
+            edges[longest] = max(1, BAND_BYTES * box.shape[longest] // read_bytes)
+        return parts(box, tuple(edges))
 
     def _read_below(self, level: int, box: Box) -> NDArray[Any]:
         if level < self._count:
             return self._stored.read(level, box)
-        # made levels have tiles of one whole plane, and ``box`` begins where a tile does
+        # made levels have tiles of one whole plane; a box in the plane begins where a tile does
         edges = dict(zip(self._plane, self._tile, strict=True))
         out = np.empty(box.shape, self.spec.dtype)
         for part in parts(box, tuple(edges.get(axis, stop) for axis, stop in enumerate(box.stop))):

@@ -49,6 +49,8 @@ class Opened:
     close: Callable[[], None]
     private: bool = False
     """Every read gives new memory, shared with nobody."""
+    chunked: bool = False
+    """Reading a voxel is decoding its chunk."""
 
 
 def open_levels(
@@ -177,6 +179,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         f"{group.identity}|{stamps}|{facts}",
         lambda: _digest(facts, coarsest),
         _nothing,
+        chunked=True,
     )
 
 

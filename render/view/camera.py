@@ -1,7 +1,7 @@
 """Where the viewer stands, and how a view moves: pure values.
 
 Camera coordinates are level-0 pixels of the first layer: (0, 0) is the outer corner of the first pixel, x to
-the right, y down. ``zoom`` is screen pixels per level-0 pixel.
+the right, y down, whatever axes are displayed there. ``zoom`` is screen pixels per level-0 pixel, to the right.
 """
 
 from __future__ import annotations
@@ -25,22 +25,24 @@ DEFAULT_FPS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Centre of the view (camera coordinates) and zoom."""
+    """Centre of the view (camera coordinates) and zoom. ``aspect``: how high a level-0 pixel is drawn for its width."""
 
     x: float
     y: float
     zoom: float
     name: str = ""
+    aspect: float = 1.0
 
     def rect(self, size_px: tuple[int, int]) -> Region:
         """What a frame of ``size_px`` (width, height) shows, in camera coordinates."""
-        half_width, half_height = size_px[0] / (2 * self.zoom), size_px[1] / (2 * self.zoom)
+        half_width = size_px[0] / (2 * self.zoom)
+        half_height = size_px[1] / (2 * self.zoom * self.aspect)
         return Region(
             (self.y - half_height, self.x - half_width), (self.y + half_height, self.x + half_width)
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "x": self.x, "y": self.y, "zoom": self.zoom}
+        return {"name": self.name, "x": self.x, "y": self.y, "zoom": self.zoom, "aspect": self.aspect}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +108,7 @@ class CameraPath:
 
     def _at(self, t_s: float, tracks: Sequence[_Track]) -> Camera:
         x, y, log_zoom = (track.at(t_s) for track in tracks)
-        return Camera(x, y, math.exp2(log_zoom), self.name)
+        return Camera(x, y, math.exp2(log_zoom), self.name, self.keyframes[0].camera.aspect)
 
 
 @dataclass(frozen=True, slots=True)

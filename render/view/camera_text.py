@@ -26,33 +26,38 @@ ZOOM_LIMITS = (1e-9, 1e9)
 MAX_COORDINATE = 1e15
 
 
-def parse_camera(text: str, *, extent: Extent, size_px: tuple[int, int]) -> Camera | CameraPath:
+def parse_camera(
+    text: str, *, extent: Extent, size_px: tuple[int, int], aspect: float = 1.0
+) -> Camera | CameraPath:
     """What one ``--camera`` means.
 
     ``extent`` is what the image covers in camera coordinates, a ``Region`` or (width, height); ``size_px`` is
-    (width, height) of a frame. Raises ``UsageError`` for anything that is not one of ``FORMS``.
+    (width, height) of a frame; ``aspect`` how high a level-0 pixel is drawn for its width. Raises ``UsageError`` for
+    anything that is not one of ``FORMS``.
     """
     spec = text.strip()
     area = extent if isinstance(extent, Region) else Region((0.0, 0.0), (float(extent[1]), float(extent[0])))
     if spec == "fit":
-        return fit_rect(area, size_px, name="fit")
+        return fit_rect(area, size_px, name="fit", aspect=aspect)
     if spec in BUILT_IN_PATHS:
-        return built_in_path(spec, area, size_px)
+        return built_in_path(spec, area, size_px, aspect)
     if spec.lower().endswith(".json"):
-        return read_path(Path(os.path.expanduser(spec)))
+        path = read_path(Path(os.path.expanduser(spec)))
+        keys = [replace(key, camera=replace(key.camera, aspect=aspect)) for key in path.keyframes]
+        return replace(path, keyframes=tuple(keys))
     if spec.startswith(("rect=", "rect ")):
-        return fit_rect(_parse_rect(text, spec), size_px, name="rect")
+        return fit_rect(_parse_rect(text, spec), size_px, name="rect", aspect=aspect)
     if "=" in spec:
-        return _parse_pairs(text, spec)
+        return replace(_parse_pairs(text, spec), aspect=aspect)
     raise UsageError(f"unknown camera {text!r}", hint=f"a camera is {FORMS}", camera=text)
 
 
-def fit_rect(area: Region, size_px: tuple[int, int], *, name: str = "") -> Camera:
+def fit_rect(area: Region, size_px: tuple[int, int], *, name: str = "", aspect: float = 1.0) -> Camera:
     """The camera that shows all of ``area``, as large as the frame allows. Empty sides count as one pixel."""
     width, height = max(area.x1 - area.x0, 1e-9), max(area.y1 - area.y0, 1e-9)
-    zoom = min(size_px[0] / width, size_px[1] / height)
+    zoom = min(size_px[0] / width, size_px[1] / (height * aspect))
     zoom = min(max(zoom, ZOOM_LIMITS[0]), ZOOM_LIMITS[1])
-    return Camera((area.x0 + area.x1) / 2, (area.y0 + area.y1) / 2, zoom, name)
+    return Camera((area.x0 + area.x1) / 2, (area.y0 + area.y1) / 2, zoom, name, aspect)
 
 
 def _parse_rect(text: str, spec: str) -> Region:
@@ -191,22 +196,22 @@ def _json_number(value: Any, where: str) -> float:
 # built-in paths: the same for every image of the same size, so that benchmarks can be compared
 
 
-def built_in_path(name: str, area: Region, size_px: tuple[int, int]) -> CameraPath:
+def built_in_path(name: str, area: Region, size_px: tuple[int, int], aspect: float = 1.0) -> CameraPath:
     """``zoom-in``: from all of the image to its centre at full size, 4 s. ``pan``: from the top left across at
     most 4 frame widths and heights at full size, 4 s. ``tour``: overview, two places, overview, 8 s."""
-    fit = fit_rect(area, size_px)
+    fit = fit_rect(area, size_px, aspect=aspect)
     close = max(1.0, 4 * fit.zoom)
     if name == "zoom-in":
         keys = (Keyframe(0, fit), Keyframe(4, replace(fit, zoom=close)))
         return CameraPath(keys, DEFAULT_FPS, "linear", name)
     if name == "pan":
-        start = _inside(Camera(area.x0, area.y0, close), area, size_px)
-        travel = 4 * size_px[0] / close, 4 * size_px[1] / close
+        start = _inside(Camera(area.x0, area.y0, close, aspect=aspect), area, size_px)
+        travel = 4 * size_px[0] / close, 4 * size_px[1] / (close * aspect)
         end = _inside(replace(start, x=start.x + travel[0], y=start.y + travel[1]), area, size_px)
         return CameraPath((Keyframe(0, start), Keyframe(4, end)), DEFAULT_FPS, "linear", name)
     if name == "tour":
         wide, high = area.x1 - area.x0, area.y1 - area.y0
-        there = Camera(area.x0 + 0.3 * wide, area.y0 + 0.35 * high, close)
+        there = Camera(area.x0 + 0.3 * wide, area.y0 + 0.35 * high, close, aspect=aspect)
         beside = replace(there, x=area.x0 + 0.7 * wide, y=area.y0 + 0.6 * high)
         middle = math.sqrt(fit.zoom * close)
         back = [replace(there, zoom=middle), replace(beside, zoom=middle)]
@@ -222,7 +227,7 @@ def _inside(camera: Camera, area: Region, size_px: tuple[int, int]) -> Camera:
     def clamp(value: float, low: float, high: float) -> float:
         return (low + high) / 2 if low > high else min(max(value, low), high)
 
-    half_width, half_height = size_px[0] / (2 * camera.zoom), size_px[1] / (2 * camera.zoom)
+    half_width, half_height = size_px[0] / (2 * camera.zoom), size_px[1] / (2 * camera.zoom * camera.aspect)
     return replace(
         camera,
         x=clamp(camera.x, area.x0 + half_width, area.x1 - half_width),
@@ -239,7 +244,7 @@ def _flight(stops: Sequence[Camera], times: Sequence[float]) -> tuple[Keyframe, 
             u = step / 10
             zoom = a.zoom * (b.zoom / a.zoom) ** u
             done = u if math.isclose(a.zoom, b.zoom) else (1 / a.zoom - 1 / zoom) / (1 / a.zoom - 1 / b.zoom)
-            camera = Camera(a.x + (b.x - a.x) * done, a.y + (b.y - a.y) * done, zoom)
+            camera = Camera(a.x + (b.x - a.x) * done, a.y + (b.y - a.y) * done, zoom, aspect=a.aspect)
             keys.append(Keyframe(t0 + (t1 - t0) * u, camera))
         keys.append(Keyframe(t1, b))
     return tuple(keys)

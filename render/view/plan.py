@@ -3,7 +3,8 @@
 The level rule: the wanted level is the coarsest one whose texels are at most one screen (device) pixel on all
 displayed axes, so a frame never shows fewer texels than it has pixels until level 0 is reached: at a zoom of
 0.5 ** k that is level k of a pyramid of factor 2, at a zoom of 1 or more level 0. Texels are then between 1/2
-(excluded) and 1 pixel. With a ``previous_level`` the switch points move away from it by ``hysteresis``.
+(excluded) and 1 pixel. An axis on which no finer level has smaller texels (z, where it does not halve) holds nothing
+back. With a ``previous_level`` the switch points move away from it by ``hysteresis``.
 
 All regions are in base coordinates (``pyramid.grid``), tuples are per displayed axis.
 """
@@ -14,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
-from operator import getitem, mul
+from operator import getitem
 
 from octree.pyramid.grid import BlockRange, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
@@ -62,8 +63,11 @@ def choose_level(
     A level coarser than ``previous`` is taken only when its texels are below 1 / (1 + hysteresis) pixels, and
     ``previous`` is left for a finer one only when its own texels exceed 1 + hysteresis pixels.
     """
+    finest = lattice.levels[0].scale
     for level in range(len(lattice.levels) - 1, 0, -1):
-        texel_px = max(map(mul, lattice.levels[level].scale, px_per_base))
+        pairs = zip(lattice.levels[level].scale, finest, px_per_base, strict=True)
+        texels_px = [(own > least, own * px) for own, least, px in pairs]
+        texel_px = max(texels_px)[1]
         limit = 1.0
         if previous is not None and level > previous:
             limit = 1.0 / (1.0 + hysteresis)

@@ -3,57 +3,220 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import PyramidSpec
+from octree.pyramid.units import metres
+from octree.render.option_table import Projection
 from octree.render.view.camera import Camera
 
-Positions = Mapping[str, int]
-"""Level-0 positions by the name of their axis; 0 on axes that are not named."""
+Displayed = tuple[str, ...]
+"""Names of the axes that are displayed: rows, then columns."""
+PLANE: Displayed = ("y", "x")
+
+
+@dataclass(frozen=True, slots=True)
+class Slicing:
+    """What is shown of an image of more axes than a frame has, as it is wished.
+
+    ``position``    (axis, level-0 position) each; 0 on axes that are not named.
+    ``displayed``   axes of the rows and of the columns.
+    ``projection``  of one of the other axes.
+    """
+
+    position: tuple[tuple[str, int], ...] = ()
+    displayed: Displayed = PLANE
+    projection: Projection | None = None
+
+    @classmethod
+    def of(
+        cls,
+        position: Mapping[str, int],
+        displayed: Sequence[str] | None = None,
+        projection: Projection | None = None,
+    ) -> Slicing:
+        return cls(tuple(position.items()), PLANE if displayed is None else tuple(displayed), projection)
+
+    @property
+    def axes(self) -> set[str]:
+        """Every axis that is named."""
+        projected = {self.projection.axis} if self.projection is not None else set()
+        return {axis for axis, _ in self.position} | set(self.displayed) | projected
 
 
 @dataclass(frozen=True, slots=True)
 class ViewState:
-    """Where the camera stands on the displayed axes, and where the view is on the others: (axis, level-0 position)
-    each. A path is a sequence of these."""
+    """Where the camera stands on the displayed axes, which these are, and what is shown of the others. A path is a
+    sequence of these."""
 
     camera: Camera
-    position: tuple[tuple[str, int], ...] = ()
+    slicing: Slicing = Slicing()
 
 
-def resolve(wishes: Positions, spec: PyramidSpec, *, lenient: bool = False) -> tuple[int, ...]:
-    """The level-0 position on each axis of an image that is not displayed, in axis order.
+@dataclass(frozen=True, slots=True)
+class Section:
+    """What a ``Slicing`` is in one image.
 
-    ``lenient``: axes that the image lacks are another's. Raises UsageError for those otherwise, and for a position
-    outside the image."""
-    sizes = {spec.axes[place].name: spec.levels[0].shape[place] for place in spec.index_axes}
-    for axis, position in wishes.items():
-        if axis in sizes and not 0 <= position < sizes[axis]:
-            raise UsageError(
-                f"{axis}={position} lies outside the image", hint=f"{axis} runs from 0 to {sizes[axis] - 1}"
+    ``spans``   (axis, first, stop): level-0 positions on each axis that is not displayed, in axis order; one, but on the
+                axis that is ``projected``.
+    ``method``  of the projection, None when there is none.
+    """
+
+    displayed: Displayed
+    spans: tuple[tuple[str, int, int], ...]
+    projected: str = ""
+    method: str | None = None
+
+    @property
+    def entries(self) -> tuple[str, ...]:
+        """The axis of each number of ``TileKey.index``: a projected one has two."""
+        return index_entries([axis for axis, _, _ in self.spans], self.projected)
+
+    @property
+    def position(self) -> tuple[int, ...]:
+        """As ``TileKey.index``, in level-0 positions."""
+        return self._numbers(lambda axis, first, stop: (first, stop))
+
+    def own_index(self, spec: PyramidSpec, level: int) -> tuple[int, ...]:
+        """``TileKey.index`` on a level. Planes that share a coarse plane share its tiles."""
+
+        def own(axis: str, first: int, stop: int) -> tuple[int, int]:
+            place = spec.axis_names.index(axis)
+            return _voxel(spec, level, place, first), _voxel(spec, level, place, stop - 1) + 1
+
+        return self._numbers(own)
+
+    def first_position(self, spec: PyramidSpec, index: Sequence[int], level: int) -> tuple[int, ...]:
+        """The first level-0 positions whose index on the level this is."""
+        found, seen = [], ""
+        for axis, voxel in zip(self.entries, index, strict=True):
+            place, after = spec.axis_names.index(axis), int(axis == seen)
+            base = range(spec.levels[0].shape[place])
+            at = bisect_left(base, voxel - after, key=partial(_voxel, spec, level, place))
+            found.append(at + after)
+            seen = axis
+        return tuple(found)
+
+    def _numbers(self, ends: Callable[[str, int, int], tuple[int, int]]) -> tuple[int, ...]:
+        pairs = [(axis, *ends(axis, first, stop)) for axis, first, stop in self.spans]
+        return tuple(
+            [
+                n
+                for axis, first, stop in pairs
+                for n in ((first, stop) if axis == self.projected else (first,))
+            ]
+        )
+
+
+def index_entries(axes: Sequence[str], projected: str) -> tuple[str, ...]:
+    return tuple([axis for axis in axes for _ in range(1 + (axis == projected))])
+
+
+def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Section:
+    """What the wishes are in an image.
+
+    ``lenient``: axes that are named for a position or a projection, and that the image lacks, are another's. Raises
+    UsageError for those otherwise, for axes that cannot be displayed, and for a position outside the image; its
+    ``option`` detail says what was wrong."""
+    check_displayed(wishes.displayed, spec)
+    others = [axis for axis in spec.free_axes if axis not in wishes.displayed]
+    sizes = {axis: spec.levels[0].shape[spec.axis_names.index(axis)] for axis in others}
+    position, projection = dict(wishes.position), wishes.projection
+    for axis, at in position.items():
+        if axis in wishes.displayed:
+            raise _refused(
+                "index",
+                f"{axis} is displayed: there is no position to choose on it",
+                "axes to choose on",
+                sizes,
             )
-        if axis not in sizes and not lenient:
-            raise UsageError(
-                f"there is no axis {axis!r} to choose a position on",
-                hint=f"axes: {', '.join(sizes) or 'none'}",
+        if axis in sizes:
+            _check_place(axis, at, sizes[axis])
+        elif not lenient:
+            raise _refused("index", f"there is no axis {axis!r} to choose a position on", "axes", sizes)
+    spans = {axis: (position.get(axis, 0), position.get(axis, 0) + 1) for axis in sizes}
+    projected, method = "", None
+    if projection is not None:
+        axis = projection.axis
+        if axis in wishes.displayed:
+            raise _refused(
+                "project", f"{axis} is displayed, and cannot be projected", "axes to project", sizes
             )
-    return tuple([wishes.get(axis, 0) for axis in sizes])
-
-
-def own_index(spec: PyramidSpec, position: tuple[int, ...], level: int) -> tuple[int, ...]:
-    """``TileKey.index`` of a level for level-0 positions. Planes that share a coarse plane share its tiles."""
-    return tuple([_voxel(spec, level, *at) for at in zip(spec.index_axes, position, strict=True)])
-
-
-def first_position(spec: PyramidSpec, index: tuple[int, ...], level: int) -> tuple[int, ...]:
-    """The first level-0 positions whose ``own_index`` this is."""
-    return tuple(
-        bisect_left(range(spec.levels[0].shape[place]), voxel, key=partial(_voxel, spec, level, place))
-        for place, voxel in zip(spec.index_axes, index, strict=True)
+        if axis in sizes:
+            spans[axis] = _projected(projection, position.get(axis), sizes[axis])
+            projected, method = axis, projection.method
+        elif not lenient:
+            raise _refused("project", f"there is no axis {axis!r} to project", "axes", sizes)
+    return Section(
+        wishes.displayed, tuple([(axis, *span) for axis, span in spans.items()]), projected, method
     )
+
+
+def check_displayed(displayed: Displayed, spec: PyramidSpec) -> None:
+    """Raises UsageError for what is not two of the image's axes."""
+    text, axes = "".join(displayed), spec.free_axes
+    for axis in displayed:
+        if axis not in axes:
+            raise _refused("display", f"there is no axis {axis!r} to display", "axes", axes)
+    if len(displayed) != 2 or displayed[0] == displayed[1]:
+        raise _refused("display", f"a frame shows two axes, rows and columns, not {text!r}", "axes", axes)
+
+
+def aspect_of(spec: PyramidSpec, displayed: Displayed) -> float:
+    """How high a level-0 voxel is for its width, by voxel size; 1 where the two cannot be compared, and in the plane of
+    y and x, whose pixels are drawn as they are stored."""
+    if tuple(displayed) == PLANE:
+        return 1.0
+    sizes = []
+    for name in displayed:
+        place = spec.axis_names.index(name)
+        axis, size = spec.axes[place], spec.levels[0].scale[place]
+        unit = metres(axis.unit) if axis.unit else None
+        if axis.type != "space":
+            return 1.0
+        sizes.append((size, unit))
+    (high, unit), (wide, other) = sizes
+    if (unit is None) != (other is None):
+        return 1.0
+    return high / wide * (1.0 if unit is None or other is None else unit / other)
+
+
+def _projected(projection: Projection, at: int | None, size: int) -> tuple[int, int]:
+    """Level-0 positions [first, stop) of an axis of ``size``."""
+    axis = projection.axis
+    if projection.around is not None:
+        middle = at or 0
+        return max(0, middle - projection.around), min(size, middle + projection.around + 1)
+    if at is not None:
+        raise UsageError(
+            f"{axis} is projected: there is no position to choose on it",
+            hint=f"{axis}={projection.method}:~N projects N planes each way of the position",
+            option="index",
+        )
+    first = projection.first or 0
+    stop = size if projection.stop is None else projection.stop
+    if not 0 <= first < stop <= size:
+        raise UsageError(
+            f"{axis}={first}:{stop} lies outside the image",
+            hint=f"{axis} runs from 0 to {size}, the last not included",
+            option="project",
+        )
+    return first, stop
+
+
+def _check_place(axis: str, at: int, size: int) -> None:
+    if not 0 <= at < size:
+        raise UsageError(
+            f"{axis}={at} lies outside the image", hint=f"{axis} runs from 0 to {size - 1}", option="index"
+        )
+
+
+def _refused(option: str, message: str, what: str, axes: Any) -> UsageError:
+    return UsageError(message, hint=f"{what}: {', '.join(axes) or 'none'}", option=option)
 
 
 def _voxel(spec: PyramidSpec, level: int, place: int, position: int) -> int:

@@ -1,0 +1,248 @@
+"""The faces of a source: the same voxels as planes of any two of its axes, another one projected or not.
+
+What is displayed is a matter of each view, not of the source: a layer asks its source for the face that its view state
+shows. A face is what loader and atlas know as a tile source; its token says which face it is, so that tiles of two
+faces are never taken for one another.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.boxes import covering_shape, parts
+from octree.pyramid.errors import OutsideError, UsageError
+from octree.pyramid.grid import Lattice, lattice_of
+from octree.pyramid.model import Box, PyramidSpec, TileKey
+from octree.render.loading.guard import ReadCounter
+from octree.render.loading.load import current_cancel_token
+from octree.render.tiles.cancelling import GivenUp, Levels
+from octree.render.tiles.folding import Fold, folded_dtype
+from octree.render.tiles.open_levels import Opened
+from octree.render.tiles.texels import texture_dtype, to_texels
+from octree.render.view.plan import untiled_lattice
+from octree.render.view.state import PLANE, Displayed, Section, index_entries
+
+UNTILED_PX = 4096
+"""Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
+DEFAULT_TILE = 256
+BRICK_BYTES = 2**20
+"""Thin chunks are projected so many bytes at a time."""
+
+
+@dataclass(slots=True, eq=False)
+class Voxels:
+    """What all faces of one opened source share. The owner of the source changes ``version``; a worker that is led out
+    of the source's folder says so in ``refused``: no failure to be drawn, but an end.
+
+    ``edge``    of a tile, None for what suits the chunks.
+    ``stored``  how many of the levels are read and not made.
+    """
+
+    opened: Opened
+    levels: Levels
+    spec: PyramidSpec
+    stored: int
+    token: str
+    edge: int | None = None
+    labels: bool = False
+    untiled: bool = False
+    recipe: tuple[Any, ...] | None = None
+    version: int = 0
+    refused: OutsideError | None = None
+
+
+class Face:
+    """One source as planes. Satisfies ``loading.requests.TileSource``; see there for threads.
+
+    ``spec``   all levels, the made ones included.  ``lattice``  their geometry on the axes that are ``displayed``.
+    ``stored_levels``  how many of them are read and not made.
+    ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w).
+    ``projected``, ``method``  of an axis that is not displayed; "" and None for none.
+    """
+
+    private_tiles = True
+
+    def __init__(
+        self, voxels: Voxels, displayed: Displayed = PLANE, projected: str = "", method: str | None = None
+    ) -> None:
+        spec = voxels.spec
+        self._voxels, self._levels, self.spec = voxels, voxels.levels, spec
+        self.displayed, self.projected, self.method = displayed, projected, method
+        self.labels, self.rgb = voxels.labels, spec.rgb and not voxels.labels
+        self._check_projection()
+        self.stored_levels = voxels.stored
+        # a projection takes as long as it needs, as levels do that are made
+        self.cheap_levels = voxels.stored if method is None else 0
+        tile = (voxels.edge, voxels.edge) if voxels.edge else fitting_tile(spec, displayed)
+        levels = lattice_of(spec, displayed=displayed).levels
+        lattice = Lattice(tuple(replace(level, tile=tile) for level in levels))
+        self.lattice: Lattice = untiled_lattice(lattice, UNTILED_PX) if voxels.untiled else lattice
+        self._texture_dtype = texture_dtype(
+            folded_dtype(spec.dtype, method, rgb=self.rgb), labels=voxels.labels
+        )
+        names = spec.axis_names
+        self._shown = tuple(names.index(name) for name in displayed)
+        self._samples = (names.index("c"),) if self.rgb else ()
+        self._folded = names.index(projected) if method is not None else -1
+        others = [name for name in spec.free_axes if name not in displayed]
+        self._entries = tuple(names.index(name) for name in index_entries(others, projected))
+        self.samples_shape: tuple[int, ...] = (
+            (4,) if voxels.labels else tuple(spec.levels[0].shape[place] for place in self._samples)
+        )
+        self._token = voxels.token
+        if (displayed, method) != (PLANE, None):
+            way = f"{voxels.token}|{displayed}|{projected}|{method}"
+            self._token = hashlib.sha256(way.encode()).hexdigest()
+        self._reads = ReadCounter()
+
+    def _check_projection(self) -> None:
+        if (self.labels and self.method in ("mean", "sum")) or (self.rgb and self.method == "sum"):
+            what = "labels have" if self.labels else "colours have"
+            raise UsageError(
+                f"{self._voxels.opened.path}: {what} no {self.method}",
+                hint=f"project by max or min{'' if self.labels else ', or mean'}",
+                option="project",
+            )
+
+    # identity
+
+    @property
+    def token(self) -> str:
+        return self._token
+
+    @property
+    def version(self) -> int:
+        return self._voxels.version
+
+    @property
+    def refused(self) -> OutsideError | None:
+        """Why no more of the source may be read."""
+        return self._voxels.refused
+
+    @refused.setter
+    def refused(self, error: OutsideError) -> None:
+        self._voxels.refused = error
+
+    def worker_recipe(self) -> tuple[Any, ...] | None:
+        if self._voxels.recipe is None:
+            return None
+        return (*self._voxels.recipe, (self.displayed, self.projected, self.method))
+
+    def reads_on(self, thread: int) -> int:
+        """Reads made by the thread of this ``threading.get_ident()``."""
+        return self._reads.on(thread)
+
+    # geometry
+
+    def at(self, section: Section) -> Lattice:
+        """The lattice at a section's place on the axes that are not displayed."""
+        return self.lattice.at(
+            [section.own_index(self.spec, level) for level in range(len(self.spec.levels))]
+        )
+
+    @property
+    def texture_dtype(self) -> np.dtype[Any]:
+        return self._texture_dtype
+
+    def tile_shape(self, tile: TileKey) -> tuple[int, ...]:
+        return (*self.lattice.tile_shape(tile.level, tile.grid), *self.samples_shape)
+
+    def tile_box(self, tile: TileKey) -> Box:
+        """The voxels of a tile in its level's array; those that are projected on it, too."""
+        shape = self.spec.levels[tile.level].shape
+        start, stop = [0] * len(shape), list(shape)
+        before = -1
+        for place, voxel in zip(self._entries, tile.index, strict=True):
+            if place == before:  # the second entry of a projected axis
+                stop[place] = voxel
+            else:
+                start[place], stop[place] = voxel, voxel + 1
+            before = place
+        edges = self.lattice.levels[tile.level].tile
+        for place, edge, number in zip(self._shown, edges, tile.grid, strict=True):
+            start[place] = number * edge
+            stop[place] = min((number + 1) * edge, shape[place])
+        return Box(tuple(start), tuple(stop))
+
+    def excess(self) -> float:
+        """How many voxels are decoded for each that a tile of level 0 shows or projects."""
+        level, names = self.spec.levels[0], self.spec.axis_names
+        others = [name for name in self.spec.free_axes if name not in self.displayed]
+        lengths = [level.shape[names.index(name)] if name == self.projected else 1 for name in others]
+        spans = tuple([(name, 0, length) for name, length in zip(others, lengths, strict=True)])
+        index = Section(self.displayed, spans, self.projected).position
+        box = self.tile_box(TileKey(0, index, (0,) * len(self.displayed)))
+        return math.prod(covering_shape(box, level.chunks)) / math.prod(box.shape)
+
+    # pixels
+
+    def read_tile(self, tile: TileKey) -> NDArray[Any]:
+        """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises."""
+        self._reads.note()
+        try:
+            data = self._read(tile.level, self.tile_box(tile))
+        except OutsideError as error:
+            self.refused = error
+            raise
+        texels = np.ascontiguousarray(to_texels(self._plane(data), labels=self.labels, rgb=self.rgb))
+        if not self._voxels.opened.private and (texels.base is not None or texels is data):
+            texels = texels.copy()
+        return texels
+
+    def _read(self, level: int, box: Box) -> NDArray[Any]:
+        if self.method is None:
+            return self._levels.read(level, box)
+        place, token = self._folded, current_cancel_token()
+        fold = Fold(self.method, place, rgb=self.rgb)
+        for brick in self._bricks(level, box):
+            if token is not None and token.cancelled:
+                raise GivenUp
+            fold.add(self._levels.read(level, brick))
+        return fold.result(self.spec.levels[level].scale[place] / self.spec.levels[0].scale[place])
+
+    def _bricks(self, level: int, box: Box) -> Iterator[Box]:
+        """Cut along the projected axis, between chunks: each is decoded once for a tile, and no more than a few are
+        held."""
+        place, depth = self._folded, self.spec.levels[level].chunks[self._folded]
+        layer = math.prod(box.shape) // box.shape[place] * depth * self.spec.dtype.itemsize
+        step = depth * max(1, BRICK_BYTES // layer)
+        return parts(box, tuple(step if axis == place else stop for axis, stop in enumerate(box.stop)))
+
+    def _plane(self, data: NDArray[Any]) -> NDArray[Any]:
+        """Rows, columns and samples of what was read; every other axis is 1 long."""
+        order = (*self._shown, *self._samples)
+        if order == tuple(range(data.ndim)):
+            return data
+        rest = [axis for axis in range(data.ndim) if axis not in order]
+        plane = data.transpose(*order, *rest)
+        return plane.reshape(plane.shape[: len(order)])
+
+
+def fitting_tile(spec: PyramidSpec, displayed: Displayed = PLANE) -> tuple[int, int]:
+    """A tile (rows, columns) that suits the chunks of level 0."""
+    level, names = spec.levels[0], spec.axis_names
+    places = [names.index(name) for name in displayed]
+    edges = [(level.chunks[i], level.shape[i]) for i in places]
+    if any(chunk >= length > 1024 for chunk, length in edges):
+        # bands of whole rows, as in plain files: their other edge is no one's choice
+        return DEFAULT_TILE, DEFAULT_TILE
+    return _fitting_edge(*edges[0]), _fitting_edge(*edges[1])
+
+
+def _fitting_edge(chunk: int, length: int) -> int:
+    """A tile edge from 128 to 1024 for chunks of this edge: whole chunks if it can be, else a whole part of
+    one, so that few chunks are decoded more than once. 256 where chunks say nothing: one for the whole axis, or
+    thin ones."""
+    if chunk >= length or chunk < 32:
+        return DEFAULT_TILE
+    if chunk > 1024:
+        parts = range(-(-chunk // 1024), chunk // 256 + 1)
+        return next((chunk // n for n in parts if chunk % n == 0), 512)
+    return chunk if chunk >= 128 else chunk * (DEFAULT_TILE // chunk)
