@@ -52,6 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build(rng.integers(0, 4000, (3, 350, 450), np.uint16), folder / "cells.ome.zarr", axes="cyx")
     build(pixels, folder / "image.ome.zarr")
     build(rng.integers(0, 9, (350, 450), np.uint16), folder / "labels.ome.zarr", labels=True)
+    build(rng.integers(0, 4000, (24, 320, 300), np.uint16), folder / "stack.ome.zarr", axes="zyx")
     case = '[[case]]\nname = "fit"\nsource = "slide.ome.zarr"\ncamera = "fit"\nsize = "160x120"\n'
     (folder / "suite.toml").write_text(case)
     return folder
