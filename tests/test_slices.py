@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -255,6 +255,7 @@ def test_a_projection_is_written_as_it_is_read(text: str) -> None:
     assert str(parse_projection(text)) == text
 
 
+@settings(deadline=None)
 @given(st.integers(1, 30), st.integers(0, 3), st.data())
 def test_a_projection_of_a_level_has_the_voxels_that_hold_its_positions(
     depth: int, level: int, data: st.DataObject
