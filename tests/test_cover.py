@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -210,3 +211,122 @@ def test_every_point_belongs_to_exactly_one(
         assert key.grid[0] == 0 or source[0] >= -1e-4
         assert key.grid[1] == cols - 1 or source[3] <= width + 1e-4
         assert key.grid[0] == rows - 1 or source[2] <= height + 1e-4
+
+
+# tiles of several levels
+
+
+def owner_at(plane: Lattice, wanted: set[TileKey], point: tuple[float, float]) -> TileKey:
+    """Slow and plain: the finest of the wanted tiles that is responsible for a point; where none is, that of the coarsest
+    of their levels."""
+    for level in range(len(plane.levels)):
+        key = tile_at(plane, level, point)
+        if key in wanted:
+            return key
+    return tile_at(plane, max(key.level for key in wanted), point)
+
+
+def tile_at(plane: Lattice, level: int, point: tuple[float, float]) -> TileKey:
+    info = plane.levels[level]
+    places = [info.block_at(axis, at) for axis, at in enumerate(point)]
+    return plane.key(
+        level, tuple(min(max(n, 0), m - 1) for n, m in zip(places, info.tile_counts, strict=True))
+    )
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    plane=random_planes,
+    corner=st.tuples(st.floats(-50, 220), st.floats(-50, 220)),
+    size=st.tuples(st.floats(0.01, 200), st.floats(0.01, 200)),
+    seed=st.integers(0, 2**32 - 1),
+    some=st.sampled_from([0.05, 0.3, 0.8]),
+    share=st.sampled_from([0.0, 0.4, 0.9, 1.0]),
+)
+def test_wanted_tiles_of_several_levels(
+    plane: Lattice,
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    seed: int,
+    some: float,
+    share: float,
+) -> None:
+    view = Region(corner, (corner[0] + size[0], corner[1] + size[1]))
+    visible = view.intersect(plane.extent)
+    tiles = [
+        plane.key(level, grid)
+        for level in range(len(plane.levels))
+        for grid in plane.blocks_meeting(level, plane.extent).grids()
+    ]
+    wanted = {key for key in tiles if hash((seed, key, "wanted")) % 1000 < some * 1000} or {tiles[-1]}
+
+    def resident(key: TileKey) -> bool:
+        return hash((seed, key)) % 1000 < share * 1000
+
+    def failed(key: TileKey) -> bool:
+        return hash((seed, key, "failed")) % 7 == 0
+
+    cover = cover_view(plane, view, 0, resident, failed, wanted=wanted)
+    if visible.is_empty:
+        assert not len(cover.quads)
+        return
+    quads, numbers = cover.quads, cover.coverage
+    assert (
+        numbers.ideal + numbers.finer + numbers.coarser + numbers.failed + numbers.missing == pytest.approx(1)
+    )
+    own = np.array([key.level for key in quads.keys])
+    assert quads.wanted is not None
+    for name, side in (("finer", own < quads.wanted), ("coarser", own > quads.wanted)):
+        area = (quads.dest[side, 2:] - quads.dest[side, :2]).prod(axis=1).sum()
+        assert getattr(numbers, name) == pytest.approx(area / visible.volume, abs=1e-6)
+    rects = np.concatenate([quads.dest, rows_of(cover.missing), rows_of(cover.failed)])
+    random = np.random.default_rng(seed)
+    for _ in range(40):
+        y, x = point = tuple(random.uniform(visible.low, visible.high))
+        inside = (rects[:, 0] <= y) & (y < rects[:, 2]) & (rects[:, 1] <= x) & (x < rects[:, 3])
+        (row,) = np.flatnonzero(inside)
+        owner = owner_at(plane, wanted, point)
+        above = [tile_at(plane, level, point) for level in range(owner.level + 1, len(plane.levels))]
+        if row >= len(quads) + len(cover.missing):
+            assert failed(owner)
+            continue
+        if row >= len(quads):
+            assert not any(map(resident, above))
+            continue
+        key = quads.keys[row]
+        assert key == tile_at(plane, key.level, point)
+        assert resident(key)
+        assert quads.wanted[row] == owner.level
+        if resident(owner):
+            assert key == owner
+        elif key.level > owner.level:
+            assert key == next(filter(resident, above))
+            assert not failed(owner)
+
+
+@pytest.mark.parametrize("there", [everything, nothing, only((0, 1, 1), (0, 0, 0), (1, 0, 0))])
+def test_all_tiles_of_one_level_are_that_level(there: Callable[[TileKey], bool]) -> None:
+    view = Region((3, 5), (29, 31))
+    for level in range(3):
+        tiles = [PLANE.key(level, grid) for grid in PLANE.blocks_meeting(level, view).grids()]
+        one, several = (
+            cover_view(PLANE, view, level, there, size_px=(60, 50), wanted=wanted) for wanted in (None, tiles)
+        )
+        assert several.quads.keys == one.quads.keys
+        np.testing.assert_array_equal(several.quads.dest, one.quads.dest)
+        assert several.coverage.by_level == pytest.approx(one.coverage.by_level)
+        assert replace(several.coverage, by_level={}) == replace(one.coverage, by_level={})
+        assert (several.missing, several.is_whole) == (one.missing, one.is_whole)
+        np.testing.assert_array_equal(several.pending, one.pending)
+
+
+def test_a_coarse_tile_shows_what_finer_ones_leave_of_it() -> None:
+    wanted = [TileKey(1, (), (0, 0)), TileKey(0, (), (0, 1)), TileKey(1, (), (0, 1))]
+    cover = cover_view(PLANE, Region((0, 0), (16, 32)), 1, everything, wanted=wanted)
+    assert sorted(drawn(cover)) == [(0, 0, 1), (1, 0, 0), (1, 0, 0), (1, 0, 0), (1, 0, 1)]
+    assert cover.coverage.ideal == 1.0
+    assert cover.coverage.by_level == {0: 0.125, 1: 0.875}
+    assert len(cover.pending) == 0
+    lacking = cover_view(PLANE, Region((0, 0), (16, 32)), 1, only((1, 0, 0), (1, 0, 1)), wanted=wanted)
+    assert (lacking.coverage.ideal, lacking.coverage.coarser) == (0.875, 0.125)
+    np.testing.assert_array_equal(lacking.pending, [[0, 8, 8, 16]])

@@ -21,6 +21,7 @@ from octree.render.scene.look import looks_of
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.sources import open_source
 from octree.render.view.camera import Camera
+from octree.render.view.plan import plan_view
 from octree.render.view.state import ViewState
 
 pytestmark = pytest.mark.usefixtures("gl_info")
@@ -281,6 +282,29 @@ def test_two_formats_share_an_atlas_that_just_holds_them(stage: Any) -> None:
         large.settle()
         small.settle()
         assert (small.ideal, large.ideal) == (1, 1)
+
+
+def test_a_plan_may_want_tiles_of_several_levels(stage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each is loaded, uploaded and drawn as ideal where it is wanted."""
+    from octree.render.scene import layer as module
+
+    def mixed(lattice: Any, *arguments: Any, **options: Any) -> Any:
+        plan = plan_view(lattice, *arguments, **options)
+        fine = [key for key in plan.wanted if key.grid[1] < 2]
+        coarse = {lattice.key(1, (row // 2, 1)) for _, _, (row, col) in plan.wanted if col >= 2}
+        return replace(plan, wanted=(*fine, *sorted(coarse)))
+
+    monkeypatch.setattr(module, "plan_view", mixed)
+    with simulated() as pipeline:
+        shown = plain(pipeline, Recorded(), (500, 500), 1.0, stage)
+        shown.settle()
+        (layer,) = shown.view.layers
+        coverage = layer.cover.coverage
+        assert coverage.ideal == 1
+        assert coverage.by_level == {0: pytest.approx(212 / 400), 1: pytest.approx(188 / 400)}
+        assert pipeline.loader.stats().loaded == len(layer.plan_in_force.wanted) + len(
+            layer.plan_in_force.coverage
+        )
 
 
 # nodes have what frames have

@@ -210,8 +210,7 @@ class TiledImageVisual(ColoredVisual):
         """What lies over the image: failures always, the rest when asked for."""
         areas = [Area(rows_of(cover.failed), FAILED_COLOR, CROSSES)] if cover.failed else []
         if self._mark_pending:
-            pending = np.concatenate([quads.dest[quads.level != cover.level], rows_of(cover.missing)])
-            areas.append(Area(pending, PENDING_COLOR, HATCH))
+            areas.append(Area(cover.pending, PENDING_COLOR, HATCH))
         borders = quads.dest if self._show_grid else rows_of(())
         if self._marks is None:
             if not (areas or len(borders)):

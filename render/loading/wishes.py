@@ -33,16 +33,21 @@ class Change:
 
 def load_requests(plan: ViewPlan, source: TileSource) -> tuple[LoadRequest, ...]:
     """A plan as requests for the loader, most urgent first. No load is begun for tiles that are leaving."""
-    token, version, level = source.token, source.version, plan.level
+    token, version, level, leaving = source.token, source.version, plan.level, plan.leaving
     tiers: Iterable[tuple[Tier, tuple[TileKey, ...]]] = (
         (Tier.COVERAGE, plan.coverage),
         (Tier.IDEAL, plan.wanted),
         (Tier.PREFETCH, plan.prefetch),
     )
-    leaving = plan.leaving
     return tuple(
         [
-            LoadRequest(LoadKey(token, version, key), tier, key.level - level, key not in leaving)
+            LoadRequest(
+                LoadKey(token, version, key),
+                tier,
+                # a wanted tile is ideal where it is wanted, whatever its level
+                0 if tier is Tier.IDEAL else max(0, key.level - level),
+                key not in leaving,
+            )
             for tier, keys in tiers
             for key in keys
         ]

@@ -8,7 +8,7 @@ its plan and cover know no channel where parts have one: only the loader's keys 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -96,6 +96,7 @@ class Layer:
         self._standing: tuple[_Standing, ...] = ()
         self._lattice = source.lattice
         self._plan = NO_PLAN
+        self._levels: Set[int] = {NO_PLAN.level}  # of the wanted tiles
         self._view = Region((0.0, 0.0), (0.0, 0.0))
         self._part: tuple[Region, Region] | None = (
             None  # of the view, if only a part is wanted now; its pixels
@@ -191,6 +192,8 @@ class Layer:
                 tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
                 self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
             self._spare = spare
+        if plan.wanted is not self._plan.wanted:
+            self._levels = plan.levels or {plan.level}
         self._plan, self._view, self._sent = plan, view, True
         return plan
 
@@ -219,6 +222,7 @@ class Layer:
             self._pipeline.reshape(self)
         self.to_base = to_base(self._first, source.spec, face.displayed)
         self._slicing, self._plan, self._sent = slicing, NO_PLAN, False
+        self._levels = {NO_PLAN.level}
         self._standing, shared = tuple(standing), standing[0].indices
         if self.parts[0].channel is not None:
             c = standing[0].section.entries.index("c")
@@ -245,7 +249,7 @@ class Layer:
         face, asked = self.face, set(plan.coverage)
         wished = load_requests(plan, face) + tuple(
             LoadRequest(
-                LoadKey(face.token, face.version, tile), Tier.COVERAGE, tile.level - plan.level, False
+                LoadKey(face.token, face.version, tile), Tier.COVERAGE, max(0, tile.level - plan.level), False
             )
             for tile in spare
             if tile not in asked
@@ -273,7 +277,7 @@ class Layer:
 
     def is_wanted(self, key: LoadKey) -> bool:
         """The key is of the wanted level, not a stand-in or prefetched."""
-        return key.tile.level == self._plan.level
+        return key.tile.level in self._levels
 
     def upload(self, tile: LoadedTile) -> int:
         """Bring one tile into the atlas; returns the bytes uploaded, 0 when there was no room."""
@@ -344,6 +348,7 @@ class Layer:
             self.resident,
             self.failed,
             size_px,
+            wanted=plan.wanted if len(self._levels) > 1 else None,
             ideal_level=plan.ideal_level,
             part=self._part,
         )

@@ -10,6 +10,9 @@ the wanted level shows, in this order:
 4. the matching part of the nearest resident coarser tile;
 5. nothing (missing).
 
+Most views want one level. Where a plan wants tiles of several, each place is a cell of the finest of them that it
+lies in, and of the coarsest of their levels where it lies in none: cells are whole tiles, or what finer ones left.
+
 Pure: geometry comes from ``Lattice`` alone, so any factor, odd size and shifted level works, on any number of
 displayed axes (d below). Neighbours share their edges to the last bit. Rows of arrays are regions: low, then high on
 each axis; on a plane (y0, x0, y1, x1).
@@ -19,7 +22,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,6 +49,8 @@ class QuadBatch:
     levels: NDArray[np.intp]
     source: NDArray[np.float64]
     dest: NDArray[np.float64]
+    wanted: NDArray[np.intp] | None = None
+    """(n,) the level that is wanted there; None: everywhere the same."""
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -62,6 +67,15 @@ class Cover:
     level: int
     is_whole: bool
     """Everything shows its own tile: nothing stands in, is missing or has failed."""
+
+    @property
+    def pending(self) -> NDArray[np.float64]:
+        """Base regions (n, 2 d) that show a stand-in, or nothing yet."""
+        quads = self.quads
+        wanted = self.level if quads.wanted is None else quads.wanted
+        return np.concatenate(
+            [quads.dest[quads.levels != wanted], rows_of(self.missing, quads.dest.shape[1] // 2)]
+        )
 
     @property
     def drawn(self) -> frozenset[TileKey]:
@@ -81,6 +95,7 @@ def cover_view(
     failed: Callable[[TileKey], bool] = _never,
     size_px: tuple[int, int] | None = None,
     *,
+    wanted: Collection[TileKey] | None = None,
     ideal_level: int | None = None,
     part: tuple[Region, Region] | None = None,
 ) -> Cover:
@@ -89,6 +104,8 @@ def cover_view(
     With ``size_px`` (width, height) of a plane's frame, coverage counts its pixels: each belongs to what covers its
     centre, as it is drawn. Without, coverage measures areas, or volumes. It counts against ``ideal_level``, by default
     the wanted one.
+
+    ``wanted``  tiles of several levels that are wanted instead of one ``level``; coverage counts what each place wants.
 
     ``part``  only the tiles that meet a region (base coordinates), and only the pixels (y, x) of another are counted.
               Each tile is shown where it would be in the whole.
@@ -104,22 +121,31 @@ def cover_view(
     broken: list[Region] = []
     tiles = _Tiles(lattice, resident)
     # most frames are all ideal: whole arrays for what is there, one by one only for what is not
-    keys, dest = tiles.cells(level, visible, part[0] if part else None)
+    within = part[0] if part else None
+    if wanted:
+        keys, dest = tiles.mixed(wanted, visible, within)
+    else:
+        keys, dest = tiles.cells(level, visible, within)
+    own: list[int] = []  # of several levels: what each quad wants
     there = [resident(key) for key in keys]
     if not all(there):
         painted: list[tuple[TileKey, Region]] = []
         absent = np.logical_not(there)
         for key, cell in zip(itertools.compress(keys, absent), regions_of(dest[absent]), strict=True):
-            if (pieces := tiles.finer(level - 1, cell)) is not None:
+            if (pieces := tiles.finer(key.level - 1, cell)) is not None:
                 painted += pieces
             elif failed(key):
                 broken.append(cell)
             else:
-                tiles.coarser(level + 1, cell, painted, missing)
+                tiles.coarser(key.level + 1, cell, painted, missing)
+            own += [key.level] * (len(painted) - len(own))
+        own = [*(key.level for key in itertools.compress(keys, there)), *own] if wanted else own
         keys = [*itertools.compress(keys, there), *(key for key, _ in painted)]
         others = np.array([cell for _, cell in painted], np.float64).reshape(-1, dest.shape[1])
         dest = np.concatenate([dest[~absent], others])
-    quads = _batch(lattice, tuple(keys), dest)
+    elif wanted:
+        own = [key.level for key in keys]
+    quads = _batch(lattice, tuple(keys), dest, own if wanted else None)
     areas = _areas
     if size_px is not None:
         areas = functools.partial(_pixels, view, size_px, part[1] if part else None)
@@ -149,6 +175,46 @@ class _Tiles:
             ends = np.array(along).reshape(-1, *[1] * (axes - 1 - axis))
             dest[..., axis], dest[..., axes + axis] = ends[:-1], ends[1:]
         return keys, dest.reshape(-1, 2 * axes)
+
+    def mixed(
+        self, wanted: Collection[TileKey], region: Region, within: Region | None = None
+    ) -> tuple[list[TileKey], NDArray[np.float64]]:
+        """As ``cells``, of tiles of several levels: a tile that finer ones cut is in it once for each part."""
+        chosen = [{key.grid for key in wanted if key.level == n} for n in range(len(self._lattice.levels))]
+        coarsest = max(key.level for key in wanted)
+        cut: list[set[tuple[int, ...]]] = [set()]  # by level: tiles over wanted ones of finer levels
+        for level in range(coarsest):
+            cut.append(self._over(level, chosen[level] | cut[level], region))
+        found: list[tuple[TileKey, Region]] = []
+
+        def divide(level: int, cell: Region, owner: TileKey | None) -> None:
+            for key, part in self.few(level, cell):
+                mine = key if owner is None or key.grid in chosen[level] else owner
+                if key.grid in cut[level]:
+                    divide(level - 1, part, mine)
+                elif within is None or not part.intersect(within).is_empty:
+                    found.append((mine, part))
+
+        divide(coarsest, region, None)
+        cells = np.array([cell for _, cell in found], np.float64).reshape(-1, 2 * len(region.low))
+        return [key for key, _ in found], cells
+
+    def _over(self, level: int, grids: Collection[tuple[int, ...]], region: Region) -> set[tuple[int, ...]]:
+        """Tiles of the next coarser level over what tiles of ``level`` are responsible for in ``region``."""
+        below, above = self._lattice.levels[level], self._lattice.levels[level + 1]
+        counts, over = below.tile_counts, set[tuple[int, ...]]()
+        for grid in grids:
+            spans = []
+            for axis, (number, low, high) in enumerate(zip(grid, *region, strict=True)):
+                origin, size = below.origin[axis], below.scale[axis] * below.tile[axis]
+                # the outermost tiles answer for what lies beyond
+                start = max(origin + number * size, low) if number else low
+                stop = min(origin + (number + 1) * size, high) if number < counts[axis] - 1 else high
+                if start < stop:
+                    spans.append(range(*above.blocks_along(axis, start, stop)))
+            if len(spans) == len(grid):
+                over.update(itertools.product(*spans))
+        return over
 
     def few(self, level: int, region: Region) -> Iterator[tuple[TileKey, Region]]:
         """The same, one by one: faster for a handful."""
@@ -220,7 +286,9 @@ def rows_of(regions: Sequence[Region], axes: int = 2) -> NDArray[np.float64]:
     return np.array(regions, np.float64).reshape(-1, 2 * axes)
 
 
-def _batch(lattice: Lattice, keys: tuple[TileKey, ...], dest: NDArray[np.float64]) -> QuadBatch:
+def _batch(
+    lattice: Lattice, keys: tuple[TileKey, ...], dest: NDArray[np.float64], wanted: list[int] | None = None
+) -> QuadBatch:
     axes = dest.shape[1] // 2
     levels = np.array([key[0] for key in keys], np.intp)
     grid = np.array([key[2] for key in keys], np.float64).reshape(-1, axes)
@@ -228,7 +296,8 @@ def _batch(lattice: Lattice, keys: tuple[TileKey, ...], dest: NDArray[np.float64
     scale, origin, tile = size[:, 0], size[:, 1], size[:, 2]
     corner = origin + scale * (grid * tile)
     source = (dest.reshape(-1, 2, axes) - corner[:, None]) / scale[:, None]
-    return QuadBatch(keys, levels, source.reshape(-1, 2 * axes), dest)
+    own = None if wanted is None else np.array(wanted, np.intp)
+    return QuadBatch(keys, levels, source.reshape(-1, 2 * axes), dest, own)
 
 
 def _areas(regions: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -265,7 +334,8 @@ def _coverage(
     areas: Callable[[NDArray[np.float64]], NDArray[np.float64]],
     wanted: int,
 ) -> Coverage:
-    sums = np.bincount(quads.levels, areas(quads.dest))
+    covered = areas(quads.dest)
+    sums = np.bincount(quads.levels, covered)
     lost, holes = (
         float(areas(rows_of(regions, quads.dest.shape[1] // 2)).sum()) if regions else 0.0
         for regions in (failed, missing)
@@ -275,6 +345,11 @@ def _coverage(
         return Coverage()
     lost, holes = lost / whole, holes / whole
     by_level = {int(level): float(sums[level]) / whole for level in np.flatnonzero(sums)}
+    if quads.wanted is not None:
+        off = quads.levels - quads.wanted
+        below, above = (float(covered[side].sum()) / whole for side in (off < 0, off > 0))
+        ideal = max(0.0, 1.0 - (below + above + lost + holes)) if (off == 0).any() else 0.0
+        return Coverage(ideal, below, above, lost, holes, by_level)
     finer = sum((part for level, part in by_level.items() if level < wanted), 0.0)
     coarser = sum((part for level, part in by_level.items() if level > wanted), 0.0)
     # the rest, so that a frame which is all ideal says exactly 1

@@ -46,6 +46,11 @@ class ViewPlan:
     leaving: frozenset[TileKey] = frozenset()
 
     @property
+    def levels(self) -> frozenset[int]:
+        """Of the wanted tiles; one, unless parts of the view are wanted at different ones."""
+        return frozenset([key.level for key in self.wanted])
+
+    @property
     def level(self) -> int:
         """What is wanted in the middle of the view; what the zoom asks for when nothing is in view."""
         return self.wanted[0].level if self.wanted else self.ideal_level

@@ -36,7 +36,9 @@ def stand_ins_at_hand(
     missing = [key for key in plan.wanted if not known(key)]
     found = dict.fromkeys(key for key in _backdrop(lattice, plan, seen) if known(key))
     if missing:
-        found.update(dict.fromkeys(_nearest_known(lattice, plan, missing, seen, known)))
+        for level in sorted(plan.levels):
+            own = [key for key in missing if key.level == level]
+            found.update(dict.fromkeys(_nearest_known(lattice, level, own, seen, known)))
         found.update(dict.fromkeys(_passed(lattice, plan, seen, on_their_way)))
     return tuple(sorted(found, key=lambda key: -key.level))
 
@@ -46,21 +48,21 @@ def _backdrop(lattice: Lattice, plan: ViewPlan, seen: Region) -> list[TileKey]:
     elsewhere."""
     level = len(lattice.levels) - 1
     span = lattice.blocks_meeting(level, seen)
-    few = level > plan.level and span.size <= _most(plan)
+    few = level > min(plan.levels) and span.size <= _most(plan)
     return [lattice.key(level, grid) for grid in span.grids()] if few else []
 
 
 def _nearest_known(
     lattice: Lattice,
-    plan: ViewPlan,
+    fine: int,
     missing: Iterable[TileKey],
     seen: Region,
     known: Callable[[TileKey], bool],
 ) -> list[TileKey]:
-    """Over each missing tile, as far as it is seen, the known tile of the finest coarser level."""
+    """Over each missing tile of level ``fine``, as far as it is seen, the known tile of the finest coarser level."""
     grids: Collection[tuple[int, ...]] = {key.grid for key in missing}
     found: list[TileKey] = []
-    for level in range(plan.level + 1, len(lattice.levels)):
+    for level in range(fine + 1, len(lattice.levels)) if grids else ():
         above = grids_over(tiles_over(lattice, level - 1, level, grids, seen).values())
         keys = [lattice.key(level, grid) for grid in sorted(above)]
         found += [key for key in keys if known(key)]
