@@ -63,6 +63,12 @@ class DecodedArray:
                         hint="the file is damaged; copy it again",
                         path=str(self._path),
                     )
+                if image.dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
+                    raise SourceError(
+                        f"{self._path} decodes to {image.dtype}; its header says {self.dtype}",
+                        hint="the file is damaged; copy it again",
+                        path=str(self._path),
+                    )
                 self._image = image.astype(self.dtype, copy=False)
             return self._image
 

@@ -27,7 +27,7 @@ class ObjectArray:
         self,
         shape: tuple[int, ...],
         dtype: np.dtype[Any],
-        fetch: Callable[[tuple[slice, ...]], NDArray[Any]],
+        fetch: Callable[[tuple[slice, ...]], Any],
         *,
         engine: str,
         block: tuple[int, ...] | None = None,
@@ -45,7 +45,7 @@ class ObjectArray:
 
     def read(self, box: Box) -> NDArray[Any]:
         try:
-            data = np.asarray(self._fetch(box.slices))
+            data = unmasked(self._fetch(box.slices), SourceError)
         except (OctreeError, MemoryError):
             raise
         except Exception as error:  # whatever the object's own library raises
@@ -59,7 +59,7 @@ class ObjectArray:
                 f"the source gave shape {data.shape} for a block of shape {box.shape}",
                 hint="the object's slicing does not behave like numpy's",
             )
-        return data.astype(self.dtype, copy=False)
+        return data
 
     def transient_bytes(self, box: Box) -> int:
         """The chunks that the box meets, twice: a library holds them encoded, or as parts of a whole, too. Where
@@ -89,7 +89,7 @@ class ObjectArray:
 def wrap_array(source: Any) -> ObjectArray:
     """A RawArray over ``source``. Raises UsageError when it has no shape, dtype or slicing."""
     if isinstance(source, np.ma.MaskedArray):
-        source = _unmasked(source)
+        source = unmasked(source, UsageError)
     if isinstance(source, np.ndarray):
         return ObjectArray(source.shape, source.dtype, source.__getitem__, engine="numpy", copies=False)
     library = type(source).__module__.partition(".")[0]
@@ -130,14 +130,15 @@ def _axis_names(source: Any, library: str) -> list[str]:
     return [str(name or "") for name in names or ()]
 
 
-def _unmasked(source: Any) -> NDArray[Any]:
-    """Masked floats are NaN, which counts for nothing; integers have no such value, so the user must choose one."""
-    if not np.ma.is_masked(source):
-        return np.asarray(source)
-    if source.dtype.kind in "fc":
-        return np.asarray(source.filled(np.nan))
-    raise UsageError(
-        f"a masked array of {source.dtype} has no value for what is masked",
+def unmasked(values: Any, refused: type[OctreeError]) -> NDArray[Any]:
+    """``values`` as an array. Masked floats are NaN, which counts for nothing; integers have no such value, so the user
+    must choose one: raises ``refused``."""
+    if not np.ma.is_masked(values):
+        return np.asarray(values)
+    if values.dtype.kind in "fc":
+        return np.asarray(values.filled(np.nan))
+    raise refused(
+        f"a masked array of {values.dtype} has no value for what is masked",
         hint="fill it, array.filled(value), and give that value as nodata",
     )
 
@@ -153,13 +154,13 @@ def _dtype_of(source: Any) -> np.dtype[Any]:
     return dtype
 
 
-def _fetcher(source: Any, library: str) -> Callable[[tuple[slice, ...]], NDArray[Any]]:
+def _fetcher(source: Any, library: str) -> Callable[[tuple[slice, ...]], Any]:
     if hasattr(source, "dask") and hasattr(source, "compute"):
         # the synchronous scheduler: our own threads are the parallelism, dask's would multiply them
-        return lambda slices: np.asarray(source[slices].compute(scheduler="synchronous"))
+        return lambda slices: source[slices].compute(scheduler="synchronous")
     if library == "tensorstore":
-        return lambda slices: np.asarray(source[slices].read().result())
-    return lambda slices: np.asarray(source[slices])
+        return lambda slices: source[slices].read().result()
+    return source.__getitem__
 
 
 def _block_of(source: Any) -> tuple[int, ...] | None:
@@ -180,9 +181,9 @@ def _wrap_xarray(source: Any) -> ObjectArray:
     data = source.variable
     lazy = hasattr(getattr(data, "_data", None), "dask")
 
-    def fetch(slices: tuple[slice, ...]) -> NDArray[Any]:
+    def fetch(slices: tuple[slice, ...]) -> Any:
         part = data[slices]
-        return np.asarray(part.data.compute(scheduler="synchronous") if lazy else part.values)
+        return part.data.compute(scheduler="synchronous") if lazy else part.values
 
     chunks = data.chunks
     block = tuple(max(c) for c in chunks) if chunks else None

@@ -107,15 +107,31 @@ class ArraySource:
         if 0 in box.shape:
             return np.empty(box.shape, self.dtype)
         try:
-            data = self._raw.read(own).transpose(self._order)
+            data = self._raw.read(own)
         except MemoryError as error:
             raise SourceError(
                 f"{self.path}: there is not enough memory to read the block from {box.start} to {box.stop}",
                 hint="the file may be damaged; else give less with --memory, or fewer --workers",
                 path=self.path,
             ) from error
+        data = self._as_declared(data, box).transpose(self._order)
         # libraries hand out bools of other bytes than 0 and 1 (Pillow's are 255), which no reader of Zarr accepts
         return data.view(np.uint8) != 0 if self.dtype.kind == "b" else data
+
+    def _as_declared(self, data: NDArray[Any], box: Box) -> NDArray[Any]:
+        """What was read, in native byte order. Raises SourceError for values of another type than was declared: cast,
+        70000 would become 4464, and NaN nothing."""
+        if data.dtype == self.dtype:
+            return data
+        if data.dtype.newbyteorder("=") == self.dtype:
+            return data.astype(self.dtype)
+        raise SourceError(
+            f"{self.path} declares {self.dtype}, and its block from {box.start} to {box.stop} came as {data.dtype}",
+            hint="what declares an array must return what it declares: convert one of the two",
+            path=self.path,
+            declared=str(self.dtype),
+            came=str(data.dtype),
+        )
 
     def transient_bytes(self, box: Box) -> int:
         """Most bytes that ``read(box)`` holds besides its result (decoded source tiles)."""

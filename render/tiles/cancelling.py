@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
+from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.store.reading import Reading
 from octree.render.loading.load import current_cancel_token
@@ -44,7 +45,17 @@ class CancellableLevels:
         return self._levels.start(level, box)
 
     def read(self, level: int, box: Box) -> NDArray[Any]:
-        """As ``Levels.read``. Raises GivenUp when the load of this thread is cancelled before the voxels are there."""
+        """As ``Levels.read``. Raises GivenUp when the load of this thread is cancelled before the voxels are there, and
+        SourceError when they are of another dtype than the image."""
+        data = self._read(level, box)
+        if data.dtype != self.spec.dtype:
+            raise SourceError(
+                f"level {level} holds {data.dtype}, and the image declares {self.spec.dtype}",
+                hint="octree verify says which levels are not what they should be",
+            )
+        return data
+
+    def _read(self, level: int, box: Box) -> NDArray[Any]:
         token = current_cancel_token()
         reading = self._levels.start(level, box)
         if token is None:

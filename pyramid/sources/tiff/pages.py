@@ -322,7 +322,11 @@ class TiffArray:
             segment, _, _ = self._decode_page(data, index, **options)
         except Exception as error:  # every codec raises its own kind
             raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
-        decoded: NDArray[Any] = np.asarray(segment).astype(self.dtype, copy=False)
+        decoded: NDArray[Any] = np.asarray(segment)
+        if self.dtype.kind != "b" and not np.can_cast(decoded.dtype, self.dtype, "safe"):
+            why = f"it decodes to {decoded.dtype}, the page says {self.dtype}"
+            raise self._damage(number, index, file, why)
+        decoded = decoded.astype(self.dtype, copy=False)
         return rgb_of_ycbcr(decoded) if self._ycbcr else decoded
 
     def _check_declared(self, number: int, index: int, file: PositionedFile, data: bytes) -> None:
