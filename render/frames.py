@@ -20,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.errors import UsageError
 from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
 from octree.render.config import Settings
@@ -413,19 +414,22 @@ def render(
     sources: Sequence[Any],
     cameras: Sequence[str] = ("fit",),
     *,
-    size: str | tuple[int, int] = (1024, 768),
+    size: str | tuple[int, int] | None = None,
     options: Mapping[str, Any] | None = None,
     settings: Settings | None = None,
 ) -> RunResult:
     """Draw frames of ``sources`` (bottom layer first) and return them.
 
     ``sources`` are paths or array objects; ``cameras`` as in ``--camera``; ``size`` is (width, height) pixels or
-    a text; ``options`` are those of ``octree render`` by their long names with ``_`` for ``-``. Frames are uint8
+    a text, 1024x768 by default; ``options`` are those of ``octree render`` by their long names with ``_`` for ``-``. Frames are uint8
     arrays (height, width, 4), RGBA. Raises OctreeError; a frame below its coverage is no error here: see
     ``report.frames[i].coverage``.
     """
     words = dict(options or {})
-    words["size"] = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
+    if size is not None:
+        if words.get("size") is not None:
+            raise UsageError("size is given twice", hint="give size=, or options with a size")
+        words["size"] = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
     request = parse_request(sources, cameras, words, settings=settings)
     with Renderer(request, command="octree.render.render") as renderer:
         frames = list(renderer.frames())

@@ -37,7 +37,7 @@ from octree.render.scene.sources import check_slicing, open_source
 from octree.render.view.coverage import Coverage
 from octree.render.view.motion import Motion
 from octree.render.view.seen import seen_by_points, seen_part
-from octree.render.view.state import Slicing, aspect_of, resolve
+from octree.render.view.state import Slicing, aspect_of, resolve, whole_position
 
 TICK_S = 1 / 60
 OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
@@ -192,12 +192,14 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         """The tiles that could not be read, as in the report: source, key, error, attempts."""
         return self.pipeline.failures(self)
 
-    def go_to(self, **positions: int) -> None:
-        """Show another place on axes that are not displayed, as in ``go_to(z=3)``, in positions of level 0. Its
-        tiles come coarse first. Raises UsageError for an axis or a place that there is not."""
+    def go_to(self, **positions: float) -> None:
+        """Show another place on axes that are not displayed, as in ``go_to(z=3)``, in positions of level 0; of a
+        position between two planes the one below. Its tiles come coarse first. Raises UsageError for an axis or a place
+        that there is not, and for what is no number."""
         if "c" in positions and len(self._layer.parts) > 1:
             raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
-        position = {**dict(self._slicing.position), **positions}
+        wished = {axis: whole_position(axis, at) for axis, at in positions.items()}
+        position = {**dict(self._slicing.position), **wished}
         self._change(replace(self._slicing, position=tuple(position.items())))
 
     def _change(self, slicing: Slicing) -> None:

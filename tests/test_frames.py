@@ -220,6 +220,20 @@ def test_linear_knows_no_tile_borders(pyramid: Path) -> None:
     assert np.abs(frame[..., :3].astype(int) - wanted).max() <= 1
 
 
+def test_a_size_among_the_options_is_the_size() -> None:
+    image = np.zeros((20, 30), np.uint8)
+    assert render([image]).frames[0].shape == (768, 1024, 4)
+    assert render([image], options={"size": "90x60"}).frames[0].shape == (60, 90, 4)
+    assert render([image], size=(90, 60), options={"size": None}).frames[0].shape == (60, 90, 4)
+    with pytest.raises(UsageError, match="size is given twice"):
+        render([image], size=(90, 60), options={"size": "91x60"})
+
+
+def test_orange_is_orange() -> None:
+    result = render([np.full((1, 2, 1, 9, 9), 255, np.uint8)], size=(9, 9), options={"channels": "0:orange"})
+    assert (result.frames[0][..., :3] == (255, 165, 0)).all()
+
+
 def test_colour_images_are_drawn_as_they_are(tmp_path: Path) -> None:
     pixels = noise((90, 130, 3), np.uint8)
     build(pixels, tmp_path / "rgb.ome.zarr", axes="yxs")

@@ -66,6 +66,19 @@ def test_colormaps_that_vispy_takes() -> None:
         colormap_values(5, at)  # type: ignore[arg-type] # what a user may do
 
 
+@pytest.mark.parametrize(
+    ("name", "full"), [("orange", (255, 165, 0)), ("pink", (255, 192, 203)), ("Orange", (255, 165, 0))]
+)
+def test_a_name_of_a_colour_and_of_a_colormap_is_the_colour(name: str, full: tuple[int, ...]) -> None:
+    values = colormap_values(name, np.array([0.0, 0.5, 1.0]))
+    np.testing.assert_allclose(values[:, :3] * 255, np.outer([0, 0.5, 1], full), atol=0.5)
+    assert (values[:, 3] == 1).all()
+
+
+def test_gray_is_the_grey_scale_and_no_colour() -> None:
+    assert (colormap_values("gray", np.array([1.0])) == 1).all()
+
+
 def test_an_unknown_colormap_names_similar_ones() -> None:
     with pytest.raises(UsageError, match="no colormap or colour") as caught:
         colormap_values("virids", np.zeros(1))

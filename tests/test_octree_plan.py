@@ -116,6 +116,16 @@ def test_hysteresis_never_holds_a_level_beyond_its_neighbourhood() -> None:
         assert choose_level(SEVEN, (2**-6 / 1.2,) * 2, previous=previous) == 6
 
 
+def test_of_levels_of_equal_scale_the_first_is_taken() -> None:
+    """Where only z was halved, the next level is coarser and no smaller; or it is a copy."""
+    one, two, three = pyramid(1024, 1024, 3).levels
+    lattice = Lattice((one, one, two, two, two, three))
+    levels = [choose_level(lattice, (zoom, zoom)) for zoom in (3, 1, 0.6, 0.5, 0.3, 0.25, 0.1)]
+    assert levels == [0, 0, 0, 2, 2, 5, 5]
+    assert choose_level(lattice, (0.47, 0.47), previous=0) == 0
+    assert choose_level(lattice, (0.52, 0.52), previous=2) == 2
+
+
 def test_fixed_level_is_taken_and_clamped() -> None:
     view = Region((0, 0), (512, 512))
     assert plan_view(SEVEN, view, (1, 1), fixed_level=3).level == 3

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from build_tools import image, octree
 
 from octree.cli.app import run
 from octree.pyramid import build
@@ -630,3 +631,20 @@ def test_flipped_bytes_anywhere_are_found_or_harmless(sharded: Path, tmp_path: P
         json.dumps(result.to_json(), allow_nan=False)
         if file.name != "zarr.json":
             assert not result.ok, f"{file} was damaged in three places"
+
+
+def test_levels_that_are_not_in_order_are_refused_by_all(tmp_path: Path) -> None:
+    """Coarse first: verify says so, and nobody takes the coarse one for level 0 without a word."""
+    dest = tmp_path / "out.zarr"
+    build(image((600, 700)), dest)
+    file = dest / "zarr.json"
+    document = json.loads(file.read_text())
+    document["attributes"]["ome"]["multiscales"][0]["datasets"].reverse()
+    file.write_text(json.dumps(document))
+    assert octree("verify", dest).returncode == 1
+    commands = [("info", dest), ("build", dest, tmp_path / "b.zarr")]
+    commands.append(("render", dest, "--camera", "fit", "-o", tmp_path / "a.png"))
+    for command in commands:
+        done = octree(*command)
+        assert done.returncode == 3, done.stderr
+        assert "level 1 is finer than level 0" in done.stderr

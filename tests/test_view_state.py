@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Axis, LevelInfo, PyramidSpec
 from octree.render.frames import Renderer
 from octree.render.request import parse_request
-from octree.render.view.state import Slicing, resolve
+from octree.render.view.state import Slicing, resolve, whole_position
 
 
 def spec(axes: str, shapes: list[tuple[int, ...]], *, rgb: bool = False, shift: float = 0.5) -> PyramidSpec:
@@ -117,3 +119,15 @@ def test_layers_of_channels_are_named_by_their_first(tmp_path: Path) -> None:
         (frame,) = renderer.frames()
     assert frame.tile_set()["layers"] == [[[0, [1, 2], [0, 0]]]]
     assert frame.report.tiles.wanted == 2
+
+
+@pytest.mark.parametrize("wrong", ["a", "3", math.nan, math.inf, None, True, [1], 1j, np.zeros(2)])
+def test_a_position_is_a_finite_number(wrong: Any) -> None:
+    with pytest.raises(UsageError, match="z must be a position"):
+        whole_position("z", wrong)
+
+
+def test_a_position_between_planes_is_the_one_below() -> None:
+    positions = [3, np.int64(3), 3.0, 3.9, np.float32(3.5)]
+    assert [whole_position("z", at) for at in positions] == [3] * 5
+    assert whole_position("z", -0.5) == -1

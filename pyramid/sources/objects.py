@@ -160,7 +160,7 @@ def _fetcher(source: Any, library: str) -> Callable[[tuple[slice, ...]], Any]:
         return lambda slices: source[slices].compute(scheduler="synchronous")
     if library == "tensorstore":
         return lambda slices: source[slices].read().result()
-    return source.__getitem__
+    return lambda slices: source[slices]
 
 
 def _block_of(source: Any) -> tuple[int, ...] | None:

@@ -5,6 +5,7 @@ Plain JSON is read here without the zarr library, whose import alone would take 
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from octree.pyramid.store.place import Place, Where, place_of
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 from octree.pyramid.units import known_unit
 
+_SAME_SCALE = 1e-3
+"""Scales that differ by less are written by hand, or rounded."""
 RGB_COLORS = ("FF0000", "00FF00", "0000FF")
 VERSIONS = ("0.5", "0.4")
 TOOL = "octree"
@@ -124,11 +127,32 @@ def spec_of(scale: Multiscale) -> PyramidSpec:
 
 
 def read_multiscale(where: Where, *, base_only: bool = False) -> Multiscale:
-    """As ``read_spec``, with axes in the file's own order; ``base_only``: level 0 alone, whatever the others are."""
+    """As ``read_spec``, with axes in the file's own order; ``base_only``: level 0 alone, whatever the others are, as
+    long as none is finer."""
     group, attributes, version = find_image(where)
+    _check_order(group, attributes)
     if base_only:
         attributes = _without_coarse(attributes)
     return understand(group, attributes, version)
+
+
+def _check_order(group: Place, attributes: Mapping[str, Any]) -> None:
+    """Raises SourceError where a level is finer than one before it: which is level 0 would be a guess. Metadata that
+    make no sense are left to who understands them."""
+    try:
+        datasets = attributes[IMAGES_KEY][0]["datasets"]
+        given = [dataset.get("coordinateTransformations") for dataset in datasets]
+        rank = len(next(step["scale"] for step in given[0] if step["type"] == "scale"))
+        scales = [own[0] for own in (_transform(each, rank, group) for each in given) if own is not None]
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, StopIteration, SourceError):
+        return
+    for level, (before, own) in enumerate(itertools.pairwise(scales), start=1):
+        if any(b < a * (1 - _SAME_SCALE) for a, b in zip(before, own, strict=True)):
+            raise SourceError(
+                f"{group}: level {level} is finer than level {level - 1}: scale {own} after {before}",
+                hint="levels are listed from the finest to the coarsest: correct the order of its datasets",
+                path=str(group),
+            )
 
 
 def _without_coarse(attributes: dict[str, Any]) -> dict[str, Any]:

@@ -58,14 +58,15 @@ def _color_names() -> dict[str, str]:
 
 
 def colormap_values(name: str | BaseColormap, at: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(n, 4) RGBA, not premultiplied, at n places from 0 to 1 of a colormap: gray, one of vispy's or
-    matplotlib's by name, a vispy colormap, or black to one colour ("red", "#00ff00"). UsageError for what is none."""
+    """(n, 4) RGBA, not premultiplied, at n places from 0 to 1 of a colormap: gray, black to one colour ("red",
+    "#00ff00"), one of vispy's or matplotlib's by name, or a vispy colormap. A name that is both ("orange", "pink") is the
+    colour. UsageError for what is none."""
     at = np.clip(at, 0, 1)
     if name in GRAYS:
         return np.stack([at, at, at, np.ones_like(at)], axis=1)
     from vispy.color import get_colormap, get_colormaps
 
-    if isinstance(name, str) and name not in get_colormaps() and (color := _color_or_none(name)) is not None:
+    if isinstance(name, str) and (color := _color_or_none(name)) is not None:
         return np.stack([*(at * value for value in color[:3]), np.full_like(at, color[3])], axis=1)
     try:
         found = get_colormap(name)

@@ -22,6 +22,7 @@ from octree.pyramid.model import TileKey
 
 MAX_WANTED = 16_384
 """Most tiles one plan names when the caller knows no smaller bound: far more than any atlas holds."""
+_SAME_SCALE = 1e-6
 COVERAGE_SHARE = 3
 """Stand-ins may add one read for so many missing tiles."""
 
@@ -65,7 +66,7 @@ def choose_level(
 ) -> int:
     """The wanted level (see the level rule above). ``px_per_base`` is screen pixels per base pixel.
 
-    A level coarser than ``previous`` is taken only when its texels are below 1 / (1 + hysteresis) pixels, and
+    Of levels of equal scale it is the first. A level coarser than ``previous`` is taken only when its texels are below 1 / (1 + hysteresis) pixels, and
     ``previous`` is left for a finer one only when its own texels exceed 1 + hysteresis pixels.
     """
     finest = lattice.levels[0].scale
@@ -80,8 +81,20 @@ def choose_level(
             limit = 1.0 + hysteresis
         # a zoom computed from a size is off by rounding: 1e-9 is far below what can be seen
         if texel_px <= limit * (1.0 + 1e-9):
-            return level
+            return _finest_of_equals(lattice, level)
     return 0
+
+
+def _finest_of_equals(lattice: Lattice, level: int) -> int:
+    """Of levels that are as fine as this one on the displayed axes the first: what comes after it is coarser on others
+    (where only z was halved), or a copy."""
+    scale = lattice.levels[level].scale
+    while level and all(
+        abs(before - own) <= _SAME_SCALE * own
+        for before, own in zip(lattice.levels[level - 1].scale, scale, strict=True)
+    ):
+        level -= 1
+    return level
 
 
 def plan_view(

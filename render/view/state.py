@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import PyramidSpec
+from octree.pyramid.options import shown
 from octree.pyramid.units import metres
 from octree.render.option_table import Projection
 from octree.render.view.camera import Camera
@@ -154,6 +156,20 @@ def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Sec
     return Section(
         wishes.displayed, tuple([(axis, *span) for axis, span in spans.items()]), projected, method
     )
+
+
+def whole_position(axis: str, value: Any) -> int:
+    """The plane at or below a position. Raises UsageError for what is no finite number."""
+    try:
+        if isinstance(value, bool | str | bytes):
+            raise TypeError(value)
+        position: int = math.floor(value)
+    except (TypeError, ValueError, OverflowError):
+        raise UsageError(
+            f"{axis} must be a position, a finite number, not {shown(value)}",
+            hint="positions count from 0, as in z=3",
+        ) from None
+    return position
 
 
 def check_displayed(displayed: Displayed, spec: PyramidSpec) -> None:
