@@ -203,6 +203,8 @@ RENDER = Table(
         Option("project", Kind("a projection such as z=max", parse_projection, "AXIS=METHOD"),
                "Project an axis: z=max, min, mean or sum, z=max:FROM:TO, z=max:~N.",
                unset="none", group=VIEW, live=True),
+        Option("pixel_aspect", number(1e-6, 1e6), "How high a level-0 pixel is drawn for its width; 1 draws texels.",
+               unset="by voxel size", group=VIEW),
         Option("clim", Kind("auto or low,high", parse_clim, "LOW,HIGH"), "Contrast limits low,high.",
                unset="auto", group=LOOK, many=True, live=True),
         Option("gamma", number(0, 100, above=True), "Gamma.", 1, group=LOOK, many=True, live=True),

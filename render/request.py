@@ -36,7 +36,7 @@ class LayerOptions:
 class RenderRequest:
     """Everything ``frames.Renderer`` needs, checked; ``parse_request`` makes it. ``mode`` None: settle for views,
     stream for paths; ``min_coverage`` None: 1 when settling, 0 when streaming; ``network`` None: reads are as fast
-    as they are."""
+    as they are; ``pixel_aspect`` None: by voxel size."""
 
     sources: tuple[Any, ...]
     cameras: tuple[str, ...]
@@ -50,6 +50,7 @@ class RenderRequest:
     index: Mapping[str, int]
     display: tuple[str, ...]
     project: Projection | None
+    pixel_aspect: float | None
     single_level: bool
     show_grid: bool
     mark_pending: bool
@@ -86,6 +87,7 @@ def parse_request(
     same = (
         "display",
         "project",
+        "pixel_aspect",
         "background",
         "labels",
         "single_level",

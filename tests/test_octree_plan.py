@@ -11,7 +11,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid.grid import Lattice, LatticeLevel, Region
+from octree.pyramid.grid import TOLERANCE_TILES, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.loading.requests import Tier
 from octree.render.loading.wishes import load_requests
@@ -292,8 +292,10 @@ def test_every_visible_point_lies_in_a_wanted_tile(
         assert plan.level == len(plane.levels) - 1
         assert len(grids) > MAX_WANTED // 2
         return
+    sliver = [TOLERANCE_TILES * edge * scale for edge, scale in zip(info.tile, info.scale, strict=True)]
+    seen = seen.grown([-width for width in sliver])
     for _ in range(20):
-        if not grids:
+        if seen.is_empty:
             break
         y = seen.y0 + random.random() * (seen.y1 - seen.y0)
         x = seen.x0 + random.random() * (seen.x1 - seen.x0)

@@ -39,7 +39,9 @@ class OpenedSources:
 
     @property
     def aspect(self) -> float:
-        """How high a pixel of the first source is drawn for its width."""
+        """How high a pixel of the first source is drawn for its width: by voxel size, if nobody asks for something else."""
+        if self.request.pixel_aspect is not None:
+            return self.request.pixel_aspect
         return aspect_of(self.sources[0].spec, self.request.display)
 
     @contextmanager

@@ -183,10 +183,7 @@ def check_displayed(displayed: Displayed, spec: PyramidSpec) -> None:
 
 
 def aspect_of(spec: PyramidSpec, displayed: Displayed) -> float:
-    """How high a level-0 voxel is for its width, by voxel size; 1 where the two cannot be compared, and in the plane of
-    y and x, whose pixels are drawn as they are stored."""
-    if tuple(displayed) == PLANE:
-        return 1.0
+    """How high a level-0 voxel is for its width, by voxel size; 1 where the two cannot be compared."""
     sizes = []
     for name in displayed:
         place = spec.axis_names.index(name)
