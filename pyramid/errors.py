@@ -10,6 +10,8 @@ OctreeError            1
 ├── WriteError         5    no space, or writing failed; also OSError
 ├── GLError            6    no usable OpenGL, or a call failed
 └── Interrupted      130    stopped by the user
+
+What goes well and yet not as one might think is a ``SourceWarning``, given by ``warnings.warn``.
 """
 
 from __future__ import annotations
@@ -79,3 +81,7 @@ class GLError(OctreeError):
 class Interrupted(OctreeError):
     kind = "interrupted"
     exit_code = 130
+
+
+class SourceWarning(UserWarning):
+    """What of a source is lost, or taken by a rule, when it is read."""

@@ -6,7 +6,7 @@ import json
 import shutil
 import tracemalloc
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import zarr
 from PIL import Image
 
 from octree.pyramid import build
-from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
+from octree.pyramid.errors import SourceError, SourceNotFound, SourceWarning, UsageError
 from octree.pyramid.model import Axis, Box, Channel, LabelFacts, LevelInfo, PyramidSpec
 from octree.pyramid.sources import plain
 from octree.pyramid.sources.source import ArraySource, open_source
@@ -286,7 +286,7 @@ class TestFlat:
         file = saved(tmp_path, "a.jpg", Image.new("CMYK", (16, 16), (200, 10, 30, 4)))
         with Image.open(file) as again:
             expected = np.moveaxis(np.asarray(again.convert("RGB")), -1, 0)
-        with open_source(file) as source:
+        with pytest.warns(SourceWarning, match="by a rule"), open_source(file) as source:
             same_everywhere(source, expected)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
@@ -778,8 +778,10 @@ def test_bad_measures_are_usage_errors(tmp_path: Path) -> None:
             open_source(tmp_path / "a.npy", **options)  # type: ignore[arg-type]  # a table of options
 
 
-def dicom(value: int, number: int) -> bytes:
-    """A 4 x 4 DICOM image of one value, the ``number``-th of a series."""
+def dicom(
+    value: int, number: int, *, more: Sequence[tuple[int, bytes, bytes]] = (), samples: int = 1
+) -> bytes:
+    """A 4 x 4 DICOM image of one value, the ``number``-th of a series; ``more`` of group 28."""
 
     def element(group: int, word: int, kind: bytes, data: bytes) -> bytes:
         head = group.to_bytes(2, "little") + word.to_bytes(2, "little") + kind
@@ -788,11 +790,12 @@ def dicom(value: int, number: int) -> bytes:
         )
         return head + length + data
 
-    whole = {0x0002: 1, 0x0010: 4, 0x0011: 4, 0x0100: 16, 0x0101: 16, 0x0102: 15, 0x0103: 0}
+    whole = {0x0002: samples, 0x0010: 4, 0x0011: 4, 0x0100: 16, 0x0101: 16, 0x0102: 15, 0x0103: 0}
     meta = element(2, 0x0010, b"UI", b"1.2.840.10008.1.2.1\0")
     body = element(0x20, 0x000E, b"UI", b"1.2.3\0") + element(0x20, 0x0013, b"IS", f"{number} ".encode())
     body += b"".join(element(0x28, word, b"US", given.to_bytes(2, "little")) for word, given in whole.items())
-    pixels = np.full(16, value, "<u2").tobytes()
+    body += b"".join(element(0x28, *one) for one in more)
+    pixels = np.full(16 * samples, value, "<u2").tobytes()
     start = bytes(128) + b"DICM" + element(2, 0, b"UL", len(meta).to_bytes(4, "little")) + meta
     return start + body + element(0x7FE0, 0x0010, b"OW", pixels)
 
@@ -803,5 +806,34 @@ def test_only_the_dicom_file_that_is_named_is_looked_at(tmp_path: Path) -> None:
     (tmp_path / "named.dcm").write_bytes(dicom(2, 2))
     for name in ("a", "b"):
         (tmp_path / name).symlink_to(tmp_path, target_is_directory=True)
-    with open_source(tmp_path / "named.dcm") as source:
+    with pytest.warns(SourceWarning, match="of its header"), open_source(tmp_path / "named.dcm") as source:
         assert np.unique(source.read(Box((0, 0), (4, 4)))).tolist() == [2]
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        (b"1 ", b"0 ", np.uint16(200)),
+        (b"1 ", b"10", np.int16(210)),
+        (b"300 ", b"-1024 ", np.int32(58976)),
+        (b"0.5 ", b"0 ", np.float64(100)),
+    ],
+)
+def test_dicom_is_rescaled_as_its_header_says(
+    tmp_path: Path, slope: bytes, intercept: bytes, expected: Any
+) -> None:
+    """imageio takes too few bits for that: 210 became -46."""
+    more = [(0x1052, b"DS", intercept), (0x1053, b"DS", slope)]
+    (tmp_path / "a.dcm").write_bytes(dicom(200, 1, more=more))
+    with pytest.warns(SourceWarning, match="of its header"):
+        source = open_source(tmp_path / "a.dcm")
+    with source:
+        pixels = source.read(Box((0, 0), (4, 4)))
+    assert pixels.dtype == expected.dtype
+    assert np.unique(pixels).tolist() == [expected]
+
+
+def test_dicom_in_colour_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.dcm").write_bytes(dicom(200, 1, samples=3))
+    with pytest.raises(SourceError, match="DICOM"):
+        open_source(tmp_path / "a.dcm")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -17,16 +18,18 @@ from octree.pyramid.verify.run import verify
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 
-def load_maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("octree_fixtures", FIXTURES / "make.py")
+def load_program(name: str) -> ModuleType:
+    """A program of ``fixtures/``, as a module."""
+    spec = importlib.util.spec_from_file_location(f"octree_fixtures_{name}", FIXTURES / f"{name}.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # for dataclasses, which look for the module of their class
     spec.loader.exec_module(module)
     return module
 
 
-MAKER = load_maker()
+MAKER = load_program("make")
 
 
 @pytest.mark.parametrize("name", MAKER.EXPECTED)

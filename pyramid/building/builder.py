@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ class BuildResult:
 
     ``bytes_read``     of SOURCE, decoded, earlier runs included.   ``bytes_written``   on disk, likewise.
     ``peak_rss_bytes`` most memory this process ever held.          ``holes``  what --on-error fill filled.
+    ``warnings``       what of SOURCE is lost, or taken by a rule.
     """
 
     dest: str
@@ -50,6 +51,7 @@ class BuildResult:
     workers: int
     scheduler: str
     holes: tuple[Hole, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,6 +76,7 @@ class BuildResult:
             "workers": self.workers,
             "scheduler": self.scheduler,
             "holes": [hole.to_json() for hole in self.holes],
+            "warnings": list(self.warnings),
         }
 
 
@@ -87,7 +90,7 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
     with _open(source, wanted) as opened:
         if dest is not None:
             check_apart(opened.path, places_of(dest))
-        return make_plan(wanted.request(opened), opened.transient_bytes)
+        return replace(make_plan(wanted.request(opened), opened.transient_bytes), warnings=opened.warnings)
 
 
 @takes(BUILD, RUNNING)
@@ -136,6 +139,7 @@ def build(
             workers=plan.workers,
             scheduler=executor.name,
             holes=tuple(sorted(done.holes, key=lambda hole: hole.start)),
+            warnings=opened.warnings,
         )
 
 

@@ -55,6 +55,7 @@ class BuildPlan:
     ``peak_bytes``     planned peak, beside the bare process.  ``minimum_bytes``  least ``memory`` that would do.
     ``files``     files at most (empty ones are not stored), metadata included.
     ``notes``     what was changed to fit, for people.
+    ``warnings``  what of SOURCE is lost, or taken by a rule.
     """
 
     spec: PyramidSpec
@@ -71,6 +72,7 @@ class BuildPlan:
     minimum_bytes: int
     files: int
     notes: tuple[str, ...] = field(default=())
+    warnings: tuple[str, ...] = field(default=())
 
     @property
     def level_bytes(self) -> tuple[int, ...]:
@@ -141,6 +143,7 @@ class BuildPlan:
             "peak_bytes": self.peak_bytes,
             "minimum_bytes": self.minimum_bytes,
             "notes": list(self.notes),
+            "warnings": list(self.warnings),
         }
 
 

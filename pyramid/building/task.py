@@ -7,6 +7,7 @@ any thread, process or machine that sees SOURCE and DEST, any number of times, w
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from octree.pyramid.boxes import around, inside, overlap, parts
 from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.downsample import reduce_block
-from octree.pyramid.errors import OctreeError, OutsideError, SourceError
+from octree.pyramid.errors import OctreeError, OutsideError, SourceError, SourceWarning
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
@@ -190,14 +191,16 @@ class Recipe:
     def make_runner(self) -> TaskRunner:
         """Raises SourceError when this machine does not see SOURCE."""
         labels = self.plan.spec.labels
-        source = open_source(
-            self.source,
-            axes=self.axes,
-            labels=labels,
-            limits=self.limits,
-            allow_outside=self.allow_outside,
-            holes=self.fill_holes,
-        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SourceWarning)  # whoever began the build has heard them
+            source = open_source(
+                self.source,
+                axes=self.axes,
+                labels=labels,
+                limits=self.limits,
+                allow_outside=self.allow_outside,
+                holes=self.fill_holes,
+            )
         return TaskRunner(self.plan, source, self.folder, fill_holes=self.fill_holes, again=self.again)
 
 

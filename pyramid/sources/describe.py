@@ -84,6 +84,7 @@ def _describe_source(place: Place, source: ArraySource) -> dict[str, Any]:
         **_measures(source.axes, source.voxel_size, source.channels),
         "voxel_size_known": source.voxel_size_known,
         "missing_planes": dict(source.missing),
+        "warnings": list(source.warnings),
         "levels": levels,
         **_totals(levels),
     }

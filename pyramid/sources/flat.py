@@ -8,7 +8,7 @@ one of their own, which cannot take more memory or time than it is given.
 from __future__ import annotations
 
 import math
-import threading
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,84 +17,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.confined import OPEN_DEADLINE_S, Confined, ConfinedFailure
-from octree.pyramid.errors import LimitError, OctreeError, SourceError
+from octree.pyramid.errors import LimitError, OctreeError, SourceError, SourceWarning
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits, words_of
-from octree.pyramid.model import Box
-from octree.pyramid.sources.flat_decode import Look, decode, look, pillow_without_limit
-from octree.pyramid.sources.protocol import Facts
+from octree.pyramid.model import Channel
+from octree.pyramid.sources.flat_array import DecodedArray
+from octree.pyramid.sources.flat_decode import decode, look, pillow_without_limit
+from octree.pyramid.sources.flat_look import Look
+from octree.pyramid.sources.pnm import open_pnm
+from octree.pyramid.sources.protocol import Facts, RawArray
 
 _HERE = ("PNG", "JPEG", "BMP", "PPM")
-_HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P1", b"P2", b"P3", b"P4", b"P5", b"P6")
+_HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P1", b"P4")
 """What the formats of ``_HERE`` begin with: one image, row by row, of the size that the header says. Measured: their
 decoding in a process of its own costs a third of a second more, of 0.5 s for the whole command on a small image."""
 _PIXELS_PER_S = 1e6  # slower than any decoder that ends
 
 
-class DecodedArray:
-    """An image that ``decode`` gives as a whole; the result is kept, under a lock in which one thread decodes."""
-
-    def __init__(
-        self,
-        path: Path,
-        shape: tuple[int, ...],
-        dtype: str,
-        decode: Callable[[], NDArray[Any]],
-        *,
-        engine: str,
-        axes: str | None,
-        codec: str = "",
-        decoding_bytes: int = 0,
-    ) -> None:
-        self.shape, self.dtype, self.block = shape, np.dtype(dtype), shape
-        self.engine, self.facts = engine, Facts(axes=axes, codec=codec)
-        # decoding happens once, while everyone else waits: it is no part of what each read needs
-        self.held_bytes = math.prod(shape) * self.dtype.itemsize + decoding_bytes
-        self._path, self._decode = path, decode
-        self._image: NDArray[Any] | None = None
-        self._lock = threading.Lock()
-
-    def _whole(self) -> NDArray[Any]:
-        with self._lock:
-            if self._image is None:
-                image = self._decode()
-                if image.shape != self.shape:
-                    raise SourceError(
-                        f"{self._path} decodes to shape {image.shape}; its header says {self.shape}",
-                        hint="the file is damaged; copy it again",
-                        path=str(self._path),
-                    )
-                if image.dtype.newbyteorder("=") != self.dtype.newbyteorder("="):
-                    raise SourceError(
-                        f"{self._path} decodes to {image.dtype}; its header says {self.dtype}",
-                        hint="the file is damaged; copy it again",
-                        path=str(self._path),
-                    )
-                self._image = image.astype(self.dtype, copy=False)
-            return self._image
-
-    def read(self, box: Box) -> NDArray[Any]:
-        return self._whole()[box.slices]
-
-    def transient_bytes(self, box: Box) -> int:
-        """Nothing: a read is a view."""
-        return 0
-
-    def identity(self) -> dict[str, Any]:
-        facts = self._path.stat()
-        return {"path": str(self._path.absolute()), "size": facts.st_size, "mtime_ns": facts.st_mtime_ns}
-
-    def close(self) -> None:
-        self._image = None
-
-
-def open_flat(path: Path, *, as_stored: bool = False, limits: Limits = DEFAULT_LIMITS) -> DecodedArray:
-    """A flat image; moving ones (GIF, PNG, WebP) have an axis t. ``as_stored``: of a palette, the indices.
+def open_flat(path: Path, *, as_stored: bool = False, limits: Limits = DEFAULT_LIMITS) -> RawArray:
+    """A flat image; moving ones (GIF, PNG, WebP, AVIF, FLI) have an axis t. ``as_stored``: of a palette, the indices.
 
     EXIF orientation is applied, so that a photograph stands as every viewer shows it.
     Raises SourceError when nothing can decode the file, LimitError when it is above ``limits``.
     """
     with path.open("rb") as stream:
         head = stream.read(8)
+    if head[:1] == b"P" and (pnm := open_pnm(path, limits)) is not None:
+        return pnm
     try:
         array = (_open_here if head.startswith(_HEADS) else _open_confined)(path, as_stored, limits)
     except (OctreeError, MemoryError):
@@ -144,24 +92,27 @@ def _open_confined(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
         seconds = OPEN_DEADLINE_S + math.prod(found.shape) / _PIXELS_PER_S
         try:
             arguments = (found.to_json(), limits.max_pixels)
-            _, pixels = _confined(process, path, limits, "decode_confined", arguments, seconds)
+            said, pixels = _confined(process, path, limits, "decode_confined", arguments, seconds)
         finally:
             process.close()
         assert pixels is not None
+        for text in said:
+            warnings.warn(f"{path}: {text}", SourceWarning, stacklevel=2)
         return pixels
 
     return _array(path, found, whole)
 
 
 def _array(path: Path, found: Look, whole: Callable[[], NDArray[Any]]) -> DecodedArray:
+    windows = (Channel(window=(0.0, float(found.top))),) * found.shape[-1] if found.top else ()
+    facts = Facts(axes=found.axes, codec=found.codec, channels=windows, warnings=found.warnings)
     return DecodedArray(
         path,
         found.shape,
         found.dtype,
         whole,
         engine=found.engine,
-        axes=found.axes,
-        codec=found.codec,
+        facts=facts,
         decoding_bytes=found.decoding_bytes,
     )
 

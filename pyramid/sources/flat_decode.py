@@ -1,19 +1,19 @@
 """Decoding flat images: what a file says it is (``look``), and its pixels (``decode``). Runs where ``flat.py`` wants it,
 in this process or in a confined one, so everything goes in and out as plain values.
 
-Pillow opens most of these formats; imagecodecs those with 16-bit colour, which Pillow would cut to 8 bits; imageio what
-is left.
+Pillow opens most of these formats; imagecodecs those whose values Pillow would change (more than 8 bits); imageio a few
+that neither knows, each by the name or the first bytes of its files.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import tempfile
+import io
+import re
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,9 @@ from numpy.typing import NDArray
 from octree.pyramid.confined import Make
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import Limits
+from octree.pyramid.sources.flat_headers import JPEG_2000_BYTES, codestream_of, look_at_header
+from octree.pyramid.sources.flat_look import Look
+from octree.pyramid.sources.flat_others import read_others
 
 _PILLOW_LOCK = threading.Lock()
 
@@ -36,36 +39,15 @@ _MODES: dict[str, tuple[str, str, int]] = {
 }  # fmt: skip
 _DEEP_PNG = {"RGB;16B": 3, "LA;16B": 4, "RGBA;16B": 4}
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
-_MOVING = {"GIF", "PNG", "WEBP"}  # other formats' "frames" are previews or stereo pairs
+_MOVING = {"GIF", "PNG", "WEBP", "AVIF", "FLI"}  # other formats' "frames" are previews or stereo pairs
+_SERIES = {"DCX", "IM", "SPIDER"}  # but of these, of which the first is taken
 _ORIENTATION = 0x0112
 _BAND_PIXELS = 1 << 18
-_CODEC_BYTES = {"WEBP": 12, "JPEG2000": 16}  # for each pixel, while it decodes; others decode row by row
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What a flat image is. ``dtype`` as numpy writes it; ``axes`` None where nothing says.
-
-    ``decoding_bytes``  what decoding holds besides the pixels.
-    ``mode``            Pillow's, in which the pixels are taken; of engine imagecodecs, its codec.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    axes: str | None
-    engine: str
-    codec: str = ""
-    decoding_bytes: int = 0
-    mode: str = ""
-    frames: int = 1
-    orientation: int = 1
-
-    def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-    @staticmethod
-    def from_json(facts: dict[str, Any]) -> Look:
-        return Look(**{**facts, "shape": tuple(facts["shape"])})
+_CODEC_BYTES = {
+    "WEBP": 12,
+    "AVIF": 12,
+    "JPEG2000": 4 * JPEG_2000_BYTES,
+}  # for each pixel, while it decodes; others decode row by row
 
 
 # in a confined process
@@ -74,38 +56,46 @@ class Look:
 def look_confined(
     make: Make, path: str, as_stored: bool, max_pixels: int
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
-    """``look`` at any format; imageio gives the pixels at once, as it says nothing before."""
-    from PIL import Image, UnidentifiedImageError
+    """``look`` at any format; what imageio reads comes with its pixels, as it says nothing before."""
+    from PIL import UnidentifiedImageError
 
-    _obey(max_pixels)
-    try:
-        return look(Path(path), as_stored, Limits(max_pixels)).to_json(), None
-    except UnidentifiedImageError:
-        pixels = _by_imageio(Path(path))
-        pixels = np.asarray(pixels, pixels.dtype.newbyteorder("="))
-        return Look(pixels.shape, pixels.dtype.str, None, "imageio").to_json(), pixels
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _too_many(path, max_pixels, error) from error
+    pixels = None
+    with _watched(path, max_pixels) as said:
+        try:
+            found = look(Path(path), as_stored, Limits(max_pixels))
+        except UnidentifiedImageError:
+            pixels, lost = read_others(Path(path))
+            pixels = np.asarray(pixels, pixels.dtype.newbyteorder("="))
+            found = Look(pixels.shape, pixels.dtype.str, None, "imageio", warnings=lost)
+    return replace(found, warnings=(*found.warnings, *said)).to_json(), pixels
 
 
 def decode_confined(
     make: Make, path: str, facts: dict[str, Any], max_pixels: int
-) -> tuple[None, NDArray[Any]]:
-    from PIL import Image
-
-    _obey(max_pixels)
-    try:
-        return None, decode(Path(path), Look.from_json(facts), make)
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
-        raise _too_many(path, max_pixels, error) from error
+) -> tuple[list[str], NDArray[Any]]:
+    """(what libraries warned of, the pixels)."""
+    with _watched(path, max_pixels) as said:
+        pixels = decode(Path(path), Look.from_json(facts), make)
+    return said, pixels
 
 
-def _obey(max_pixels: int) -> None:
-    """Pillow's own limit is ours: it looks at images inside of images, too (icons, frames that outgrow their canvas)."""
+@contextmanager
+def _watched(path: str, max_pixels: int) -> Iterator[list[str]]:
+    """Pillow's own limit is ours: it looks at images inside of images, too (icons, frames that outgrow their canvas). What
+    libraries warn of is in the list afterwards: nobody hears it here."""
     from PIL import Image
 
     Image.MAX_IMAGE_PIXELS = max_pixels
-    warnings.simplefilter("error", Image.DecompressionBombWarning)
+    said: list[str] = []
+    try:
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("error", Image.DecompressionBombWarning)
+            yield said
+        said += dict.fromkeys(str(warning.message) for warning in found)
+    except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
+        raise _too_many(path, max_pixels, error) from error
 
 
 def _too_many(path: str, max_pixels: int, error: Warning | Exception) -> OctreeError:
@@ -144,18 +134,62 @@ def look(path: Path, as_stored: bool, limits: Limits, formats: tuple[str, ...] |
     """
     from PIL import Image
 
+    if found := look_at_header(path, as_stored, limits):
+        return found
     with Image.open(path, formats=formats) as image:
         frames = int(getattr(image, "n_frames", 1)) if image.format in _MOVING else 1
         width, height = image.size
         limits.check_pixels(str(path), height, width, frames)
-        return _deep_color(path, image) or _by_pillow(image, frames, as_stored)
+        _check_exact(path, image)
+        found = _deep_color(path, image, frames) or _by_pillow(image, frames, as_stored)
+        return replace(found, warnings=_losses(path, image))
 
 
 def decode(path: Path, look: Look, make: Make) -> NDArray[Any]:
     """The pixels, of ``look.shape`` when the file is what it said; in an array of ``make`` where that saves a copy."""
     if look.engine == "imagecodecs":
-        return _decode_deep(path, look.mode)
+        return _decode_deep(path, look, make)
     return _decode_pillow(path, look, make)
+
+
+def _check_exact(path: Path, image: Any) -> None:
+    """Raises SourceError for a format whose values Pillow gives wrongly."""
+    if (
+        image.format == "FITS" and image.mode != "L"
+    ):  # takes big-endian numbers for little-endian ones, scales nothing
+        raise SourceError(
+            f"{path} cannot be read exactly: FITS of other than 8 bits",
+            hint="convert it with astropy: numpy.save('image.npy', astropy.io.fits.getdata(path))",
+            path=str(path),
+        )
+
+
+def _losses(path: Path, image: Any) -> tuple[str, ...]:
+    """What Pillow leaves out, or does by a rule."""
+    lost = []
+    if image.format == "SGI" and path.read_bytes()[3:4] == b"\2":
+        lost.append("its samples of 16 bits become 8 bits")
+    if image.format in _SERIES and (count := int(getattr(image, "n_frames", 1))) > 1:
+        lost.append(f"it holds {count} images, of which the first is taken")
+    if image.mode == "CMYK" and not _profiled(image):
+        lost.append(
+            "its inks (CMYK) become RGB by a rule, (1 - ink)(1 - black): it has no colour profile that could be used"
+        )
+    return tuple(lost)
+
+
+def _profiled(image: Any) -> Any:
+    """From CMYK to sRGB by the image's own profile; None when it has none, or none for that."""
+    from PIL import ImageCms
+
+    profile = image.info.get("icc_profile")
+    if image.mode != "CMYK" or not profile:
+        return None
+    try:
+        own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        return ImageCms.buildTransform(own, ImageCms.createProfile("sRGB"), "CMYK", "RGB")
+    except (ImageCms.PyCMSError, OSError):
+        return None
 
 
 def _by_pillow(image: Any, frames: int, as_stored: bool) -> Look:
@@ -199,7 +233,7 @@ def _orientation(image: Any) -> int:
     return int(image.getexif().get(_ORIENTATION) or 1)
 
 
-def _pixels(image: Any, mode: str, out: NDArray[Any]) -> None:
+def _pixels(image: Any, mode: str, out: NDArray[Any], profile: Any = None) -> None:
     """Pillow's image into ``out``, band by band: at once it would take two more copies of the whole, or three."""
     width, height = image.size
     if out.shape[:2] != (height, width):
@@ -207,7 +241,10 @@ def _pixels(image: Any, mode: str, out: NDArray[Any]) -> None:
     rows = max(1, _BAND_PIXELS // max(1, width))
     for top in range(0, height, rows):
         band = image.crop((0, top, width, min(top + rows, height)))
-        out[top : top + rows] = np.asarray(band if band.mode == mode else band.convert(mode))
+        if profile is not None:
+            out[top : top + rows] = np.asarray(profile.apply(band))
+        else:
+            out[top : top + rows] = np.asarray(band if band.mode == mode else band.convert(mode))
 
 
 def _lying(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -224,75 +261,76 @@ def _decode_pillow(path: Path, look: Look, make: Make) -> NDArray[Any]:
 
     out = make(look.shape, np.dtype(look.dtype))
     with Image.open(path) as image:
+        profile = _profiled(image)
         for number in range(look.frames):
             if number:
                 image.seek(number)
-            _pixels(image, look.mode, _lying(out if look.frames == 1 else out[number], look.orientation))
+            frame = out if look.frames == 1 else out[number]
+            _pixels(image, look.mode, _lying(frame, look.orientation), profile)
     return out
 
 
-def _deep_color(path: Path, image: Any) -> Look | None:
-    """Colour of more than 8 bits per sample (PNG, JPEG 2000), which Pillow would cut to 8; None when it is not."""
+def _deep_color(path: Path, image: Any, frames: int) -> Look | None:
+    """Of more than 8 bits per sample (PNG, AVIF), which Pillow would cut to 8; None when it is not."""
     width, height = image.size
-    codec, samples, each = "", 0, 0
+    codec, samples, bits = "", 0, 16
     if image.format == "PNG" and image.tile:
         codec, samples = "png", _DEEP_PNG.get(str(image.tile[0][3]), 0)
-    elif image.format == "JPEG2000" and image.mode in ("RGB", "RGBA") and _jpeg2000_bits(path) > 8:
-        codec, samples, each = "jpeg2k", len(image.mode), _CODEC_BYTES["JPEG2000"]
+    elif image.format == "AVIF" and (bits := _avif_bits(path)) > 8:
+        codec, samples = "avif", _MODES[image.mode][2] or 1
     if not samples:
         return None
+    if frames > 1 and codec == "png":
+        raise SourceError(
+            f"{path} cannot be read exactly: a film of 16-bit PNG",
+            hint="take its pictures out: ffmpeg -i IN frame-%05d.png",
+            path=str(path),
+        )
+    orientation = _orientation(image)
+    plane = (width, height) if orientation in _SIDEWAYS else (height, width)
+    shape = (*plane, samples) if samples > 1 else plane
+    coloured = samples > 1 and bits < 16
     return Look(
-        shape=(height, width, samples),
+        shape=(frames, *shape) if frames > 1 else shape,
         dtype="u2",
-        axes="yxs",
+        axes=("t" if frames > 1 else "") + ("yxs" if samples > 1 else "yx"),
         engine="imagecodecs",
-        decoding_bytes=path.stat().st_size + width * height * each,
+        codec=codec,
+        decoding_bytes=path.stat().st_size
+        + width * height * (_CODEC_BYTES["AVIF"] if codec == "avif" else 0),
         mode=codec,
+        frames=frames,
+        orientation=orientation,
+        top=(1 << bits) - 1 if coloured else 0,
     )
 
 
-def _jpeg2000_bits(path: Path) -> int:
-    """Bits of the first component, from the SIZ marker at the head of the codestream; 8 when it is not found."""
-    with path.open("rb") as stream:
-        head = stream.read(65536)
-    place = head.find(b"\xff\x4f\xff\x51")
-    bits = head[place + 42 : place + 43] if place >= 0 else b""
-    return (bits[0] & 0x7F) + 1 if bits else 8
+def _avif_bits(path: Path) -> int:
+    """Bits of a sample, by the deepest of the AV1 streams in the file; 8 when none says."""
+    # the box av1C: marker and version, profile and level, then: tier, "high", "twelve", …
+    flags = (found[1][0] for found in re.finditer(rb"av1C\x81.(.)", path.read_bytes(), re.DOTALL))
+    return max((12 if flag & 0x20 else 10 if flag & 0x40 else 8 for flag in flags), default=8)
 
 
-def _decode_deep(path: Path, codec: str) -> NDArray[Any]:
+def _decode_deep(path: Path, look: Look, make: Make) -> NDArray[Any]:
     import imagecodecs
 
-    decode = {"png": imagecodecs.png_decode, "jpeg2k": imagecodecs.jpeg2k_decode}[codec]
-    image: NDArray[Any] = decode(path.read_bytes())
-    if image.ndim == 3 and image.shape[2] == 2:  # grey and alpha, as colour and alpha
+    data = path.read_bytes()
+    decoders: dict[str, Callable[[bytes], NDArray[Any]]] = {
+        "png": imagecodecs.png_decode,
+        "avif": imagecodecs.avif_decode,
+        "jpeg2k": imagecodecs.jpeg2k_decode,
+        "jpeg2k-indices": lambda data: imagecodecs.jpeg2k_decode(codestream_of(data)),
+        "rgbe": imagecodecs.rgbe_decode,
+        "dds": lambda data: np.asarray(imagecodecs.dds_decode(data)),
+    }
+    image: NDArray[Any] = decoders[look.mode](data)
+    if look.shape[-1] == 4 and image.shape[-1] == 2:  # grey and alpha, as colour and alpha
         image = image[..., [0, 0, 0, 1]]
-    return image
-
-
-def _by_imageio(path: Path) -> NDArray[Any]:
-    import imageio.v3 as imageio
-
-    extension: Any = path.suffix or None  # a hint which plug-in to try
-    try:
-        with path.open("rb") as stream:
-            return np.asarray(imageio.imread(stream, extension=extension))
-    except MemoryError:
-        raise
-    except Exception:  # imageio's plug-ins raise whatever their libraries raise
-        pass
-    # some of them want a path, and leave the file open, which ends with this process; that of DICOM then looks through
-    # all folders below that of the file, and may take the pixels of another one of its series
-    try:
-        with tempfile.TemporaryDirectory(prefix="octree-") as alone:
-            link = Path(alone, "image" + path.suffix)
-            link.symlink_to(path.absolute())
-            return np.asarray(imageio.imread(link, extension=extension))
-    except MemoryError:
-        raise
-    except Exception as error:
-        raise SourceError(
-            f"{path} is no image that octree can read",
-            hint="TIFF, PNG, JPEG and what else imageio reads, .npy, Zarr folders and file.h5::/dataset can be read",
-            path=str(path),
-        ) from error
+    if look.orientation == 1:
+        return image
+    seen = make(look.shape, np.dtype(look.dtype))
+    for number in range(look.frames):
+        frame, stored = (seen, image) if look.frames == 1 else (seen[number], image[number])
+        _lying(frame, look.orientation)[...] = stored
+    return seen

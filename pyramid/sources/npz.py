@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
-from octree.pyramid.sources.flat import DecodedArray
+from octree.pyramid.sources.flat_array import DecodedArray
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray, npy_header
 from octree.pyramid.sources.protocol import Facts, RawArray
 
@@ -80,8 +80,7 @@ def _open_member(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, 
         dtype.newbyteorder("=").str,
         lambda: _decode(path, member, offset, shape, dtype, fortran),
         engine="npz",
-        axes=None,
-        codec="deflate",
+        facts=Facts(codec="deflate"),
         decoding_bytes=_PIECE_BYTES,
     )
 

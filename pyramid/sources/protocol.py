@@ -27,6 +27,7 @@ class Facts:
     ``label_facts``  what OME-Zarr says of single labels, kept as it is.
     ``rgb``          the axis c holds the samples of one colour image.
     ``missing``      how many planes no file has, by reason: reading them is an error.
+    ``warnings``     what of the file is lost, or taken by a rule, each a sentence without the file's name.
     """
 
     axes: str | None = None
@@ -40,6 +41,7 @@ class Facts:
     name: str = ""
     codec: str = ""
     missing: Mapping[str, int] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
 
 
 class RawArray(Protocol):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
 from octree.pyramid.deadline import within_time
-from octree.pyramid.errors import SourceError, SourceNotFound, UsageError
+from octree.pyramid.errors import SourceError, SourceNotFound, SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, AXIS_TYPES, Axis, Box, Channel
 from octree.pyramid.reach import Reach, open_file, reach_of
@@ -44,7 +45,7 @@ class ArraySource:
     Per axis, in that order: ``shape``, ``axes``, ``voxel_size`` (world units; 1.0 where unknown),
     ``translation`` (world position of voxel 0's centre), ``read_shape`` (block in which reading is cheap).
     ``rgb``: c holds the samples of one colour image. ``voxel_size_known``: of every spatial axis.
-    ``missing``: how many planes no file has, by reason. ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
+    ``missing``: how many planes no file has, by reason. ``warnings``: what is lost or taken by a rule. ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class ArraySource:
         facts = raw.facts
         self._raw = raw
         self.path, self.name, self.engine = path, name, raw.engine
-        self.missing = facts.missing
+        self.missing, self.warnings = facts.missing, facts.warnings
         self.dtype: np.dtype[Any] = raw.dtype.newbyteorder("=")
         self.held_bytes = raw.held_bytes
         self.labels, self.label_facts, self.codec = facts.labels, facts.label_facts, facts.codec
@@ -195,6 +196,7 @@ def open_source(
     ``allow_outside``  files that the source names, and links, may lie outside of its folder.
     ``holes``       planes that no file has are no error yet; reading one is.
 
+    What is lost or taken by a rule is in ``warnings`` of the result, and given as SourceWarning.
     Raises LimitError, SourceNotFound, SourceError (corrupt, unsupported), OutsideError, or UsageError (axes, voxel size,
     unit).
     """
@@ -217,6 +219,8 @@ def open_source(
         if len(letters) > len(AXIS_ORDER):
             raise SourceError(f"{path} has {len(letters)} axes; an image has 2 to 5", path=path)
         measures = measure(raw.facts, letters, voxel_size, word)
+        for text in raw.facts.warnings:
+            warnings.warn(f"{path}: {text}", SourceWarning, stacklevel=2)
         return ArraySource(raw, letters, path=path, name=raw.facts.name or name, measures=measures)
     except BaseException:
         raw.close()

@@ -47,6 +47,63 @@ class ConvertedArray:
         self._raw.close()
 
 
+def turned(raw: RawArray, orientation: int, axes: str | None = None) -> RawArray:
+    """``raw`` as it is to be seen, by a number from 1 to 8 as EXIF and TIFF have them; ``axes`` are those of ``raw``, among
+    them y and x."""
+    if orientation not in range(2, 9):
+        return raw
+    letters = axes or raw.facts.axes or ""
+    return Turned(raw, letters.index("y"), letters.index("x"), orientation)
+
+
+class Turned:
+    """``raw`` with its rows and columns (axes ``row`` and ``column``) in another order: each the other way round, or one for
+    the other. The axes keep their places."""
+
+    def __init__(self, raw: RawArray, row: int, column: int, orientation: int) -> None:
+        self._raw, self._row, self._column = raw, row, column
+        self._swapped = orientation >= 5
+        # of the seen image: which of its axes run against the stored ones
+        flips = ((row, orientation in (3, 4, 7, 8)), (column, orientation in (2, 3, 6, 7)))
+        self._flipped = tuple(axis for axis, against in flips if against)
+        self.shape, self.block = self._exchange(raw.shape), self._exchange(raw.block)
+        self.dtype, self.engine, self.held_bytes = raw.dtype, raw.engine, raw.held_bytes
+        facts, names = raw.facts, {"x": "y", "y": "x"} if self._swapped else {}
+        self.facts = dataclasses.replace(
+            facts,
+            voxel_size={names.get(axis, axis): size for axis, size in facts.voxel_size.items()},
+            units={names.get(axis, axis): unit for axis, unit in facts.units.items()},
+        )
+
+    def _exchange(self, values: tuple[int, ...]) -> tuple[int, ...]:
+        if not self._swapped:
+            return tuple(values)
+        changed = list(values)
+        changed[self._row], changed[self._column] = values[self._column], values[self._row]
+        return tuple(changed)
+
+    def _own_box(self, box: Box) -> Box:
+        start, stop = list(box.start), list(box.stop)
+        for axis in self._flipped:
+            start[axis], stop[axis] = self.shape[axis] - box.stop[axis], self.shape[axis] - box.start[axis]
+        return Box(self._exchange(tuple(start)), self._exchange(tuple(stop)))
+
+    def read(self, box: Box) -> NDArray[Any]:
+        data = self._raw.read(self._own_box(box))
+        if self._swapped:
+            data = data.swapaxes(self._row, self._column)
+        return np.flip(data, self._flipped) if self._flipped else data
+
+    def transient_bytes(self, box: Box) -> int:
+        return self._raw.transient_bytes(self._own_box(box))
+
+    def identity(self) -> dict[str, Any]:
+        return self._raw.identity()
+
+    def close(self) -> None:
+        self._raw.close()
+
+
 class MergedSamples:
     """``raw`` with axes ``letters``, both c and s among them, seen with one: s if c has length 1, else c.
 

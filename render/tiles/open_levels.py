@@ -51,6 +51,8 @@ class Opened:
     """Every read gives new memory, shared with nobody."""
     chunked: bool = False
     """Reading a voxel is decoding its chunk."""
+    warnings: tuple[str, ...] = ()
+    """What of the source is lost or taken by a rule."""
 
 
 def open_levels(
@@ -146,7 +148,9 @@ def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) 
         place = place_of(
             array.path.partition("::")[0], anywhere=allow_outside
         )  # of ``file.h5::/dataset`` the file
-        return Opened(levels, array.path, identity, lambda: _digest(facts, place), close)
+        return Opened(
+            levels, array.path, identity, lambda: _digest(facts, place), close, warnings=array.warnings
+        )
     # an object in memory has no lasting identity: it is itself as long as it is there
     return Opened(levels, array.path, f"array {_number_of(source)}", lambda: _array_digest(array), close)
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 from octree.pyramid.downsample import METHODS, Method
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import PyramidSpec
 from octree.render.tiles.cancelling import CancellableLevels, Levels
@@ -91,6 +92,7 @@ class OpenTileSource(Face):
                 }
                 for level in self.spec.levels
             ],
+            "warnings": list(self._opened.warnings),
         }
 
     def close(self) -> None:
@@ -159,7 +161,9 @@ def _reopen(
     path: str, options: Mapping[str, Any], way: tuple[Displayed, str, str | None]
 ) -> OpenTileSource | Face:
     """In a worker process: the same face of the same source again."""
-    source = open_tile_source(path, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SourceWarning)  # who opened it first has heard them
+        source = open_tile_source(path, **options)
     return source if way == (PLANE, "", None) else Face(source._voxels, *way)
 
 
