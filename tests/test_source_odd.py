@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import struct
 import warnings
@@ -13,6 +14,7 @@ import pytest
 from build_tools import octree
 from PIL import Image
 from test_source_fixtures import load_program
+from tifffile import TiffFile
 
 from octree.pyramid import confined
 from octree.pyramid.confined import Confined
@@ -20,6 +22,7 @@ from octree.pyramid.errors import LimitError, SourceError, SourceWarning
 from octree.pyramid.limits import Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import ArraySource, open_source
+from octree.pyramid.sources.tiff import fax
 from octree.render.tiles.tile_source import open_tile_source
 
 MAKER = load_program("make_odd")
@@ -34,6 +37,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> None:
         return confined._here(function, json.loads(json.dumps(arguments)))
 
     monkeypatch.setattr(Confined, "call", call)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)
 
 
 def whole(path: Path, **options: Any) -> tuple[np.ndarray, ArraySource]:
@@ -206,3 +210,21 @@ def test_inks_without_a_profile_become_colours_by_a_rule_that_is_said(tmp_path: 
     with pytest.warns(SourceWarning, match="by a rule"):
         pixels, _ = whole(tmp_path / "a.jpg")
     assert np.abs(pixels[:, 8, 8].astype(int) - (0, 153, 122)).max() < 3
+
+
+@pytest.mark.parametrize("name", ["group4.tif", "group4-breaks-off.tif"])
+def test_fax_codes_of_many_possible_rows_are_counted_elsewhere(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fax, "AT_ONCE_BYTES", 0)
+    check(ODD / name, MAKER.ODD[name])
+
+
+def test_fax_codes_of_endless_rows_take_no_memory(tmp_path: Path) -> None:
+    """Each bit set is a row like the one before: 400 kB of them, 14 GB of rows."""
+    data = bytearray(MAKER.fax(MAKER.stripes(), "group4"))
+    begin, size = (TiffFile(io.BytesIO(data)).pages[0].tags[tag].valueoffset for tag in (273, 279))
+    for place, value in ((begin, len(data)), (size, 400_000)):
+        data[place : place + 4] = struct.pack("<I", value)
+    (tmp_path / "a.tif").write_bytes(bytes(data) + b"\xff" * 400_000)
+    assert whole(tmp_path / "a.tif")[0].shape == (40, 320)

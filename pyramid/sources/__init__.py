@@ -4,11 +4,7 @@ The way of a source:  source → its reader → protocol.Raw → views (other ax
 
 source.py      which reader a SOURCE has; ``open_source``
 protocol.py    what a reader gives; views.py   other views of it
-flat.py flat_array.py       images that are decoded whole: PNG, JPEG, GIF, and what imageio knows
-flat_look.py flat_decode.py what such an image is, and its pixels, by the library that gives them as they are:
-                            flat_headers.py for imagecodecs, flat_others.py for imageio
-pnm.py         Netpbm images, PAM and PFM
-npz.py         .npz of one array
+flat/          images that are decoded as a whole: PNG, JPEG, GIF, .npz, and what imageio knows
 hdf5.py        datasets of HDF5 files; hdf5_chunks.py   their chunks, decoded; hdf5_links.py   the other files that they lead to
 objects.py     arrays in memory: numpy, dask, zarr, xarray, and whatever slices like them
 plain.py       .npy, .npz and headerless files

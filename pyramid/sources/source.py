@@ -344,9 +344,9 @@ def _open_file(path: Path, how: _How, reach: Reach) -> RawArray:
 
         return open_hdf5(path, "", reach, how.limits)
     if head[:4] == b"PK\3\4":
-        from octree.pyramid.sources.npz import open_npz
+        from octree.pyramid.sources.flat.npz import open_npz
 
         return open_npz(path, how.limits)
-    from octree.pyramid.sources.flat import open_flat
+    from octree.pyramid.sources.flat.open import open_flat
 
     return open_flat(path, as_stored=how.labels, limits=how.limits)

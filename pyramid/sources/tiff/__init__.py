@@ -6,6 +6,8 @@ values.py      samples to values: palettes, bits, photometric meaning
 checks.py      is the file whole?
 companions.py  files that tifffile opens by itself
 dimensions.py  lengths of pages that would keep tifffile busy for ever
+fax.py         fax codes that break off
+ifd.py         single tags of single pages
 planes.py      planes that are said to be there and are not
 segments.py    decoded segments that neighbouring reads share
 """

@@ -29,9 +29,10 @@ from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_image
 from octree.pyramid.sources.tiff.companions import within
 from octree.pyramid.sources.tiff.dimensions import check_dimensions
 from octree.pyramid.sources.tiff.facts import companion_xml, ome_image, series_facts
+from octree.pyramid.sources.tiff.fax import AT_ONCE_BYTES, FAX, FaxRows
 from octree.pyramid.sources.tiff.planes import UNNAMED, absent_planes, summary
 from octree.pyramid.sources.tiff.segments import SegmentCache
-from octree.pyramid.sources.tiff.values import rgb_of_ycbcr, shown_values, stores_ycbcr
+from octree.pyramid.sources.tiff.values import PagesOfTheirOwn, rgb_of_ycbcr, shown_values, stores_ycbcr
 
 _JPEG = {6, 7, 34892, 33007}
 _IMAGE_CODECS = {
@@ -123,8 +124,12 @@ def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: L
     facts = dataclasses.replace(series_facts(tiff, series, image), missing=summary(absent))
     block = _contiguous(path, tiff, series, facts)
     stored = block or TiffArray(path, tiff, series, facts, absent, limits)
-    raw = stored if as_stored else shown_values(stored, tiff, series)
-    if block:
+    try:
+        raw = stored if as_stored else shown_values(stored, path, tiff, series)
+    except BaseException:
+        stored.close()
+        raise
+    if block and not isinstance(raw, PagesOfTheirOwn):
         tiff.close()
     return raw
 
@@ -217,6 +222,7 @@ class TiffArray:
         self._files: dict[Path, PositionedFile] = {}
         pages = (page for page in series if page is not None) if series.is_multifile else ()
         self._others = sorted({_path_of(page) for page in pages} - {_path_of(tiff.pages[0])})
+        self._fax = FaxRows(page) if page.compression in FAX else None
         self._decode_page = page.decode  # made at its first use, which is not thread-safe
 
     def _cache_bytes(self) -> int:
@@ -297,7 +303,8 @@ class TiffArray:
             return None  # a sparse file: nothing was written there
 
         def make() -> NDArray[Any]:
-            return self._decode(number, index, file.read_at(offsets[index], counts[index]), file, tables)
+            data = file.read_at(offsets[index], counts[index])
+            return self._decode(number, index, data, file, offsets[index], tables)
 
         try:
             if keep:
@@ -310,7 +317,7 @@ class TiffArray:
             raise self._damage(number, index, file, error.message) from error
 
     def _decode(
-        self, number: int, index: int, data: bytes, file: PositionedFile, tables: Any
+        self, number: int, index: int, data: bytes, file: PositionedFile, offset: int, tables: Any
     ) -> NDArray[Any]:
         options = (
             {"jpegtables": tables, "jpegheader": self._page.jpegheader}
@@ -322,6 +329,12 @@ class TiffArray:
             segment, _, _ = self._decode_page(data, index, **options)
         except Exception as error:  # every codec raises its own kind
             raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
+        if self._fax is not None:
+            rows = np.asarray(segment).reshape(-1, self._segment[2])
+            fewer = self._fax.fewer_than(rows, file, offset, data)
+            if fewer is not None:
+                why = f"its fax code breaks off after {fewer} of {len(rows)} rows"
+                raise self._damage(number, index, file, why)
         decoded: NDArray[Any] = np.asarray(segment)
         if self.dtype.kind != "b" and not np.can_cast(decoded.dtype, self.dtype, "safe"):
             why = f"it decodes to {decoded.dtype}, the page says {self.dtype}"
@@ -353,7 +366,7 @@ class TiffArray:
 
     def transient_bytes(self, box: Box) -> int:
         """One segment at a time is decoded: its bytes, the decoded pixels and a copy for the predictor."""
-        return 3 * int(self._segment_bytes)
+        return 3 * int(self._segment_bytes) + (AT_ONCE_BYTES if self._fax is not None else 0)
 
     def identity(self) -> dict[str, Any]:
         facts = [path.stat() for path in [self._path, *self._others]]

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import Box
+from octree.pyramid.sources.plain import PositionedFile
 from octree.pyramid.sources.protocol import RawArray
+from octree.pyramid.sources.tiff.ifd import Directories
 from octree.pyramid.sources.views import ConvertedArray
 
-_MINISWHITE, _PALETTE, _YCBCR = 0, 3, 6
+_MINISWHITE, _MINISBLACK, _PALETTE, _YCBCR = 0, 1, 3, 6
 _APERIO_YCBCR = {33003}
 _LOSSLESS = {1, 5, 8, 32773, 32946, 34925, 50000}
+_MEANING, _COLORS = 262, 320
+_NAMES = {0: "grey, white is zero", 1: "grey", 2: "RGB", 3: "palette", 5: "inks", 6: "YCbCr"}
+_TABLES_KEPT = 64
 
 
 def stores_ycbcr(page: Any) -> bool:
@@ -32,21 +42,141 @@ def rgb_of_ycbcr(segment: NDArray[Any]) -> NDArray[Any]:
     return np.asarray(np.rint(rgb).clip(0, 255).astype(np.uint8))
 
 
-def shown_values(raw: RawArray, tiff: Any, series: Any) -> RawArray:
-    """``raw``, or a view of it in which a palette is RGB, and white is the highest value.
+def check_palette(path: Path, page: Any) -> None:
+    """Raises SourceError for a palette of which no reader can say what it means."""
+    if page.photometric != _PALETTE:
+        return
+    if page.samplesperpixel != 1:
+        raise SourceError(
+            f"{path}: a palette image with {page.samplesperpixel} samples for each pixel",
+            hint="--labels reads its samples as they are stored; or write the indices alone",
+            path=str(path),
+        )
+    if page.colormap is None or np.dtype(page.dtype).kind != "u":
+        raise SourceError(
+            f"{path}: a palette image without a palette",
+            hint="--labels reads its samples as they are stored",
+            path=str(path),
+        )
+
+
+def shown_values(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
+    """``raw``, or a view of it in which a palette is RGB, and white is the highest value, each page by its own tags.
 
     ImageJ and OME files hold measured values, over which these are only ways to show them: they are kept.
+    Raises SourceError for palettes that mean nothing.
     """
     page = series.keyframe
     if tiff.is_imagej or tiff.is_ome or raw.dtype.kind not in "bu":
         return raw
+    check_palette(path, page)
+    if page.photometric not in (_MINISWHITE, _MINISBLACK, _PALETTE):
+        return raw
+    # of planes that lie together behind one page there is nothing else to ask
+    if len(series) > 1 and len(series) == math.prod(raw.shape[: len(raw.shape) - len(page.shape)]):
+        return PagesOfTheirOwn(raw, path, tiff, series)
     if page.photometric == _MINISWHITE:
-        top = 1 if raw.dtype.kind == "b" else (1 << int(page.bitspersample)) - 1
-        return ConvertedArray(raw, lambda data: np.bitwise_xor(data, data.dtype.type(top)))
-    if page.photometric == _PALETTE and page.colormap is not None:
-        # some writers fill the table with bytes instead of 16-bit numbers
-        shift = 8 if int(page.colormap.max()) > 255 else 0
-        table = np.ascontiguousarray((page.colormap >> shift).astype(np.uint8).T)
-        last = len(table) - 1
-        return ConvertedArray(raw, lambda data: table[np.minimum(data.astype(np.intp), last)], samples=3)
+        top = _top_of(raw, page)
+        return ConvertedArray(raw, lambda data: np.bitwise_xor(data, top))
+    if page.photometric == _PALETTE:
+        table = _table_of(page.colormap)
+        return ConvertedArray(raw, lambda data: _looked_up(table, data), samples=3)
     return raw
+
+
+def _top_of(raw: RawArray, page: Any) -> Any:
+    return raw.dtype.type(1 if raw.dtype.kind == "b" else (1 << int(page.bitspersample)) - 1)
+
+
+def _table_of(colormap: NDArray[Any]) -> NDArray[np.uint8]:
+    """(colours, 3), of TIFF's (3, colours)."""
+    # some writers fill the table with bytes instead of 16-bit numbers
+    shift = 8 if int(colormap.max()) > 255 else 0
+    return np.ascontiguousarray((colormap >> shift).astype(np.uint8).T)
+
+
+def _looked_up(table: NDArray[np.uint8], data: NDArray[Any]) -> NDArray[np.uint8]:
+    looked: NDArray[np.uint8] = table[np.minimum(data.astype(np.intp), len(table) - 1)]
+    return looked
+
+
+class PagesOfTheirOwn:
+    """Pages of one series, of which each has its own palette, and says itself whether white is zero: tifffile takes all
+    for what the first one says. Owns ``raw`` and the open file. ``read`` is called from any thread."""
+
+    def __init__(self, raw: RawArray, path: Path, tiff: Any, series: Any) -> None:
+        page = series.keyframe
+        self._raw, self._path, self._tiff = raw, path, tiff
+        self._offsets = [page.offset for page in series]
+        self._own = int(page.photometric)
+        self._top = _top_of(raw, page)
+        self._lead = raw.shape[: len(raw.shape) - len(page.shape)]
+        tail = (3,) if self._own == _PALETTE else ()
+        self.shape, self.block = raw.shape + tail, raw.block + tail
+        self.dtype = np.dtype(np.uint8) if tail else raw.dtype
+        self.engine = raw.engine
+        self.facts = raw.facts
+        if tail and raw.facts.axes:
+            self.facts = dataclasses.replace(raw.facts, axes=raw.facts.axes + "s")
+        table_bytes = 3 << int(page.bitspersample) if tail else 0
+        self.held_bytes = raw.held_bytes + _TABLES_KEPT * table_bytes
+        self._file = PositionedFile(path)
+        self._directories = Directories(self._file, tiff.tiff)
+        self._tables: dict[int, NDArray[np.uint8]] = {}
+
+    def read(self, box: Box) -> NDArray[Any]:
+        own = self._own_box(box)
+        data = self._raw.read(own)
+        out = np.empty(own.shape + self.shape[len(self._raw.shape) :], self.dtype)
+        lead = len(self._lead)
+        for index in np.ndindex(own.shape[:lead]):
+            place = tuple(a + i for a, i in zip(own.start[:lead], index, strict=True))
+            number = int(np.ravel_multi_index(place, self._lead)) if lead else 0
+            out[index] = self._convert(number, data[index])
+        return out[..., box.start[-1] : box.stop[-1]] if self._own == _PALETTE else out
+
+    def _own_box(self, box: Box) -> Box:
+        return Box(box.start[:-1], box.stop[:-1]) if self._own == _PALETTE else box
+
+    def _convert(self, number: int, data: NDArray[Any]) -> NDArray[Any]:
+        if (table := self._tables.get(number)) is not None:
+            return _looked_up(table, data)
+        tags = self._directories.tags(self._offsets[number], (_MEANING, _COLORS))
+        (meaning,) = tags.get(_MEANING, (self._own,))
+        grey = {_MINISWHITE, _MINISBLACK}
+        if meaning != self._own and not grey >= {meaning, self._own}:
+            names = [_NAMES.get(one, str(one)) for one in (meaning, self._own)]
+            raise SourceError(
+                f"{self._path}: page {number} is an image of another kind ({names[0]}) than the first ({names[1]})",
+                hint="write the pages of each kind to a file of their own, as tiffsplit does",
+                path=str(self._path),
+                page=number,
+            )
+        if meaning != _PALETTE:
+            return np.bitwise_xor(data, self._top) if meaning == _MINISWHITE else data
+        colors = np.array(tags.get(_COLORS, ()), np.uint16)
+        if not colors.size or colors.size % 3:
+            raise SourceError(
+                f"{self._path}: page {number} is a palette image without a palette",
+                hint="--labels reads its samples as they are stored",
+                path=str(self._path),
+                page=number,
+            )
+        table = _table_of(colors.reshape(3, -1))
+        if len(self._tables) < _TABLES_KEPT:
+            self._tables[number] = table
+        return _looked_up(table, data)
+
+    def transient_bytes(self, box: Box) -> int:
+        own = self._own_box(box)
+        pixels = math.prod(own.shape)
+        looked_up = pixels * 8 if self._own == _PALETTE else 0
+        return self._raw.transient_bytes(own) + pixels * self._raw.dtype.itemsize + looked_up
+
+    def identity(self) -> dict[str, Any]:
+        return self._raw.identity()
+
+    def close(self) -> None:
+        self._raw.close()
+        self._file.close()
+        self._tiff.close()

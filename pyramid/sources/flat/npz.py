@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
-from octree.pyramid.sources.flat_array import DecodedArray
+from octree.pyramid.sources.flat.array import DecodedArray
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray, npy_header
 from octree.pyramid.sources.protocol import Facts, RawArray
 

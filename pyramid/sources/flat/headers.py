@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.limits import Limits
-from octree.pyramid.sources.flat_look import Look
+from octree.pyramid.sources.flat.look import Look
 
 _JP2 = b"\0\0\0\x0cjP  "
 _CODESTREAM = b"\xff\x4f\xff\x51"

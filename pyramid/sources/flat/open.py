@@ -20,10 +20,10 @@ from octree.pyramid.confined import OPEN_DEADLINE_S, Confined, ConfinedFailure
 from octree.pyramid.errors import LimitError, OctreeError, SourceError, SourceWarning
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits, words_of
 from octree.pyramid.model import Channel
-from octree.pyramid.sources.flat_array import DecodedArray
-from octree.pyramid.sources.flat_decode import decode, look, pillow_without_limit
-from octree.pyramid.sources.flat_look import Look
-from octree.pyramid.sources.pnm import open_pnm
+from octree.pyramid.sources.flat.array import DecodedArray
+from octree.pyramid.sources.flat.decode import decode, look, pillow_without_limit
+from octree.pyramid.sources.flat.look import Look
+from octree.pyramid.sources.flat.pnm import open_pnm
 from octree.pyramid.sources.protocol import Facts, RawArray
 
 _HERE = ("PNG", "JPEG", "BMP", "PPM")
@@ -120,10 +120,10 @@ def _array(path: Path, found: Look, whole: Callable[[], NDArray[Any]]) -> Decode
 def _confined(
     process: Confined, path: Path, limits: Limits, name: str, arguments: tuple[Any, ...], deadline_s: float
 ) -> tuple[Any, NDArray[Any] | None]:
-    """One call of ``flat_decode`` in a process of its own; what becomes of it as the user meets it."""
+    """One call of ``decode.py`` in a process of its own; what becomes of it as the user meets it."""
     try:
         return process.call(
-            f"octree.pyramid.sources.flat_decode:{name}",
+            f"octree.pyramid.sources.flat.decode:{name}",
             str(path),
             *arguments,
             room_bytes=limits.probe_bytes,

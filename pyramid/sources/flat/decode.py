@@ -1,4 +1,4 @@
-"""Decoding flat images: what a file says it is (``look``), and its pixels (``decode``). Runs where ``flat.py`` wants it,
+"""Decoding flat images: what a file says it is (``look``), and its pixels (``decode``). Runs where ``open.py`` wants it,
 in this process or in a confined one, so everything goes in and out as plain values.
 
 Pillow opens most of these formats; imagecodecs those whose values Pillow would change (more than 8 bits); imageio a few
@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from octree.pyramid.confined import Make
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import Limits
-from octree.pyramid.sources.flat_headers import JPEG_2000_BYTES, codestream_of, look_at_header
-from octree.pyramid.sources.flat_look import Look
-from octree.pyramid.sources.flat_others import read_others
+from octree.pyramid.sources.flat.headers import JPEG_2000_BYTES, codestream_of, look_at_header
+from octree.pyramid.sources.flat.look import Look
+from octree.pyramid.sources.flat.others import read_others
 
 _PILLOW_LOCK = threading.Lock()
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from octree.pyramid.errors import SourceError
 from octree.pyramid.limits import Limits
 from octree.pyramid.model import Channel
-from octree.pyramid.sources.flat_array import DecodedArray
+from octree.pyramid.sources.flat.array import DecodedArray
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.sources.views import turned
