@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import struct
 import warnings
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
-from build_tools import octree
+import zarr
+from build_tools import levels_of, octree
 from PIL import Image
 from test_source_fixtures import load_program
-from tifffile import TiffFile
+from tifffile import TiffFile, TiffWriter, tiffcomment
 
-from octree.pyramid import confined
+from octree.pyramid import build, confined, open_pyramid
+from octree.pyramid.building.builder import plan_build
 from octree.pyramid.confined import Confined
 from octree.pyramid.errors import LimitError, SourceError, SourceWarning
 from octree.pyramid.limits import Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.sources.tiff import fax
+from octree.pyramid.sources.tiff.facts import _stk_facts
+from octree.pyramid.verify.run import verify
 from octree.render.tiles.tile_source import open_tile_source
 
 MAKER = load_program("make_odd")
@@ -228,3 +234,82 @@ def test_fax_codes_of_endless_rows_take_no_memory(tmp_path: Path) -> None:
         data[place : place + 4] = struct.pack("<I", value)
     (tmp_path / "a.tif").write_bytes(bytes(data) + b"\xff" * 400_000)
     assert whole(tmp_path / "a.tif")[0].shape == (40, 320)
+
+
+def test_nodata_takes_no_part_in_means_and_the_place_on_earth_is_kept(tmp_path: Path) -> None:
+    for name, stored in (("nodata-float.tif", math.nan), ("nodata-integer.tif", 255)):
+        build(ODD / name, tmp_path / name, tile=16)
+        level0, level1 = levels_of(tmp_path / name)[:2]
+        blocks = level0[:20, :34].reshape(10, 2, 17, 2).swapaxes(1, 2).reshape(10, 17, 4)
+        for place in np.ndindex(10, 17):
+            values = blocks[place]
+            there = values[~np.isnan(values)] if math.isnan(stored) else values[values != stored]
+            expected = there.mean(dtype=float) if there.size else stored
+            np.testing.assert_allclose(level1[place], expected, atol=0.51)
+        metadata = open_pyramid(tmp_path / name).spec.metadata
+        assert metadata["nodata"] == ("nan" if math.isnan(stored) else stored)
+        assert metadata["source"]["ModelPixelScale"] == [30, 30, 0]
+        assert metadata["source"]["GeoKeyDirectory"][-1] == 32632
+        assert verify(tmp_path / name).ok
+
+
+def test_nodata_that_is_given_is_above_that_of_the_file(tmp_path: Path) -> None:
+    assert plan_build(ODD / "nodata-integer.tif", nodata=7).nodata == 7
+
+
+def test_attributes_are_kept_or_named_and_go_from_pyramid_to_pyramid(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        data = file.create_dataset("d", data=MAKER.grey(8))
+        data.attrs["stain"], data.attrs["step"] = "DAPI", np.float32(0.5)
+        data.attrs["compound"] = np.zeros(2, [("a", "i4")])
+    with pytest.warns(SourceWarning, match="attributes that are not kept: compound"):
+        build(f"{tmp_path}/a.h5::d", tmp_path / "p")
+    build(tmp_path / "p", tmp_path / "q")
+    for name in "pq":
+        assert open_pyramid(tmp_path / name).spec.metadata["source"] == {"stain": "DAPI", "step": 0.5}
+    array = zarr.create_array(tmp_path / "z", shape=(20, 30), chunks=(10, 10), dtype="u1")
+    array.attrs["note"] = {"by": [1, 2]}
+    array[:] = 1
+    with open_source(tmp_path / "z") as source:
+        assert source.attributes == {"note": {"by": [1, 2]}}
+
+
+@pytest.mark.parametrize(
+    ("attributes", "said"),
+    [
+        ('PhysicalSizeX="-1"', "PhysicalSizeX of '-1'"),
+        ('PhysicalSizeX="0.5" PhysicalSizeXUnit="furlong"', "'0.5' furlong is no size"),
+        ('PhysicalSizeX="0.5" PhysicalSizeXUnit="pixel"', ""),
+    ],
+)
+def test_ome_sizes_that_are_none_are_said(tmp_path: Path, attributes: str, said: str) -> None:
+    with TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
+        writer.write(MAKER.grey(8), metadata={"axes": "YX"})
+    xml = tiffcomment(tmp_path / "a.ome.tif").replace("<Pixels ", f"<Pixels {attributes} ")  # type: ignore[union-attr]
+    tiffcomment(tmp_path / "a.ome.tif", xml.encode())
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        open_source(tmp_path / "a.ome.tif").close()
+    assert [said in str(one.message) for one in found] == [True] * bool(said)
+
+
+def test_the_calibration_of_metamorph_is_taken() -> None:
+    facts = _stk_facts(
+        {
+            "XCalibration": 0.5,
+            "YCalibration": 0.25,
+            "CalibrationUnits": "um",
+            "ZDistance": np.array([2.0, 2.0]),
+        },
+        "zyx",
+    )
+    assert facts.voxel_size == {"x": 0.5, "y": 0.25, "z": 2.0}
+    assert set(facts.units.values()) == {"micrometer"}
+    lost = _stk_facts({"XCalibration": 0.0, "CalibrationUnits": "um"}, "zyx")
+    assert lost.warnings == ("its calibration 0.0 'um' is no size",)
+
+
+@pytest.mark.parametrize("name", ["palette-with-alpha.tif", "group4-breaks-off.tif", "logluv.tif"])
+def test_a_plan_fails_where_the_build_would(name: str) -> None:
+    with pytest.raises(SourceError):
+        plan_build(ODD / name)

@@ -572,7 +572,7 @@ def test_invalidate_raises_the_version_and_forgets_made_tiles() -> None:
 def test_the_description_is_that_of_the_report(tmp_path: Path) -> None:
     build(image(300, 500), tmp_path / "p.zarr", voxel_size={"y": 0.5, "x": 0.25}, unit="micrometer")
     facts = open_tile_source(tmp_path / "p.zarr").describe()
-    assert set(facts) == {"path", "digest", "dtype", "axes", "tile", "levels"}
+    assert set(facts) == {"path", "digest", "dtype", "axes", "tile", "levels", "warnings"}
     assert facts["path"] == str(tmp_path / "p.zarr")
     assert (facts["dtype"], facts["axes"], facts["tile"]) == ("uint16", "yx", 256)
     assert facts["levels"][1] == {"shape": [150, 250], "scale": [1.0, 0.5], "translation": [0.25, 0.125]}

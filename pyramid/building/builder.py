@@ -21,10 +21,10 @@ from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.building.options import BuildOptions
 from octree.pyramid.building.plan import BuildPlan, make_plan
 from octree.pyramid.building.schedulers import make_executor
-from octree.pyramid.building.task import Hole
+from octree.pyramid.building.task import Hole, read_source
 from octree.pyramid.errors import DestinationError
 from octree.pyramid.memory import peak_rss_bytes
-from octree.pyramid.model import PyramidSpec
+from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.options import takes
 from octree.pyramid.sources.source import ArraySource, open_source
 
@@ -90,6 +90,8 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
     with _open(source, wanted) as opened:
         if dest is not None:
             check_apart(opened.path, places_of(dest))
+        if wanted.on_error == "fail":
+            _check_decodes(opened)
         return replace(make_plan(wanted.request(opened), opened.transient_bytes), warnings=opened.warnings)
 
 
@@ -141,6 +143,12 @@ def build(
             holes=tuple(sorted(done.holes, key=lambda hole: hole.start)),
             warnings=opened.warnings,
         )
+
+
+def _check_decodes(source: ArraySource) -> None:
+    """Read one voxel: what cannot be decoded at all is said before a build begins. Raises SourceError."""
+    none = (0,) * len(source.shape)
+    read_source(source, Box(none, (1,) * len(none)))
 
 
 def _open(source: Any, options: BuildOptions) -> ArraySource:

@@ -298,6 +298,8 @@ class Job:
             "nodata": self.plan.nodata,
             "tool": "octree",
         }
+        if self.source.attributes:
+            metadata["source"] = dict(self.source.attributes)
         if done.holes:
             metadata["holes"] = [h.to_json() for h in sorted(done.holes, key=lambda hole: hole.start)]
         try:

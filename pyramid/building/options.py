@@ -72,7 +72,7 @@ class BuildOptions:
             labels=labels,
             name=source.name if self.name is None else self.name,
             method=method,
-            nodata=_nodata(self.nodata, source.dtype),
+            nodata=source.nodata if self.nodata is None else _nodata(self.nodata, source.dtype),
             codec=self.codec,
             tile=self.tile,
             shard=self.shard,

@@ -18,6 +18,7 @@ from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.reach import Reach, reach_of
+from octree.pyramid.sources.attributes import kept
 from octree.pyramid.sources.hdf5_chunks import ChunkDecoder
 from octree.pyramid.sources.hdf5_links import Hdf5Files
 from octree.pyramid.sources.protocol import Facts
@@ -43,8 +44,12 @@ class Hdf5Array:
         self._decoder = ChunkDecoder(dataset) if self._chunks else None
         self._cache = SegmentCache(_CACHE_BYTES)
         labels = [dim.label for dim in dataset.dims]
+        attributes, dropped = _attributes(dataset)
         self.facts = Facts(
-            axes=name_axes(labels) if any(labels) else None, codec=str(dataset.compression or "none")
+            axes=name_axes(labels) if any(labels) else None,
+            codec=str(dataset.compression or "none"),
+            attributes=attributes,
+            warnings=dropped,
         )
 
     def read(self, box: Box) -> NDArray[Any]:
@@ -133,6 +138,24 @@ class Hdf5Array:
 
     def close(self) -> None:
         self._files.close()
+
+
+_OF_HDF5 = {"DIMENSION_LABELS", "DIMENSION_LIST", "REFERENCE_LIST", "CLASS", "NAME"}
+_ATTRIBUTE_BYTES = 1 << 16
+
+
+def _attributes(dataset: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What the file says of a dataset; attributes that are too large are not read."""
+    found: dict[str, Any] = {}
+    for name in dataset.attrs:
+        if name in _OF_HDF5:
+            continue
+        try:
+            small = dataset.attrs.get_id(name).get_storage_size() <= _ATTRIBUTE_BYTES
+            found[name] = dataset.attrs[name] if small else object()
+        except (OSError, RuntimeError, TypeError, ValueError, KeyError):
+            found[name] = object()  # named as dropped
+    return kept(found)
 
 
 def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -27,6 +27,8 @@ class Facts:
     ``label_facts``  what OME-Zarr says of single labels, kept as it is.
     ``rgb``          the axis c holds the samples of one colour image.
     ``missing``      how many planes no file has, by reason: reading them is an error.
+    ``nodata``       a value that does not count; NaN where such pixels are given as NaN.
+    ``attributes``   what else the file says, as JSON.
     ``warnings``     what of the file is lost, or taken by a rule, each a sentence without the file's name.
     """
 
@@ -41,6 +43,8 @@ class Facts:
     name: str = ""
     codec: str = ""
     missing: Mapping[str, int] = field(default_factory=dict)
+    nodata: float | int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 
 

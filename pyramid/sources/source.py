@@ -45,7 +45,8 @@ class ArraySource:
     Per axis, in that order: ``shape``, ``axes``, ``voxel_size`` (world units; 1.0 where unknown),
     ``translation`` (world position of voxel 0's centre), ``read_shape`` (block in which reading is cheap).
     ``rgb``: c holds the samples of one colour image. ``voxel_size_known``: of every spatial axis.
-    ``missing``: how many planes no file has, by reason. ``warnings``: what is lost or taken by a rule. ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
+    ``missing``: how many planes no file has, by reason. ``warnings``: what is lost or taken by a rule. ``nodata``: a value that does not count.
+    ``attributes``: what else the source says of itself (JSON). ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class ArraySource:
         self._raw = raw
         self.path, self.name, self.engine = path, name, raw.engine
         self.missing, self.warnings = facts.missing, facts.warnings
+        self.nodata, self.attributes = facts.nodata, facts.attributes
         self.dtype: np.dtype[Any] = raw.dtype.newbyteorder("=")
         self.held_bytes = raw.held_bytes
         self.labels, self.label_facts, self.codec = facts.labels, facts.label_facts, facts.codec

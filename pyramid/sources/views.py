@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.model import Box, Channel
-from octree.pyramid.sources.protocol import RawArray
+from octree.pyramid.sources.protocol import Facts, RawArray
 
 
 class ConvertedArray:
@@ -45,6 +45,17 @@ class ConvertedArray:
 
     def close(self) -> None:
         self._raw.close()
+
+
+class Said:
+    """``raw``, of which ``facts`` are to be said."""
+
+    def __init__(self, raw: RawArray, facts: Facts) -> None:
+        self._raw, self.facts = raw, facts
+        self.shape, self.dtype, self.block = raw.shape, raw.dtype, raw.block
+        self.engine, self.held_bytes = raw.engine, raw.held_bytes
+        self.read, self.transient_bytes = raw.read, raw.transient_bytes
+        self.identity, self.close = raw.identity, raw.close
 
 
 def turned(raw: RawArray, orientation: int, axes: str | None = None) -> RawArray:

@@ -18,6 +18,7 @@ from octree.pyramid.errors import SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.reach import Reach
+from octree.pyramid.sources.attributes import kept
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.store import ngff
 from octree.pyramid.store.place import Place, place_of, reach_at
@@ -100,12 +101,15 @@ def open_zarr(
         meta = read_array_meta(place)
         names = meta.dimension_names or meta.attributes.get("_ARRAY_DIMENSIONS")
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
-        return ZarrArray(place, meta, Facts(axes=axes, codec=meta.codec), engine, threads, limits)
+        attributes, dropped = kept({k: v for k, v in meta.attributes.items() if k != "_ARRAY_DIMENSIONS"})
+        own = Facts(axes=axes, codec=meta.codec, attributes=attributes, warnings=dropped)
+        return ZarrArray(place, meta, own, engine, threads, limits)
     if not ngff.is_pyramid(place):
         raise _no_image(place)
     scale = ngff.read_multiscale(place, base_only=True)
     base, letters = scale.levels[0], [axis.name for axis in scale.axes]
     scales = dict(zip(letters, base.scale, strict=True))
+    attributes, dropped = kept(_attributes(place, scale.metadata.get("source")))
     facts = Facts(
         axes="".join(letters),
         voxel_size={
@@ -122,8 +126,15 @@ def open_zarr(
         label_facts=scale.label_facts,
         name=scale.name,
         codec=base.codec,
+        attributes=attributes,
+        warnings=dropped,
     )
     return ZarrArray(scale.group.child(base.path), scale.arrays[0], facts, engine, threads, limits)
+
+
+def _attributes(place: Place, of_its_source: Any) -> dict[str, Any]:
+    """What the group says beyond OME-Zarr, and what octree kept of the source that it was built from."""
+    return {**(of_its_source if isinstance(of_its_source, dict) else {}), **ngff.other_attributes(place)}
 
 
 def _is_known(letter: str, axes: tuple[Axis, ...], scales: dict[str, float]) -> bool:

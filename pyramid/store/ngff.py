@@ -30,6 +30,8 @@ TOOL = "octree"
 DISPLAY_KEY = "omero"
 LABEL_KEY = "image-label"
 IMAGES_KEY = "multiscales"
+_OWN_KEYS = {"ome", IMAGES_KEY, DISPLAY_KEY, LABEL_KEY, "labels", "bioformats2raw.layout", "plate", "well"}
+"""Attributes of groups that are OME-Zarr's."""
 _BUILD_HINT = "build a pyramid from it first: octree build SOURCE DEST"
 
 
@@ -55,6 +57,13 @@ class Multiscale:
     def by_octree(self) -> bool:
         """Is it of our own making? Then every rule of ours holds to the last bit."""
         return str(self.metadata.get("tool", "")).startswith(TOOL)
+
+
+def other_attributes(place: Place) -> dict[str, Any]:
+    """What a group says beyond OME-Zarr. Raises SourceError, OutsideError."""
+    node = read_json(place.child("zarr.json"))
+    said = node.get("attributes") if node is not None else read_json(place.child(".zattrs"))
+    return {key: value for key, value in _object(said).items() if key not in _OWN_KEYS}
 
 
 def group_attributes(place: Place) -> tuple[dict[str, Any], str] | None:

@@ -71,6 +71,8 @@ class MadeLevels:
         self._stored = stored
         self._count = len(stored.spec.levels)
         self._tile, self._method = tile, method
+        nodata = stored.spec.metadata.get("nodata")  # of floats it is NaN, which never counts
+        self._nodata = nodata if isinstance(nodata, int) and stored.spec.dtype.kind in "iu" else None
         self.spec = with_made_levels(stored.spec, tile, method)
         names = self.spec.axis_names
         self._plane = (names.index("y"), names.index("x"))
@@ -158,7 +160,7 @@ class MadeLevels:
 
         def made(part: Box) -> NDArray[Any]:
             data = self._read_below(level - 1, finer(part, factors, shape))
-            return reduce_block(data, factors, self._method)
+            return reduce_block(data, factors, self._method, self._nodata)
 
         bands = list(self._bands(box))
         if len(bands) == 1:

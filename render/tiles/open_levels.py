@@ -139,6 +139,7 @@ def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) 
         rgb=array.rgb,
         labels=array.labels,
         channels=array.channels,
+        metadata={"nodata": array.nodata},
     )
     facts = json.dumps([array.shape, array.dtype.str, [axis.name for axis in array.axes], array.rgb])
     levels = in_turn(_ArrayLevel(array, spec), _bytes_of_a_tile(array), limits)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
+import numpy as np
+
 from octree.pyramid.axes import name_axes
 from octree.pyramid.model import Channel
 from octree.pyramid.reach import Reach, open_file
+from octree.pyramid.sources.attributes import kept
 from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.units import known_unit
 
@@ -21,6 +25,7 @@ _INCH_UM = 25_400.0
 _COLOR = {2, 3, 6}  # RGB, palette, YCbCr
 _SEPARATED = 5
 _INKS = ("cyan", "magenta", "yellow", "black")
+_NO_UNITS = ("pixel", "reference frame")
 _FINEST_PRINT_UM = 20.0
 """ResolutionUnit is about printing far more often than about a specimen: only pixels finer than this are believed."""
 
@@ -38,7 +43,38 @@ def series_facts(tiff: Any, series: Any, image: OmeImage | None) -> Facts:
     they never raise."""
     compression = series.keyframe.compression
     codec = str(getattr(compression, "name", compression)).lower().removeprefix("adobe_")
-    return dataclasses.replace(_notes(tiff, series, image), codec=codec)
+    facts = dataclasses.replace(_notes(tiff, series, image), codec=codec)
+    attributes, dropped = kept(_attributes(tiff, series, image))
+    return dataclasses.replace(facts, attributes=attributes, warnings=(*facts.warnings, *dropped))
+
+
+_GEOGRAPHY = {
+    33550: "ModelPixelScale",
+    33922: "ModelTiepoint",
+    34264: "ModelTransformation",
+    34735: "GeoKeyDirectory",
+    34736: "GeoDoubleParams",
+    34737: "GeoAsciiParams",
+    42112: "GDALMetadata",
+}
+_TEXTS = {270: "ImageDescription", 271: "Make", 272: "Model", 305: "Software", 306: "DateTime", 315: "Artist"}
+
+
+def _attributes(tiff: Any, series: Any, image: OmeImage | None) -> dict[str, Any]:
+    """What the file says beyond facts: where on earth it lies, its notes, who made it."""
+    tags = series.keyframe.tags
+    found: dict[str, Any] = {}
+    if image is not None:
+        found["OME-XML"] = tiff.ome_metadata
+    elif tiff.is_imagej:
+        found |= {f"ImageJ {key}": value for key, value in (tiff.imagej_metadata or {}).items()}
+    else:
+        found |= _named(tags, {k: v for k, v in _TEXTS.items() if k != 270 or not tiff.is_shaped})
+    return found | _named(tags, _GEOGRAPHY)
+
+
+def _named(tags: Any, names: Mapping[int, str]) -> dict[str, Any]:
+    return {name: tags[code].value for code, name in names.items() if code in tags}
 
 
 def _notes(tiff: Any, series: Any, image: OmeImage | None) -> Facts:
@@ -51,6 +87,8 @@ def _notes(tiff: Any, series: Any, image: OmeImage | None) -> Facts:
             return _ome_facts(image.element, axes, name)
         if series.kind == "imagej" and tiff.imagej_metadata:
             return _imagej_facts(tiff.imagej_metadata, series.keyframe, axes)
+        if series.kind == "stk":
+            return _stk_facts(tiff.stk_metadata or {}, axes)
         facts = _tag_facts(series.keyframe, axes)
         if series.keyframe.photometric == _SEPARATED and series.keyframe.samplesperpixel == len(_INKS):
             facts = dataclasses.replace(facts, channels=tuple(Channel(ink) for ink in _INKS))
@@ -105,18 +143,22 @@ def _ome_facts(image: Element, axes: str | None, name: str) -> Facts:
         return Facts(axes=axes, name=name)
     sizes: dict[str, float] = {}
     units: dict[str, str] = {}
+    lost: list[str] = []
     for letter, key, default in (
         ("x", "PhysicalSizeX", "µm"), ("y", "PhysicalSizeY", "µm"), ("z", "PhysicalSizeZ", "µm"), ("t", "TimeIncrement", "s"),
     ):  # fmt: skip
-        size, unit = _number(pixels.get(key)), known_unit(pixels.get(key + "Unit", default))
+        word = pixels.get(key + "Unit", default)
+        size, unit = _number(pixels.get(key)), known_unit(word)
         if size and unit:  # "pixel" and "reference frame" say nothing of the specimen
             sizes[letter], units[letter] = size, unit
+        elif key in pixels.attrib and not (size and word in _NO_UNITS):
+            lost.append(f"its {key} of {pixels.get(key)!r} {word} is no size")
     channels = tuple(
         Channel(label=node.get("Name") or "", color=_ome_color(node.get("Color")))
         for node in pixels
         if _tag(node) == "Channel"
     )
-    return Facts(axes=axes, voxel_size=sizes, units=units, channels=channels, name=name)
+    return Facts(axes=axes, voxel_size=sizes, units=units, channels=channels, name=name, warnings=tuple(lost))
 
 
 def _ome_color(text: str | None) -> str | None:
@@ -125,6 +167,24 @@ def _ome_color(text: str | None) -> str | None:
         return f"{(int(text or '') >> 8) & 0xFFFFFF:06X}" if text else None
     except ValueError:
         return None
+
+
+def _stk_facts(notes: Mapping[str, Any], axes: str | None) -> Facts:
+    """MetaMorph: a calibration of the plane, and the distances of planes when they are all the same."""
+    sizes: dict[str, float] = {}
+    word = str(notes.get("CalibrationUnits") or "")
+    unit = known_unit(word)
+    lost = []
+    for letter, key in (("x", "XCalibration"), ("y", "YCalibration")):
+        size = _number(notes.get(key))
+        if size and unit:
+            sizes[letter] = size
+    if notes.get("XCalibration") is not None and not sizes:
+        lost.append(f"its calibration {notes.get('XCalibration')} {word!r} is no size")
+    distances = np.unique(np.asarray(notes.get("ZDistance", ()), float))
+    if unit and len(distances) == 1 and (size := _number(distances[0])):
+        sizes["z"] = size
+    return Facts(axes=axes, voxel_size=sizes, units=dict.fromkeys(sizes, unit or ""), warnings=tuple(lost))
 
 
 def _imagej_facts(notes: dict[str, Any], page: Any, axes: str | None) -> Facts:

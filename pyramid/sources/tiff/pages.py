@@ -26,13 +26,23 @@ from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_imagej, check_planes
+from octree.pyramid.sources.tiff.codecs import check_readable, decompressed, inflated
 from octree.pyramid.sources.tiff.companions import within
 from octree.pyramid.sources.tiff.dimensions import check_dimensions
 from octree.pyramid.sources.tiff.facts import companion_xml, ome_image, series_facts
 from octree.pyramid.sources.tiff.fax import AT_ONCE_BYTES, FAX, FaxRows
+from octree.pyramid.sources.tiff.missing import Masked, mask_series, nodata_of, without
 from octree.pyramid.sources.tiff.planes import UNNAMED, absent_planes, summary
 from octree.pyramid.sources.tiff.segments import SegmentCache
-from octree.pyramid.sources.tiff.values import PagesOfTheirOwn, rgb_of_ycbcr, shown_values, stores_ycbcr
+from octree.pyramid.sources.tiff.subsampled import ToRgb, is_subsampled, unit_bytes, unpacked
+from octree.pyramid.sources.tiff.values import (
+    PALETTE,
+    WHITE_IS_ZERO,
+    PagesOfTheirOwn,
+    shown_values,
+    stores_ycbcr,
+)
+from octree.pyramid.sources.views import Said, Turned
 
 _JPEG = {6, 7, 34892, 33007}
 _IMAGE_CODECS = {
@@ -121,17 +131,61 @@ def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: L
         )
     image = ome_image(tiff.ome_metadata or "", number, len(tiff.series)) if series.kind == "ome" else None
     absent = absent_planes(path, Path(tiff.filehandle.dirname), series, image)
+    check_readable(path, series)
     facts = dataclasses.replace(series_facts(tiff, series, image), missing=summary(absent))
+    nodata, said = nodata_of(series.keyframe, np.dtype(series.dtype))
+    facts = dataclasses.replace(facts, nodata=nodata, warnings=(*facts.warnings, *said))
     block = _contiguous(path, tiff, series, facts)
     stored = block or TiffArray(path, tiff, series, facts, absent, limits)
+    raw: RawArray = stored
     try:
-        raw = stored if as_stored else shown_values(stored, path, tiff, series)
+        if not as_stored:
+            raw = shown_values(stored, path, tiff, series)
+        shown = _as_seen(_where_there_is_something(raw, path, tiff, series, limits), tiff, series)
     except BaseException:
         stored.close()
         raise
-    if block and not isinstance(raw, PagesOfTheirOwn):
+    # these read more of it, and close it
+    if block and not isinstance(raw, PagesOfTheirOwn) and mask_series(tiff, series) is None:
         tiff.close()
-    return raw
+    return shown
+
+
+def _where_there_is_something(raw: RawArray, path: Path, tiff: Any, series: Any, limits: Limits) -> RawArray:
+    """``raw`` without the pixels that are said to be none: NaN in floats, the nodata value in integers."""
+    page, facts, kind = series.keyframe, raw.facts, raw.dtype.kind
+    value, lost = facts.nodata, []
+    if value is not None and page.photometric == PALETTE and raw.shape != tuple(series.shape):
+        lost.append(f"its nodata value {value} is a palette index: its colour counts like the others")
+        value = None
+    elif value is not None and page.photometric == WHITE_IS_ZERO and kind == "u":
+        value = (1 << int(page.bitspersample)) - 1 - int(value)
+    elif value is not None and kind == "f":
+        raw, value = without(raw, float(value)), math.nan
+    mask = mask_series(tiff, series)
+    if mask is not None:
+        fill = math.nan if kind == "f" else value
+        if fill is None or raw.shape != tuple(series.shape):
+            lost.append("its mask is not applied: integers need a nodata value for that")
+        else:
+            own = TiffArray(path, tiff, mask, Facts(), {}, limits)
+            axes = series.axes.upper()
+            raw, value = Masked(raw, own, axes.index("Y"), axes.index("X"), fill), fill
+    said = dataclasses.replace(raw.facts, nodata=value, warnings=(*facts.warnings, *lost))
+    return raw if said == facts else Said(raw, said)
+
+
+def _as_seen(raw: RawArray, tiff: Any, series: Any) -> RawArray:
+    """``raw`` as its tag Orientation has it; measured images (OME, ImageJ, slides) are as they are stored."""
+    tag = series.keyframe.tags.get(274)
+    orientation = int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+    if orientation not in range(2, 9):
+        return raw
+    axes = series.axes.upper()
+    if series.kind in ("generic", "uniform") and "Y" in axes and "X" in axes:
+        return Turned(raw, axes.index("Y"), axes.index("X"), orientation)
+    said = f"its orientation tag ({orientation}) is not applied"
+    return Said(raw, dataclasses.replace(raw.facts, warnings=(*raw.facts.warnings, said)))
 
 
 def _path_of(page: Any) -> Path:
@@ -195,7 +249,9 @@ class TiffArray:
         self._path, self._tiff, self._series, self._absent = path, tiff, series, absent
         self._page = page = series.keyframe
         self.shape, self.dtype = tuple(series.shape), np.dtype(page.dtype).newbyteorder("=")
-        self.engine, self.facts, self._ycbcr = "tiff", facts, stores_ycbcr(page)
+        self.engine, self.facts = "tiff", facts
+        self._steps = tuple(page.subsampling) if is_subsampled(page) else None
+        self._to_rgb = ToRgb(page) if self._steps or stores_ycbcr(page) else None
         self._normal: tuple[int, ...] = tuple(page.shaped)
         self._kept = [i for i, n in enumerate(self._normal) if i in (2, 3) or n > 1]
         self._lead = self.shape[: len(self.shape) - len(self._kept)]
@@ -326,7 +382,10 @@ class TiffArray:
         )
         self._check_declared(number, index, file, data)
         try:
-            segment, _, _ = self._decode_page(data, index, **options)
+            if self._steps is not None:
+                segment = self._subsampled(data, index, self._steps)
+            else:
+                segment = self._decoded(data, index, options)
         except Exception as error:  # every codec raises its own kind
             raise self._damage(number, index, file, f"{type(error).__name__}: {error}") from error
         if self._fax is not None:
@@ -340,7 +399,30 @@ class TiffArray:
             why = f"it decodes to {decoded.dtype}, the page says {self.dtype}"
             raise self._damage(number, index, file, why)
         decoded = decoded.astype(self.dtype, copy=False)
-        return rgb_of_ycbcr(decoded) if self._ycbcr else decoded
+        return self._to_rgb(decoded) if self._to_rgb is not None else decoded
+
+    def _rows_of(self, index: int) -> int:
+        """Rows of a segment; the last strip has those that are left."""
+        rows = self._segment[1]
+        if self._page.is_tiled:
+            return int(rows)
+        return int(min(rows, self._normal[2] - index // self._grid[2] % self._grid[1] * rows))
+
+    def _decoded(self, data: bytes, index: int, options: dict[str, Any]) -> Any:
+        try:
+            return self._decode_page(data, index, **options)[0]
+        except Exception:  # every codec raises its own kind
+            # some writers deflate more than belongs to the segment, and all other readers take what does
+            bits = self._segment[2] * self._segment[3] * int(np.max(self._page.bitspersample))
+            whole = inflated(self._page, data, -(-bits // 8) * self._segment[0] * self._rows_of(index))
+            if whole is None:
+                raise
+            return self._decode_page(whole, index, **options)[0]
+
+    def _subsampled(self, data: bytes, index: int, steps: tuple[int, int]) -> NDArray[Any]:
+        rows, columns = self._rows_of(index), self._segment[2]
+        plain = decompressed(self._page, data, unit_bytes(rows, columns, steps))
+        return unpacked(plain, rows, columns, steps)
 
     def _check_declared(self, number: int, index: int, file: PositionedFile, data: bytes) -> None:
         """Codecs of whole images decode what their own header says, whatever the page says of its segments."""

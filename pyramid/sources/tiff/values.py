@@ -17,7 +17,7 @@ from octree.pyramid.sources.protocol import RawArray
 from octree.pyramid.sources.tiff.ifd import Directories
 from octree.pyramid.sources.views import ConvertedArray
 
-_MINISWHITE, _MINISBLACK, _PALETTE, _YCBCR = 0, 1, 3, 6
+WHITE_IS_ZERO, _MINISBLACK, PALETTE, _YCBCR = 0, 1, 3, 6
 _APERIO_YCBCR = {33003}
 _LOSSLESS = {1, 5, 8, 32773, 32946, 34925, 50000}
 _MEANING, _COLORS = 262, 320
@@ -34,17 +34,9 @@ def stores_ycbcr(page: Any) -> bool:
     return bool(plain and by_codec)
 
 
-def rgb_of_ycbcr(segment: NDArray[Any]) -> NDArray[Any]:
-    """uint8 (…, 3) from full-range YCbCr, ITU-R BT.601, to RGB."""
-    luma, blue, red = (segment[..., i].astype(np.float32) for i in range(3))
-    blue, red = blue - 128, red - 128
-    rgb = np.stack([luma + 1.402 * red, luma - 0.344136 * blue - 0.714136 * red, luma + 1.772 * blue], -1)
-    return np.asarray(np.rint(rgb).clip(0, 255).astype(np.uint8))
-
-
 def check_palette(path: Path, page: Any) -> None:
     """Raises SourceError for a palette of which no reader can say what it means."""
-    if page.photometric != _PALETTE:
+    if page.photometric != PALETTE:
         return
     if page.samplesperpixel != 1:
         raise SourceError(
@@ -70,15 +62,15 @@ def shown_values(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
     if tiff.is_imagej or tiff.is_ome or raw.dtype.kind not in "bu":
         return raw
     check_palette(path, page)
-    if page.photometric not in (_MINISWHITE, _MINISBLACK, _PALETTE):
+    if page.photometric not in (WHITE_IS_ZERO, _MINISBLACK, PALETTE):
         return raw
     # of planes that lie together behind one page there is nothing else to ask
     if len(series) > 1 and len(series) == math.prod(raw.shape[: len(raw.shape) - len(page.shape)]):
         return PagesOfTheirOwn(raw, path, tiff, series)
-    if page.photometric == _MINISWHITE:
+    if page.photometric == WHITE_IS_ZERO:
         top = _top_of(raw, page)
         return ConvertedArray(raw, lambda data: np.bitwise_xor(data, top))
-    if page.photometric == _PALETTE:
+    if page.photometric == PALETTE:
         table = _table_of(page.colormap)
         return ConvertedArray(raw, lambda data: _looked_up(table, data), samples=3)
     return raw
@@ -111,7 +103,7 @@ class PagesOfTheirOwn:
         self._own = int(page.photometric)
         self._top = _top_of(raw, page)
         self._lead = raw.shape[: len(raw.shape) - len(page.shape)]
-        tail = (3,) if self._own == _PALETTE else ()
+        tail = (3,) if self._own == PALETTE else ()
         self.shape, self.block = raw.shape + tail, raw.block + tail
         self.dtype = np.dtype(np.uint8) if tail else raw.dtype
         self.engine = raw.engine
@@ -133,17 +125,17 @@ class PagesOfTheirOwn:
             place = tuple(a + i for a, i in zip(own.start[:lead], index, strict=True))
             number = int(np.ravel_multi_index(place, self._lead)) if lead else 0
             out[index] = self._convert(number, data[index])
-        return out[..., box.start[-1] : box.stop[-1]] if self._own == _PALETTE else out
+        return out[..., box.start[-1] : box.stop[-1]] if self._own == PALETTE else out
 
     def _own_box(self, box: Box) -> Box:
-        return Box(box.start[:-1], box.stop[:-1]) if self._own == _PALETTE else box
+        return Box(box.start[:-1], box.stop[:-1]) if self._own == PALETTE else box
 
     def _convert(self, number: int, data: NDArray[Any]) -> NDArray[Any]:
         if (table := self._tables.get(number)) is not None:
             return _looked_up(table, data)
         tags = self._directories.tags(self._offsets[number], (_MEANING, _COLORS))
         (meaning,) = tags.get(_MEANING, (self._own,))
-        grey = {_MINISWHITE, _MINISBLACK}
+        grey = {WHITE_IS_ZERO, _MINISBLACK}
         if meaning != self._own and not grey >= {meaning, self._own}:
             names = [_NAMES.get(one, str(one)) for one in (meaning, self._own)]
             raise SourceError(
@@ -152,8 +144,8 @@ class PagesOfTheirOwn:
                 path=str(self._path),
                 page=number,
             )
-        if meaning != _PALETTE:
-            return np.bitwise_xor(data, self._top) if meaning == _MINISWHITE else data
+        if meaning != PALETTE:
+            return np.bitwise_xor(data, self._top) if meaning == WHITE_IS_ZERO else data
         colors = np.array(tags.get(_COLORS, ()), np.uint16)
         if not colors.size or colors.size % 3:
             raise SourceError(
@@ -170,7 +162,7 @@ class PagesOfTheirOwn:
     def transient_bytes(self, box: Box) -> int:
         own = self._own_box(box)
         pixels = math.prod(own.shape)
-        looked_up = pixels * 8 if self._own == _PALETTE else 0
+        looked_up = pixels * 8 if self._own == PALETTE else 0
         return self._raw.transient_bytes(own) + pixels * self._raw.dtype.itemsize + looked_up
 
     def identity(self) -> dict[str, Any]:

@@ -1,0 +1,95 @@
+"""Pixels of a TIFF that are there and count for nothing: GDAL's nodata value, and the mask that belongs to an image."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.model import Box
+from octree.pyramid.sources.protocol import RawArray
+from octree.pyramid.sources.views import ConvertedArray
+
+_NODATA, _MASK = 42113, 4
+_REDUCED = 1
+_NEARLY = 1 + 1e-6  # GDAL writes the lowest float32 in so many digits that it is none
+
+
+def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | int | None, tuple[str, ...]]:
+    """(the value of GDAL's tag as ``dtype`` has it, what is to be said of it); None when no pixel can have it."""
+    tag = page.tags.get(_NODATA)
+    if tag is None:
+        return None, ()
+    text = str(tag.value).strip(" \0\n")
+    said = f"its nodata value {text!r} is none that its pixels could have"
+    try:
+        value = float(text)
+        if dtype.kind == "f":
+            most = float(np.finfo(dtype).max)
+            if math.isfinite(value) and most < abs(value) <= most * _NEARLY:
+                value = math.copysign(most, value)
+            if math.isfinite(value) and abs(value) > most:
+                return None, (said,)
+            return float(dtype.type(value)), ()
+        whole = int(text) if text.lstrip("+-").isdigit() else int(value)
+        if dtype.kind in "iu" and whole == value and np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
+            return whole, ()
+    except (ValueError, OverflowError):
+        pass
+    return None, (said,)
+
+
+def without(raw: RawArray, value: float) -> RawArray:
+    """Floats with NaN where they are ``value``."""
+    if math.isnan(value):
+        return raw
+    own, nan = raw.dtype.type(value), raw.dtype.type(math.nan)
+    return ConvertedArray(raw, lambda data: np.where(data == own, nan, data))
+
+
+def mask_series(tiff: Any, series: Any) -> Any:
+    """The series that says which pixels of ``series`` are there; None when there is none."""
+    page = series.keyframe
+    for other in tiff.series:
+        own = other.keyframe
+        kind = int(own.subfiletype or 0)
+        same = (own.imagelength, own.imagewidth) == (page.imagelength, page.imagewidth)
+        if own is not page and kind & _MASK and not kind & _REDUCED and same and len(other) == 1:
+            return other
+    return None
+
+
+class Masked:
+    """``raw`` with ``value`` where ``mask`` (y, x) is 0. Owns both. ``row``, ``column``: the axes of ``raw``."""
+
+    def __init__(self, raw: RawArray, mask: RawArray, row: int, column: int, value: Any) -> None:
+        self._raw, self._mask, self._places = raw, mask, (row, column)
+        self.shape, self.dtype, self.block = raw.shape, raw.dtype, raw.block
+        self.engine, self.facts = raw.engine, raw.facts
+        self.held_bytes = raw.held_bytes + mask.held_bytes
+        self._value = raw.dtype.type(value)
+
+    def _own_box(self, box: Box) -> Box:
+        start, stop = (tuple(ends[place] for place in self._places) for ends in (box.start, box.stop))
+        return Box(start, stop)
+
+    def read(self, box: Box) -> NDArray[Any]:
+        there = self._mask.read(self._own_box(box)) != 0
+        shape = [1] * len(self.shape)
+        for place, length in zip(self._places, there.shape, strict=True):
+            shape[place] = length
+        return np.where(there.reshape(shape), self._raw.read(box), self._value)
+
+    def transient_bytes(self, box: Box) -> int:
+        own = self._own_box(box)
+        both = max(self._raw.transient_bytes(box), self._mask.transient_bytes(own))
+        return both + math.prod(box.shape) * self.dtype.itemsize + 2 * math.prod(own.shape)
+
+    def identity(self) -> dict[str, Any]:
+        return self._raw.identity()
+
+    def close(self) -> None:
+        self._mask.close()
+        self._raw.close()
