@@ -3,57 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet
+from octree.cli.options import Debug, Json, Quiet, given_of, with_options
+from octree.pyramid.options import PATH
+from octree.render.check.option_table import CHECK
 
 if TYPE_CHECKING:
     from octree.render.check.judge import CaseResult
     from octree.render.check.suite import SuiteResult
 
 
+@with_options(CHECK)
 def check(
-    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="TOML file of cases.", show_default=False)],
+    suite: Annotated[str, typer.Argument(metavar="SUITE", help="TOML file of cases.", show_default=False)],
     case: Annotated[
         list[str] | None,
         typer.Argument(metavar="[CASE]...", help="Only these cases.  [default: all]", show_default=False),
     ] = None,
-    accept: Annotated[
-        bool,
-        typer.Option(
-            "--accept", help="Take the frames that the last run staged as baselines: of the CASEs, or of all."
-        ),
-    ] = False,
-    reason: Annotated[str, typer.Option(help="Why they are accepted; kept in the manifest.")] = "",
-    scope: Annotated[
-        str,
-        typer.Option(
-            help="For which renderers an accepted baseline holds: exact (this one), family, default (all), or auto."
-        ),
-    ] = "auto",
-    baselines: Annotated[
-        Path | None, typer.Option(help="Folder of baselines.  [default: baselines/ beside SUITE]")
-    ] = None,
-    output: Annotated[Path, typer.Option(help="Folder for reports and staged frames.")] = Path(
-        "octree-check"
-    ),
-    require_renderer: Annotated[
-        str | None,
-        typer.Option(help="Fail unless the renderer's name or fingerprint contains this, as llvmpipe."),
-    ] = None,
-    allow_outside: Annotated[
-        bool,
-        typer.Option(
-            "--allow-outside",
-            help="Let settings files that SUITE names write logs outside the folder of SUITE, and what its sources "
-            "name (companion files, links) lie outside of theirs.",
-        ),
-    ] = False,
     json_: Json = False,
     quiet: Quiet = False,
     debug: Debug = False,
+    **given: Any,
 ) -> None:
     """Render every case of SUITE and compare it with its baseline.
 
@@ -65,17 +38,19 @@ def check(
     from octree.render.check.reports import to_json
     from octree.render.check.suite import run
 
-    if require_renderer:
-        _require_renderer(require_renderer)
+    wanted = CHECK.read(given_of(CHECK, given))
+    place = Path(PATH.read("SUITE", suite))
+    if wanted["require_renderer"]:
+        _require_renderer(wanted["require_renderer"])
     result = run(
-        suite,
-        baselines=baselines,
-        output=output,
-        only=() if accept else (case or ()),
-        accept=(case or []) if accept else None,
-        reason=reason,
-        scope=scope_of(scope),
-        allow_outside=allow_outside,
+        place,
+        baselines=wanted["baselines"],
+        output=wanted["output"],
+        only=() if wanted["accept"] else (case or ()),
+        accept=(case or []) if wanted["accept"] else None,
+        reason=wanted["reason"],
+        scope=scope_of(wanted["scope"]),
+        allow_outside=wanted["allow_outside"],
         on_case=None if quiet else _say_case,
     )
     if json_:

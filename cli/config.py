@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from octree.cli.options import Debug, Json, Quiet
+from octree.render.option_table import RENDER
 
 
 def config(
@@ -35,7 +36,8 @@ def config(
 
     if defaults and config is not None:
         raise UsageError("--defaults and --config exclude each other")
-    settings = default_settings() if defaults else load_settings(config)
+    file = None if config is None else RENDER["config"].read(config)
+    settings = default_settings() if defaults else load_settings(file)
     print_json(settings.to_json())
     if not (quiet or json_ or defaults):
         say(f"settings from {settings.origin}")

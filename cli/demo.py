@@ -9,12 +9,13 @@ from typing import Annotated
 import typer
 
 from octree.cli.options import Debug, Json, Quiet
+from octree.pyramid.options import PATH
 
 SMALL_PX, LARGE_PX = 4096, 16384
 
 
 def demo(
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]", help="Where to put it.")] = Path("octree-demo"),
+    folder: Annotated[str, typer.Argument(metavar="[DIR]", help="Where to put it.")] = "octree-demo",
     large: Annotated[
         bool, typer.Option("--large", help=f"Generate {LARGE_PX} pixels on a side instead of {SMALL_PX}.")
     ] = False,
@@ -38,7 +39,7 @@ def demo(
             print_line(line)
 
     start_s = time.perf_counter()
-    made = make_demo(folder, edge_px=LARGE_PX if large else SMALL_PX, say=say)
+    made = make_demo(Path(PATH.read("DIR", folder)), edge_px=LARGE_PX if large else SMALL_PX, say=say)
     seconds = time.perf_counter() - start_s
     if json_:
         print_json(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.options import Option
-from octree.render.option_table import RENDER
+from octree.render.check.option_table import CHECK
+from octree.render.option_table import OUTPUTS, RENDER
 
 _HEAD = """# Options
 
 Made from the tables that the commands read; a test keeps it so. Every option can be given on the command line, in the
 environment (`OCTREE_BUILD_TILE`), and in Python by its name with `_` for `-` (`build(…, ome_version="0.4")`); those of
-`render` in the `options` of a suite as well. An option marked × may be given once for each layer.
+`render` in the `options` of a suite as well, but for what says where files go. An option marked × may be given once for each layer.
 """
 
 
 def page() -> str:
     """The whole page."""
-    tables = [("octree build", [*BUILD, *RUNNING]), ("octree render", [*RENDER])]
+    tables = [
+        ("octree build", [*BUILD, *RUNNING]),
+        ("octree render", [*RENDER, *OUTPUTS]),
+        ("octree check", [*CHECK]),
+    ]
     return "\n".join([_HEAD, *(_section(title, options) for title, options in tables)])
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octree.cli.options import Debug, Json, Quiet, given_of, with_options
-from octree.render.option_table import OUT, RENDER, VIEW
+from octree.render.option_table import OUT, OUTPUTS, RENDER, VIEW
 
 if TYPE_CHECKING:
     from octree.render.frames import Renderer, Shot
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 GIF_MAX_PX = 65535
 
 
-@with_options(RENDER)
+@with_options(RENDER, OUTPUTS)
 def render(
     source: Annotated[
         list[str],
@@ -40,28 +40,6 @@ def render(
             rich_help_panel=VIEW,
             show_default="fit",
         ),
-    ] = None,
-    output: Annotated[
-        str | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="PNG, or a pattern: frame-{index:04}.png, {camera}. - is stdout. .gif and .mp4 for paths.",
-            rich_help_panel=OUT,
-        ),
-    ] = None,
-    report: Annotated[
-        Path | None, typer.Option(help="Write the JSON report here.", rich_help_panel=OUT)
-    ] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a one-page HTML report here.", rich_help_panel=OUT)
-    ] = None,
-    trace: Annotated[
-        Path | None, typer.Option(help="Write a Chrome trace here.", rich_help_panel=OUT)
-    ] = None,
-    monitor: Annotated[
-        str | None,
-        typer.Option(help="Stream counters of each frame as JSON lines; - is stdout.", rich_help_panel=OUT),
     ] = None,
     progress: Annotated[
         str, typer.Option(help="auto, bar, plain, json or none.", rich_help_panel=OUT)
@@ -78,12 +56,12 @@ def render(
     from octree.render.request import parse_request
 
     request = parse_request(source, camera or (), given_of(RENDER, given))
+    outputs = OUTPUTS.read(given_of(OUTPUTS, given))
+    files = {name: Path(outputs[name]) if outputs[name] else None for name in ("report", "html", "trace")}
     job = _Job(
-        output=output,
-        report=report,
-        html=html,
-        trace=trace,
-        monitor=monitor,
+        output=outputs["output"],
+        monitor=outputs["monitor"],
+        **files,
         as_json=json_,
         progress="none" if quiet else progress,
         quiet=quiet,

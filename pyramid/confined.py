@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import mmap
 import os
 import selectors
@@ -29,8 +30,6 @@ from numpy.typing import NDArray
 
 from octree.pyramid import errors
 
-OPEN_DEADLINE_S = 60.0
-"""Longest that a file may take to open, when that needs more than a look at its header."""
 _SLACK_BYTES = 48 << 20  # address space that is reserved and never touched: libraries, guard pages
 _THREAD_BYTES = 9 << 20  # the stack of a thread, of which decoders start one for each core
 _QUIET = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
@@ -58,7 +57,7 @@ class Confined:
         self._child: _Child | None = None
 
     def call(
-        self, function: str, *arguments: Any, room_bytes: int, deadline_s: float
+        self, function: str, *arguments: Any, room_bytes: int, deadline_s: float = math.inf
     ) -> tuple[Any, NDArray[Any] | None]:
         """What ``function(make, *arguments)`` returned: (facts, pixels or None). JSON-able arguments and facts.
 
@@ -146,7 +145,8 @@ class _Child:
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
             while not parts or not parts[-1].endswith(b"\n"):
-                if not selector.select(max(0.0, until_s - time.monotonic())):
+                left_s = max(0.0, until_s - time.monotonic())
+                if not selector.select(left_s if left_s < math.inf else None):
                     raise ConfinedFailure("deadline", f"it takes longer than {deadline_s:.0f} s")
                 part = os.read(self._process.stdout.fileno(), 1 << 16)
                 if not part:

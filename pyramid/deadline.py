@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextvars
 import ctypes
+import math
 import os
 import threading
 from collections.abc import Callable
@@ -44,6 +45,11 @@ def open_timeout_ms() -> float:
         raise UsageError(
             f"{VARIABLE}: {error.message}", hint=f"for example {VARIABLE}=5min, or 0 for none"
         ) from error
+
+
+def open_timeout_s() -> float:
+    """The same in seconds; infinite for none."""
+    return open_timeout_ms() / 1000 or math.inf
 
 
 def may_end_process(end: Callable[[SourceError], None]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +30,19 @@ class Kind:
     parse: Callable[[Any], Any]
     symbol: str = "TEXT"
     choices: tuple[str, ...] = ()
+
+    def read(self, name: str, value: Any) -> Any:
+        """``value`` checked. Raises UsageError that says ``name``, the value, and what is allowed."""
+        try:
+            return self.parse(value)
+        except UsageError as error:
+            raise UsageError(f"{name}: {error.message}", hint=error.hint) from error
+        except (ValueError, TypeError, OverflowError):
+            if self.choices:
+                raise UsageError(
+                    f"unknown {name} {shown(value)}", hint=f"choose {', '.join(self.choices)}"
+                ) from None
+            raise UsageError(f"{name} must be {self.words}, not {shown(value)}") from None
 
 
 def shown(value: object) -> str:
@@ -83,16 +97,7 @@ class Option:
 
     def read(self, value: Any) -> Any:
         """``value`` checked. Raises UsageError that names the option, the value, and what is allowed."""
-        try:
-            return self.kind.parse(value)
-        except UsageError as error:
-            raise UsageError(f"{self.long}: {error.message}", hint=error.hint) from error
-        except (ValueError, TypeError, OverflowError):
-            if self.kind.choices:
-                raise UsageError(
-                    f"unknown {self.long} {shown(value)}", hint=f"choose {', '.join(self.kind.choices)}"
-                ) from None
-            raise UsageError(f"{self.long} must be {self.kind.words}, not {shown(value)}") from None
+        return self.kind.read(self.long, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +152,27 @@ def _text(value: Any) -> str:
     return value
 
 
+def _local_path(value: Any) -> str:
+    """A name that a file or folder of this machine can have. Raises UsageError for a URL, ValueError for what no file
+    can be called."""
+    text = os.fspath(value)
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise ValueError(value)
+    if "://" in text:
+        raise UsageError(
+            f"{text} is a URL, and this is a file or folder of this machine",
+            hint="give a local path; what is written there can be copied elsewhere afterwards",
+        )
+    os.fsencode(text)  # UnicodeEncodeError is a ValueError
+    return text
+
+
 FLAG = Kind("true or false", _flag)
 TEXT = Kind("a text", _text)
 ANY = Kind("anything", lambda value: value)
 BYTES = Kind("a number of bytes of at least 0, or a text such as 512MiB", parse_bytes, "BYTES")
 MS = Kind("milliseconds of at least 0, or a text such as 50ms", parse_ms, "TIME")
+PATH = Kind("a path of this machine", _local_path, "PATH")
 RATE = Kind("bytes a second above 0, or a text such as 20MB/s", parse_rate, "RATE")
 
 
@@ -168,9 +189,12 @@ def choice(*allowed: str) -> Kind:
 
 def finite(value: Any) -> float:
     """A finite number out of a text or a number. Raises ValueError."""
-    number = math.nan if isinstance(value, bool) else float(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except OverflowError:
+        number = math.inf
     if not math.isfinite(number):
-        raise ValueError(value)
+        raise ValueError(shown(value))
     return number
 
 

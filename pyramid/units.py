@@ -140,7 +140,7 @@ def parse_bytes(text: str | float) -> int:
     """Bytes from ``512MiB``, ``2GB``, ``1.5 k`` or a plain number; at least 0. Raises UsageError."""
     amount = _parse_quantity(text, _BYTE_WORDS, "a size", "use bytes, or KiB, MiB, GiB, KB, MB, GB: 512MiB")
     if amount >= 2**63:
-        raise UsageError(f"{text!r} is too large a size", hint="use at most 8388607TiB")
+        raise UsageError(f"{_shown(text)} is too large a size", hint="use at most 8388607TiB")
     return round(amount)
 
 
@@ -148,7 +148,7 @@ def parse_pixels(text: str | float) -> int:
     """Pixels from ``500M``, ``2G``, ``1e9`` or a plain number; at least 0. Raises UsageError."""
     amount = _parse_quantity(text, _PIXEL_WORDS, "a number of pixels", "use pixels, or k, M, G: 500M")
     if amount >= 2**63:
-        raise UsageError(f"{text!r} is too large a number of pixels", hint="use at most 9e18")
+        raise UsageError(f"{_shown(text)} is too large a number of pixels", hint="use at most 9e18")
     return round(amount)
 
 
@@ -181,11 +181,23 @@ def _rate_of(body: str | float, text: str | float) -> float:
 
 def _parse_quantity(text: object, words: dict[str, Any], what: str, hint: str) -> float:
     if isinstance(text, int | float) and not isinstance(text, bool):
-        amount = float(text)
+        amount = _float(text)
     elif isinstance(text, str) and (match := _QUANTITY.fullmatch(text)) and match[2].lower() in words:
         amount = float(match[1]) * words[match[2].lower()]
     else:
-        raise UsageError(f"{text!r} is not {what}", hint=hint)
+        raise UsageError(f"{_shown(text)} is not {what}", hint=hint)
     if not (math.isfinite(amount) and amount >= 0):
-        raise UsageError(f"{text!r} is not {what} of at least 0", hint=hint)
+        raise UsageError(f"{_shown(text)} is not {what} of at least 0", hint=hint)
     return amount
+
+
+def _float(number: float) -> float:
+    try:
+        return float(number)
+    except OverflowError:  # whole numbers have no end
+        return math.inf
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -16,7 +16,7 @@ from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import DECODED, MAX_DECODED_BYTES, MAX_PIXELS, PIXELS, Limits
-from octree.pyramid.options import ANY, BYTES, FLAG, MS, Kind, number, shown, whole
+from octree.pyramid.options import ANY, BYTES, FLAG, MS, PATH, Kind, number, shown, whole
 
 MAX_WORKERS = 256
 """Workers of one pool; also the most concurrent loads a busy server takes kindly."""
@@ -263,7 +263,7 @@ class _Section:
                 if isinstance(value, str) and kind.symbol in ("INTEGER", "NUMBER"):
                     raise ValueError(value)  # JSON has numbers of its own; a text is a mistake
                 result[key] = kind.parse(value)
-            except (ValueError, TypeError, UsageError):
+            except (ValueError, TypeError, OverflowError):  # a UsageError is a ValueError
                 raise _wrong(self.origin, where, value, kind.words) from None
         return result
 
@@ -277,16 +277,14 @@ def _wrong(origin: str, where: str, value: object, allowed: str) -> UsageError:
 
 
 def _path(value: Any) -> str | None:
-    if value is None or (isinstance(value, str) and value):
-        return value
-    raise ValueError(value)
+    return None if value is None else str(PATH.parse(value))
 
 
 def _tile_size(value: Any) -> int | None:
     return None if value is None else int(_SIZE.parse(value))
 
 
-_PATH = Kind("a path, or null", _path)
+_PATH = Kind(f"{PATH.words}, or null", _path)
 _SIZE = whole(16, 16384)
 _POOL = {
     "num_workers": whole(1, MAX_WORKERS),

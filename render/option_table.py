@@ -18,6 +18,7 @@ from octree.pyramid.options import (
     BYTES,
     FLAG,
     MS,
+    PATH,
     RATE,
     TEXT,
     Kind,
@@ -228,7 +229,7 @@ RENDER = Table(
         Option("min_coverage", FRACTION, "Fraction of the visible image that must be ideal, else exit 1.",
                unset="1 settled, 0 streamed", group=RUN),
         Option("single_level", FLAG, "Draw a SOURCE without a pyramid from level 0 only.", group=RUN, live=True),
-        Option("config", TEXT, "Settings file.", group=RUN),
+        Option("config", PATH, "Settings file.", group=RUN),
         Option("cache", BYTES, "Bytes of the tile cache in memory.", unset=_mib(RenderSettings().cache_bytes), group=RUN, setting="cache_bytes"),
         Option("atlas", BYTES, "Bytes of the texture atlas.", unset=_mib(RenderSettings().atlas_bytes), group=RUN, setting="atlas_bytes"),
         *LIMITS,
@@ -242,3 +243,16 @@ RENDER = Table(
         Option("gl", choice(*GL_CHOICES), "auto, osmesa (no display), window or egl.", "auto", group=RUN),
     ),
 )  # fmt: skip
+
+OUTPUTS = Table(
+    "render",
+    (
+        Option("output", PATH, "PNG, or a pattern: frame-{index:04}.png, {camera}. - is stdout. .gif and .mp4 for paths.",
+               group=OUT, short=("-o",)),
+        Option("report", PATH, "Write the JSON report here.", group=OUT),
+        Option("html", PATH, "Write a one-page HTML report here.", group=OUT),
+        Option("trace", PATH, "Write a Chrome trace here.", group=OUT),
+        Option("monitor", PATH, "Stream counters of each frame as JSON lines; - is stdout.", group=OUT),
+    ),
+)  # fmt: skip
+"""Where the command writes what it makes; a request does not hold them."""

@@ -69,7 +69,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def slowed(source: OpenTileSource, level: int = 0) -> Slow:
-    reader = source._opened.levels.array(level)._reader  # type: ignore[attr-defined]
+    reader = source._opened.levels.array(level)._reader  # type: ignore[attr-defined]  # a Pyramid, here
     slow = Slow(reader._array)
     reader._array = slow
     return slow
@@ -137,7 +137,7 @@ def test_making_a_level_ends_with_the_read_that_it_waits_for(path: Path) -> None
         token.on_cancel(lambda: None)
         set_current_token(token)
         try:
-            slow.read, read = (lambda: (token.cancel(), read())[1]), slow.read  # type: ignore[method-assign]
+            slow.read, read = (lambda: (token.cancel(), read())[1]), slow.read  # type: ignore[method-assign]  # of this one object
             with pytest.raises(GivenUp):
                 source.read_tile(made)
         finally:

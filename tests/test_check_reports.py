@@ -12,7 +12,7 @@ import pytest
 from browser import ask
 from check_cases import Bench, FakeRenderer, Shown, pixels, tile_set
 
-from octree.pyramid.errors import SourceNotFound
+from octree.pyramid.errors import DestinationError, SourceNotFound
 from octree.render.check.reports import to_markdown, write_reports
 from octree.render.check.suite import SuiteResult
 from octree.render.output.encode import read_png
@@ -91,6 +91,15 @@ def test_the_summary_goes_where_github_reads_it(mixed: SuiteResult, tmp_path: Pa
     summary.write_text("before\n")
     write_reports(mixed, {"GITHUB_STEP_SUMMARY": str(summary)})
     assert summary.read_text(encoding="utf-8") == "before\n" + to_markdown(mixed)
+
+
+def test_the_summary_is_written_through_no_link(mixed: SuiteResult, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    precious.write_text("mine")
+    (tmp_path / "summary").symlink_to(precious)
+    with pytest.raises(DestinationError, match="summary"):
+        write_reports(mixed, {"GITHUB_STEP_SUMMARY": str(tmp_path / "summary")})
+    assert precious.read_text() == "mine"
 
 
 def test_difference_pictures_are_files_too(mixed: SuiteResult) -> None:

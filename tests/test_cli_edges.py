@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from build_tools import COMMAND, octree
+from build_tools import COMMAND, levels_of, octree
+
+from octree.pyramid import build
 
 DIGITS = "9" * 5000
 NAME = "a" * 5000
@@ -155,6 +157,54 @@ def test_a_name_that_is_no_text_can_be_read_and_is_refused_where_it_cannot_be_wr
     done = octree("build", image, os.fsdecode(os.fsencode(tmp_path) + b"/n\xff.zarr"))
     no_bug(done, 4)
     assert r"n\xff.zarr" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"ome_version": "0.4"}, {"codec": "blosc-lz4", "shard": 0}], ids=["0.5", "0.4", "blosc"]
+)
+def test_a_folder_whose_name_is_no_text_is_a_place_like_any_other(
+    image: Path, tmp_path: Path, options: dict[str, Any], capsys: Any
+) -> None:
+    """For every command that reads, and for what it writes; only DEST is refused there. The parent's name and the own."""
+    from octree.cli.app import run
+
+    build(image, tmp_path / "p.zarr", **options)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/n\xff"))
+    odd.mkdir()
+    here = odd / os.fsdecode(b"p\xfe.zarr")
+    (tmp_path / "p.zarr").rename(here)
+    (odd / os.fsdecode(b"zarr\xfd.json~")).touch()
+    (odd / "s.json").write_text(json.dumps({"loader_defaults": {"log_path": str(odd / "log")}}))
+    outputs = [
+        word for name in ("report", "html", "trace", "monitor") for word in (f"--{name}", str(odd / name))
+    ]
+    for args, code in (
+        (["info", str(here), "--json"], 0),
+        (["verify", str(here), "--deep", "--json"], 0),
+        (
+            [
+                "render",
+                str(here),
+                "-o",
+                str(odd / "o.png"),
+                *outputs,
+                "--config",
+                str(odd / "s.json"),
+                "--gl=osmesa",
+            ],
+            0,
+        ),
+        (["build", str(here), str(tmp_path / "again")], 0),
+        (["build", str(image), str(odd / "again")], 4),
+        (["demo", str(odd / "demo")], 4),
+    ):
+        assert run(args) == code, capsys.readouterr().err
+        said = capsys.readouterr()
+        assert "internal error" not in said.err
+        if "--json" in args:
+            assert json.loads(said.out)["path"] == str(here)
+    np.testing.assert_array_equal(levels_of(tmp_path / "again")[0], np.load(image))
+    assert json.loads((odd / "report").read_text())["sources"][0]["path"] == str(here)
 
 
 @pytest.mark.parametrize("key", ["shape", "chunk_shape"])

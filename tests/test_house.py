@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
@@ -354,3 +355,19 @@ def test_wheel_holds_exactly_the_rooms(wheel: zipfile.ZipFile) -> None:
 
 def test_wheel_brings_no_bare_names(wheel: zipfile.ZipFile) -> None:
     assert {name.split("/")[0] for name in wheel.namelist() if ".dist-info" not in name} == {"octree"}
+
+
+def test_whoever_silences_the_type_checker_says_why() -> None:
+    """``# type: ignore[code]  # reason``."""
+    files = [
+        *sources(*ROOMS),
+        *sorted((ROOT / "tests").glob("*.py")),
+        *sorted((ROOT / "scripts").rglob("*.py")),
+    ]
+    silent = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if re.search(r"\S +# type: ignore", line) and not re.search(r"# type: ignore\[[\w, -]+\] +# ", line)
+    ]
+    assert silent == []

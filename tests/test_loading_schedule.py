@@ -46,7 +46,7 @@ from octree.render.loading.schedule import (
 
 SOURCE = RegisteredSource(FakeSource(), 0)
 PATIENT = FakeSource()
-PATIENT.cheap_levels = 1  # type: ignore[attr-defined]
+PATIENT.cheap_levels = 1  # type: ignore[attr-defined]  # what loaders ask for with getattr
 
 
 def load(number: int, *, due_ms: float = 0.0, rank: int | None = None, source: Any = SOURCE) -> Load:
@@ -402,7 +402,7 @@ class Threads:
                 with self.bell:
                     gate = self.reading.pop(one.key.tile)
                 gate.set()
-                self.until(lambda one=one: one.key not in self.tries)  # type: ignore[misc]
+                self.until(lambda one=one: one.key not in self.tries)  # type: ignore[misc]  # mypy infers no lambda with a default
             self.settle()
         self.clock.now = end_ms
         self.settle()

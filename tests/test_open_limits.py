@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import socket
 import struct
@@ -18,12 +19,14 @@ import pytest
 import tifffile
 import zarr
 from build_tools import octree
+from PIL import Image
 
 from octree.cli.app import run
 from octree.pyramid import open_pyramid, open_source
-from octree.pyramid.deadline import VARIABLE, open_timeout_ms, within_time
+from octree.pyramid.deadline import VARIABLE, open_timeout_ms, open_timeout_s, within_time
 from octree.pyramid.errors import SourceError, UsageError
 from octree.pyramid.model import Box
+from octree.pyramid.sources.flat.open import open_flat
 
 FIFO_NAMES = ("pipe.tif", "pipe.npy", "pipe.h5", "pipe.png", "pipe.zarr")
 
@@ -39,7 +42,7 @@ def set_tag(file: Path, page: int, tag: int, value: int, kind: int = 9) -> None:
 
 def stack(file: Path, pages: int = 3, **options: object) -> Path:
     pixels = np.random.default_rng(0).integers(0, 255, (pages, 120, 106)).astype(np.uint8)
-    tifffile.imwrite(file, pixels, photometric="minisblack", **options)  # type: ignore[arg-type]
+    tifffile.imwrite(file, pixels, photometric="minisblack", **options)  # type: ignore[arg-type]  # of several types
     return file
 
 
@@ -78,7 +81,7 @@ def test_pages_below_pages_too(tmp_path: Path) -> None:
         writer.write(np.zeros((64, 64), np.uint8), subifds=1)
         writer.write(np.zeros((32, 32), np.uint8))
     with tifffile.TiffFile(file) as tiff:
-        place = tiff.pages[0].aspage().pages[0].aspage().tags[256].offset  # type: ignore[index, union-attr]
+        place = tiff.pages[0].aspage().pages[0].aspage().tags[256].offset  # type: ignore[index, union-attr]  # a page with one below
     with file.open("r+b") as stream:
         stream.seek(place + 2)
         stream.write(struct.pack("<HIi", 9, 1, -32))
@@ -267,6 +270,19 @@ def test_the_limit_is_documented_and_checked(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv(VARIABLE, "soon")
     with pytest.raises(UsageError, match=VARIABLE):
         open_timeout_ms()
+
+
+def test_a_decoder_in_a_process_of_its_own_has_the_same_limit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One variable for both: with no limit, or one of hours, the process is not ended after a minute either."""
+    Image.new("L", (8, 8)).save(tmp_path / "a.gif")
+    monkeypatch.setenv(VARIABLE, "1us")
+    with pytest.raises(SourceError, match="takes longer than 0 s"):
+        open_flat(tmp_path / "a.gif")
+    monkeypatch.setenv(VARIABLE, "0")
+    assert open_timeout_s() == math.inf
+    assert open_flat(tmp_path / "a.gif").shape[:2] == (8, 8)
 
 
 def test_a_command_ends_even_when_a_library_does_not_hear(tmp_path: Path) -> None:

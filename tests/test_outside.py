@@ -140,7 +140,7 @@ def arrays(folder: Path, secret: Path, **options: object) -> tuple[Path, Path]:
     """The Zarr arrays "own.zarr" and "secret.zarr"."""
     made = []
     for place, pixels in ((folder / "own.zarr", OWN + 1), (secret / "secret.zarr", PIXELS)):
-        zarr.create_array(place, data=pixels, chunks=pixels.shape, compressors=None, **options)  # type: ignore[arg-type]
+        zarr.create_array(place, data=pixels, chunks=pixels.shape, compressors=None, **options)  # type: ignore[arg-type]  # of several types
         made.append(place)
     return made[0], made[1]
 

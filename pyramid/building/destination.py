@@ -22,6 +22,7 @@ from pathlib import Path
 from octree.pyramid.building.journal import Header, read_header, remove_journal
 from octree.pyramid.building.replaceable import check_replaceable, in_use
 from octree.pyramid.errors import DestinationError, UsageError, WriteError
+from octree.pyramid.options import PATH
 from octree.pyramid.store.removal import (
     MARKER,
     REPLACED,
@@ -84,7 +85,7 @@ def places_of(dest: str | os.PathLike[str]) -> Places:
     """Raises DestinationError for a DEST that cannot be a folder of its own, UsageError for an empty name."""
     if not os.fspath(dest):
         raise UsageError("DEST is empty", hint="name the folder to write")
-    path = Path(os.path.realpath(dest))
+    path = Path(os.path.realpath(PATH.read("DEST", dest)))
     try:
         str(path).encode()
     except UnicodeEncodeError as error:

@@ -58,7 +58,9 @@ class ZarrArray:
         for entry in islice(_walk(str(self._path), self._reach, set()), _FILES_LOOKED_AT):
             facts = entry.stat(follow_symlinks=self._reach.anywhere)
             digest.update(
-                f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode()
+                f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode(
+                    "utf-8", "surrogateescape"
+                )
             )
         for file in (self._path / "zarr.json", self._path / ".zarray"):
             digest.update(file.read_bytes() if file.is_file() else b"")

@@ -53,8 +53,9 @@ class Codec:
         return {"id": self.name, "level": self.level}
 
 
-def parse_codec(text: str) -> Codec:
+def parse_codec(given: object) -> Codec:
     """``none``, ``zstd``, ``zstd:3``, ``gzip:5``, ``blosc``, ``blosc-lz4``, ``blosc-zstd:5``. Raises UsageError."""
+    text = str(given)
     word, _, digits = text.strip().lower().partition(":")
     hint = "use none, zstd:1, gzip:5, blosc-lz4, blosc-zstd:5 …"
     if word in ("none", "raw") and not digits:

@@ -166,7 +166,9 @@ class LocalPlace(Place):
 
     @property
     def kvstore(self) -> dict[str, Any]:
-        return {"driver": "file", "path": f"{self.path}/"}
+        path = f"{self.path}/"
+        path.encode()  # TensorStore takes UTF-8 only; the error is a ValueError, as for what it cannot open
+        return {"driver": "file", "path": path}
 
     @property
     def identity(self) -> str:

@@ -1,5 +1,6 @@
 """Rendered-frame regression: render the cases of a suite, compare with baselines, say what changed.
 
+option_table.py             the options of ``octree check``
 spec.py        the suite file → frozen cases (strict)
 names.py       which texts from files may name a file
 folders.py     writing in a folder held open, never through a link; removing frames of ours

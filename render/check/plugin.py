@@ -50,6 +50,13 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError("--octree-accept writes one manifest: run it without -n")
 
 
+def _local(config: pytest.Config, option: str) -> str:
+    """The folder that an option names. Raises UsageError for a URL."""
+    from octree.pyramid.options import PATH
+
+    return str(PATH.read(option, config.getoption(option)))
+
+
 _SESSION = pytest.StashKey["Session"]()
 
 
@@ -62,7 +69,7 @@ class Session:
         self.results: list[CaseResult] = []
         self.baselines: set[Path] = set()
         self._names: dict[tuple[Path, str], str] = {}
-        output = config.rootpath / config.getoption("--octree-output")
+        output = config.rootpath / _local(config, "--octree-output")
         worker = getattr(config, "workerinput", None)
         self.output = output / worker["workerid"] if worker else output
 
@@ -117,7 +124,11 @@ def octree_check(request: pytest.FixtureRequest) -> Callable[..., CaseResult]:
         stash[_SESSION] = Session(request.config)
     session = stash[_SESSION]
     chosen = request.config.getoption("--octree-baselines")
-    folder = request.config.rootpath / chosen if chosen else request.path.parent / "baselines"
+    folder = (
+        request.config.rootpath / _local(request.config, "--octree-baselines")
+        if chosen
+        else request.path.parent / "baselines"
+    )
 
     def check(
         name: str,

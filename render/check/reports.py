@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octree.pyramid.foreign import json_text, markdown, xml_text
+from octree.pyramid.store.removal import append_to
 from octree.render.check.compare import Frame, amplified, highlighted
 from octree.render.check.folders import Folder
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
@@ -40,7 +41,7 @@ def write_reports(result: SuiteResult, env: Mapping[str, str] = os.environ) -> N
     summary = env.get("GITHUB_STEP_SUMMARY")
     if summary:
         try:
-            with open(summary, "a", encoding="utf-8") as file:
+            with append_to(Path(summary)) as file:
                 file.write(to_markdown(result))
         except OSError as error:
             raise write_error(Path(summary), error) from error

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.errors import GLError, OctreeError, SourceError, UsageError
+from octree.pyramid.options import PATH
 from octree.render.check.baseline import BaselineStore, Scope
 from octree.render.check.compare import Frame
 from octree.render.check.folders import Folder
@@ -98,6 +99,9 @@ def run(
     is that case's verdict.
     """
     begin_s = time.perf_counter()
+    PATH.read("--output", output)
+    if baselines is not None:
+        PATH.read("--baselines", baselines)
     suite = load_suite(Path(suite_path), allow_outside=allow_outside)
     cases = chosen(suite, [*only, *(accept or ())])
     runner = CaseRunner(

@@ -14,7 +14,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from octree.render.config import LoaderSettings, PoolSettings
-from octree.render.loading.clock import Clock
+from octree.render.loading.clock import Clock, later_ms
 from octree.render.loading.load import Arrival, BadTile, CancelToken, Load, error_text
 from octree.render.loading.network import Network, Weather
 from octree.render.loading.reading import LOST, Reader, read_checked
@@ -148,8 +148,9 @@ class PoolGroup:
         self._tell(_TICK)
         now_ms = self._clock.now_ms()
         with self._lock:
-            times = (self._schedule.next_expiry_ms(), self._schedule.next_start_ms(), now_ms + self._limit_ms)
-        self._look_ms = min(time for time in times if time is not None and time > now_ms)
+            times = (self._schedule.next_expiry_ms(), self._schedule.next_start_ms())
+        soon = [time for time in times if time is not None and time > now_ms]
+        self._look_ms = min([*soon, later_ms(now_ms, self._limit_ms)])
 
     def counts(self) -> tuple[int, int, int]:
         """(queued and due, being read, delayed)."""

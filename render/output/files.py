@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Formatter
 
 from octree.pyramid.errors import DestinationError, OctreeError, UsageError, WriteError
+from octree.pyramid.options import PATH
 from octree.pyramid.store.removal import probe, replacing
 
 PATTERN_FIELDS = ("index", "camera")
@@ -106,6 +107,7 @@ def film_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
 
 
 def _check_pattern(pattern: str) -> None:
+    PATH.read("-o", pattern)
     try:
         found = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
         unknown = [field for field in found if field not in PATTERN_FIELDS]

@@ -48,7 +48,7 @@ class OpenTileSource(Face):
         if not single_level:
             levels = self._made = MadeLevels(levels, edges, _method(spec, labels=labels))
         way = f"{opened.identity}|{edges}|{labels}|{single_level}|{untiled}"
-        token = hashlib.sha256(way.encode()).hexdigest()
+        token = hashlib.sha256(way.encode("utf-8", "surrogatepass")).hexdigest()
         super().__init__(Voxels(opened, levels, levels.spec, stored, token, tile, labels, untiled, recipe))
         self._opened, self.path = opened, opened.path
         self._faces: dict[tuple[Displayed, str, str | None], Face] = {(PLANE, "", None): self}

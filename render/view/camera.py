@@ -21,6 +21,8 @@ EASINGS: tuple[Easing, ...] = get_args(Easing)
 
 MAX_FRAMES = 1_000_000
 DEFAULT_FPS = 60.0
+LEAST_FPS, MOST_FPS = 1e-6, 1e6
+"""Beyond these the time of one frame is no number of microseconds that means anything."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +71,8 @@ class CameraPath:
     def __post_init__(self) -> None:
         if not self.keyframes:
             raise UsageError("a camera path needs at least one keyframe")
-        if not (math.isfinite(self.fps) and self.fps > 0):
-            raise UsageError(f"fps must be above 0, not {self.fps:g}")
+        if not LEAST_FPS <= self.fps <= MOST_FPS:
+            raise UsageError(f"fps must be above 0 ({LEAST_FPS:g} to {MOST_FPS:g}), not {self.fps:g}")
         if self.easing not in EASINGS:
             raise UsageError(f"easing must be {' or '.join(EASINGS)}, not {self.easing!r}")
         times = [key.t_s for key in self.keyframes]

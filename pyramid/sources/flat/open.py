@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.confined import OPEN_DEADLINE_S, Confined, ConfinedFailure
+from octree.pyramid.confined import Confined, ConfinedFailure
+from octree.pyramid.deadline import open_timeout_s
 from octree.pyramid.errors import LimitError, OctreeError, SourceError, SourceWarning
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits, words_of
 from octree.pyramid.model import Channel
@@ -78,7 +79,7 @@ def _open_confined(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
     process = Confined()
     try:
         facts, pixels = _confined(
-            process, path, limits, "look_confined", (as_stored, limits.max_pixels), OPEN_DEADLINE_S
+            process, path, limits, "look_confined", (as_stored, limits.max_pixels), open_timeout_s()
         )
     finally:
         process.close()
@@ -89,7 +90,7 @@ def _open_confined(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
 
     def whole() -> NDArray[Any]:
         process = Confined()
-        seconds = OPEN_DEADLINE_S + math.prod(found.shape) / _PIXELS_PER_S
+        seconds = open_timeout_s() + math.prod(found.shape) / _PIXELS_PER_S
         try:
             arguments = (found.to_json(), limits.max_pixels)
             said, pixels = _confined(process, path, limits, "decode_confined", arguments, seconds)
