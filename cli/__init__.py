@@ -5,7 +5,7 @@ console.py   stdout for data, stderr for everything else
 options.py   options that several commands share; a command's options from the tables
 option_page.py              docs/options.md from the same tables
 progress.py  bars and lines
-signals.py   Ctrl-C and SIGTERM: how a command ends early
+signals.py   Ctrl-C and SIGTERM: how a command ends early; watchdog.py   ends it when nothing in it can
 build.py  render.py  check.py  info.py  verify.py  doctor.py  demo.py  config.py
              one command each; they import the rooms inside the function, so that --help stays fast
 """
@@ -30,8 +30,10 @@ def _main() -> None:
 
     from octree.cli.app import end_process, run
     from octree.cli.console import say_warning
+    from octree.cli.signals import watchdog
     from octree.pyramid.deadline import may_end_process
 
-    may_end_process(end_process)
+    beside = watchdog()
+    may_end_process(end_process, beside.opening if beside else None)
     warnings.showwarning = say_warning  # of libraries; their words may be those of a file
     raise SystemExit(run())

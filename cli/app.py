@@ -15,6 +15,7 @@ from octree.cli.console import flush_out, print_error, say
 from octree.cli.options import debug_wanted, json_wanted
 from octree.pyramid.errors import Interrupted, OctreeError, SourceError, UsageError, WriteError
 from octree.pyramid.foreign import printable
+from octree.pyramid.memory import out_of_memory
 
 READER_GONE = 128 + 13  # what a shell sees of a program that SIGPIPE ended
 COMMANDS = ("build", "info", "verify", "render", "check", "doctor", "demo", "config")
@@ -186,9 +187,7 @@ def _as_octree_error(failure: BaseException) -> OctreeError:
         path = context.command_path if context else "octree"
         return UsageError(failure.format_message(), hint=f"see '{path} --help'")
     if isinstance(failure, MemoryError):
-        return WriteError(
-            "out of memory", hint="give less with --memory, --cache or --atlas, or a smaller --size"
-        )
+        return out_of_memory()
     if isinstance(failure, OSError) and failure.errno in _OF_THE_SYSTEM:
         kind, hint = _OF_THE_SYSTEM[failure.errno]
         where = f"{printable(failure.filename, 120)}: " if failure.filename else ""

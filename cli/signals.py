@@ -3,7 +3,8 @@
 Where a build asks between its tasks whether to stop, the first one is a wish, and what is under way is finished.
 Everywhere else it is a KeyboardInterrupt in the main thread. Both can fail to arrive: a library waits in its own
 code, or catches everything. So a thread that does nothing else hears of the signal from the system itself, and ends
-the process after GRACE_S; that is safe at any moment, as files appear whole and builds are resumed.
+the process after GRACE_S; that is safe at any moment, as files appear whole and builds are resumed. C code that holds
+Python's lock stops that thread, too: ``watchdog.py`` stands behind it.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from octree.cli.watchdog import Watchdog, start
 
 GRACE_S = 8.0  # for what is under way; containers are killed after 10
 UNHEARD_S = 1.0  # how long a wish may go without being asked for
@@ -42,6 +45,7 @@ class _Ending:
 
     def __init__(self) -> None:
         self.wish: StopWish | None = None
+        self.watchdog: Watchdog | None = None
         self.came = self.interrupting = self.reported = False
 
     def on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -60,8 +64,10 @@ class _Ending:
 
     def watch(self, signals: int) -> None:
         """The watcher's thread: ``signals`` is where the system writes their numbers."""
-        while not (set(os.read(signals, 64)) & set(ENDING)):
+        while not _came(signals):
             pass
+        if self.watchdog is not None:
+            self.watchdog.ending(GRACE_S)
         end_s = time.monotonic() + GRACE_S
         if self._again(signals, UNHEARD_S):
             time.sleep(0.2)  # the main thread ends it, if it can
@@ -77,7 +83,7 @@ class _Ending:
     def _again(self, signals: int, seconds: float) -> bool:
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
-            if select.select([signals], [], [], left)[0] and set(os.read(signals, 64)) & set(ENDING):
+            if _came(signals, left):
                 return True
         return False
 
@@ -93,6 +99,16 @@ class _Ending:
         os._exit(CODE)
 
 
+def _came(signals: int, seconds: float | None = None) -> bool:
+    """Wait; has one of ours come? It is waited for and then taken, in two steps: what nobody takes, the watchdog sees."""
+    if not select.select([signals], [], [], seconds)[0]:
+        return False
+    try:
+        return bool(set(os.read(signals, 64)) & set(ENDING))
+    except BlockingIOError:  # the watchdog was faster
+        return False
+
+
 _ending = _Ending()
 
 
@@ -105,8 +121,10 @@ def watch() -> Iterator[None]:
     mine = [number for number in ENDING if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, _ending.on_signal) for number in mine}
     reading, writing = os.pipe()
+    os.set_blocking(reading, False)
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    _ending.watchdog = start(reading, GRACE_S)
     threading.Thread(target=_ending.watch, args=[reading], name="octree-signals", daemon=True).start()
     try:
         yield
@@ -125,6 +143,11 @@ def politely() -> Iterator[StopWish]:
         yield wish
     finally:
         _ending.wish = None
+
+
+def watchdog() -> Watchdog | None:
+    """The process beside this one, if there is one."""
+    return _ending.watchdog
 
 
 def reported() -> None:

@@ -2,7 +2,8 @@
 
 Readers written in Python (tifffile, above all) are interrupted in the thread that they run in, whatever thread that is.
 Nothing can interrupt a C function: formats whose C libraries decode while they open run in a process of their own, which
-is killed (``confined.py``), and the commands end their own process when even that does not help (``end_process``).
+is killed (``confined.py``), and the commands end their own process when even that does not help (``end_process``), or have
+it ended from outside (``guard``), when the C function lets no thread of it run.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _GRACE_MS = 10_000.0  # for what does not hear: then the process ends, where tha
 
 T = TypeVar("T")
 _busy = threading.local()
+Guard = Callable[[str, str, float], Callable[[], None]]
 _end_process: Callable[[SourceError], None] | None = None
+_guard: Guard | None = None
 
 
 class _TooLate(BaseException):
@@ -52,11 +55,12 @@ def open_timeout_s() -> float:
     return open_timeout_ms() / 1000 or math.inf
 
 
-def may_end_process(end: Callable[[SourceError], None]) -> None:
+def may_end_process(end: Callable[[SourceError], None], guard: Guard | None = None) -> None:
     """Whoever owns the process (a command, not a library) lets it be ended by ``end``, which must not return, when a C
-    function does not give up."""
-    global _end_process
-    _end_process = end
+    function does not give up; and by ``guard``, of another process, when that lets no thread run: what to say, what to
+    do about it, and after how many seconds → to be called when the opening has ended."""
+    global _end_process, _guard
+    _end_process, _guard = end, guard
 
 
 def within_time(what: str, work: Callable[[], T]) -> T:
@@ -101,14 +105,22 @@ class _Watch:
         self._context = contextvars.copy_context()  # whether JSON is wanted is said there
         self._over = threading.Event()
         self._raised = False
+        self._unguard: Callable[[], None] | None = None
         self._thread = threading.Thread(target=self._wait, name="octree-open-watch", daemon=True)
 
     def start(self) -> None:
+        if _guard is not None:
+            error = too_slow(self._what, self._limit_ms)
+            within_s = (self._limit_ms + _GRACE_MS) / 1000 + _AGAIN_S
+            self._unguard = _guard(error.message, error.hint or "", within_s)
         self._thread.start()
 
     def end(self) -> None:
         """By the reader's thread; twice is harmless."""
         self._over.set()
+        unguard, self._unguard = self._unguard, None
+        if unguard is not None:
+            unguard()
         if self._thread.ident is not None:
             self._thread.join()
         if self._raised:

@@ -57,8 +57,12 @@ def bare(command: str, folder: Path) -> Measured:
     """The same command on an image of a few pixels."""
     file = folder / "bare.png"
     Image.new("RGB", (64, 48)).save(file)
+    if command == "verify":
+        bare("build", folder)
+        file = folder / "bare.zarr"
     outputs: dict[str, tuple[object, ...]] = {
         "info": (),
+        "verify": (),
         "build": (folder / "bare.zarr",),
         "render": ("-o", folder / "bare-out.png", "--size", "64x48"),
     }
@@ -215,6 +219,24 @@ def zarr_v3(folder: Path, codecs: list[dict[str, Any]], chunk: bytes, shard: boo
     (folder / "zarr.json").write_text(json.dumps(meta))
     (folder / "c/0/0").write_bytes(chunk)
     return folder
+
+
+def pyramid(array: Path) -> Path:
+    """An OME-Zarr of one level, which is ``array``."""
+    group = array.with_name(array.name + ".ome.zarr")
+    group.mkdir()
+    array.rename(group / "0")
+    axes = [{"name": name, "type": "space"} for name in "yx"]
+    scale = [{"type": "scale", "scale": [1.0, 1.0]}]
+    image = {"name": "a", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": scale}]}
+    if (group / "0/zarr.json").exists():
+        ome = {"version": "0.5", "multiscales": [image]}
+        node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": ome}}
+        (group / "zarr.json").write_text(json.dumps(node))
+    else:
+        (group / ".zgroup").write_text('{"zarr_format": 2}')
+        (group / ".zattrs").write_text(json.dumps({"multiscales": [{"version": "0.4", **image}]}))
+    return group
 
 
 def hdf5(file: Path, chunk: bytes, dtype: str = "u1", **filters: Any) -> Path:

@@ -18,6 +18,7 @@ from reference_downsample import reduce_slowly
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.downsample import reduce_block
 from octree.pyramid.errors import SourceError, UsageError
+from octree.pyramid.model import Box
 
 DTYPES = ("?", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16")
 
@@ -328,3 +329,20 @@ def test_nodata_of_complex_numbers_is_written_as_text(tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         levels_of(tmp_path / "p")[1][:2, :2], reduce_slowly(array, (2, 2), "mean", 1 + 2j)[:2, :2]
     )
+
+
+@pytest.mark.parametrize("codec", ["none", "zstd", "gzip:1", "blosc-lz4"])
+@pytest.mark.parametrize("shard", [0, 2])
+def test_a_flipped_bit_is_an_error_and_no_pixels(tmp_path: Path, codec: str, shard: int) -> None:
+    """Wherever in a chunk it lies: every chunk has a checksum."""
+    pixels = np.random.default_rng(0).integers(0, 2**16, (64, 64), np.uint16)
+    build(pixels, tmp_path / "p", tile=32, shard=shard, codec=codec)
+    whole = Box((0, 0), (64, 64))
+    np.testing.assert_array_equal(open_pyramid(tmp_path / "p").read(0, whole), pixels)
+    file = next(path for path in sorted((tmp_path / "p/0/c").rglob("*")) if path.is_file())
+    data = file.read_bytes()
+    for place in range(17, 1800, 97):
+        file.write_bytes(data[:place] + bytes([data[place] ^ 4]) + data[place + 1 :])
+        for engine in ("tensorstore", "zarr"):
+            with pytest.raises(SourceError):
+                open_pyramid(tmp_path / "p", engine=engine).read(0, whole)

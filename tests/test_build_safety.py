@@ -117,7 +117,7 @@ def test_until_the_end_no_reader_takes_the_folder_for_a_pyramid(tmp_path: Path, 
 def test_a_journal_that_cannot_be_read_is_refused_and_forgotten_by_overwrite(tmp_path: Path) -> None:
     dest = tmp_path / "p"
     build(image((40, 40)), dest)
-    places_of(dest).journal.write_text('{"octree_journal": 2, "dest": "p", from another time\n')
+    places_of(dest).journal.write_text('{"octree_journal": 3, "dest": "p", from another time\n')
     for options in ({}, {"resume": True}):
         with pytest.raises(DestinationError, match="journal"):
             build(image((40, 40)), dest, **options)
@@ -194,6 +194,23 @@ def empty(dest: Path) -> None:
     first_files(dest)[0].write_bytes(b"")
 
 
+def zeros(dest: Path) -> None:
+    """As after a crash of the system: the length is there, the bytes are not."""
+    file = first_files(dest)[0]
+    file.write_bytes(file.read_bytes()[:-40] + bytes(40))
+
+
+def no_index(dest: Path) -> None:
+    file = first_files(dest)[0]
+    file.write_bytes(file.read_bytes()[:-20] + bytes(16) + file.read_bytes()[-4:])
+
+
+def moved_bytes(dest: Path) -> None:
+    one, other = (file for file in first_files(dest)[:2])
+    other.write_bytes(one.read_bytes()[:7] + other.read_bytes())
+    one.write_bytes(one.read_bytes()[7:])
+
+
 def link(dest: Path) -> None:
     file = first_files(dest)[0]
     file.rename(dest.parent / "elsewhere")
@@ -218,16 +235,19 @@ DAMAGES = {
     "a file is gone": forget,
     "a file is cut short": cut,
     "a file is empty": empty,
+    "the end of a file became zeros": zeros,
+    "the index of a shard became zeros, but for its checksum": no_index,
+    "one file is longer and one shorter": moved_bytes,
     "a file became a link": link,
-    "work that is not there, with files": claim("[0,9,131072,500,5,[]]"),
-    "work that is not there, without files": claim("[0,9,131072,0,0,[]]"),
-    "work that is not there, of another size": claim("[0,9,0,0,0,[]]"),
-    "all of it": lambda dest: [claim(f"[0,{place},131072,0,0,[]]")(dest) for place in range(16)],
-    "a place beyond the plan": claim("[0,16,131072,500,5,[]]"),
-    "a round beyond the plan": claim("[7,0,0,500,5,[]]"),
-    "a place beyond all memory": claim("[0,9000000000000000000,131072,500,5,[]]"),
-    "a hole beyond the image": claim('[0,9,131072,0,0,[{"start":[0,0],"stop":[9999,9],"error":""}]]'),
-    "a path for a place": claim('[0,"../../victim",131072,500,5,[]]'),
+    "work that is not there, with files": claim('[0,9,131072,500,5,"",[]]'),
+    "work that is not there, without files": claim('[0,9,131072,0,0,"",[]]'),
+    "work that is not there, of another size": claim('[0,9,0,0,0,"",[]]'),
+    "all of it": lambda dest: [claim(f'[0,{place},131072,0,0,"",[]]')(dest) for place in range(16)],
+    "a place beyond the plan": claim('[0,16,131072,500,5,"",[]]'),
+    "a round beyond the plan": claim('[7,0,0,500,5,"",[]]'),
+    "a place beyond all memory": claim('[0,9000000000000000000,131072,500,5,"",[]]'),
+    "a hole beyond the image": claim('[0,9,131072,0,0,"",[{"start":[0,0],"stop":[9999,9],"error":""}]]'),
+    "a path for a place": claim('[0,"../../victim",131072,500,5,"",[]]'),
 }
 
 
@@ -287,6 +307,38 @@ def test_resume_with_another_source_is_refused(tmp_path: Path, source: Path) -> 
     os.utime(source, ns=(1, 1))
     with pytest.raises(DestinationError, match="source"):
         build(str(source), tmp_path / "p", tile=32, shard=1, name="n", resume=True)
+
+
+@pytest.fixture
+def zarr_source(tmp_path: Path) -> Path:
+    build(image((1000, 1000)), tmp_path / "image.zarr", tile=128, shard=0)
+    return tmp_path / "image.zarr"
+
+
+def change_one_chunk(folder: Path) -> None:
+    """Of level 0, which is what is read; a second later than everything else."""
+    file = folder / "0/c/3/5"
+    other = (folder / "0/c/3/4").read_bytes()
+    now_ns = max(path.stat().st_mtime_ns for path in folder.parent.rglob("*"))
+    file.write_bytes(other)
+    os.utime(file, ns=(now_ns + 10**9, now_ns + 10**9))
+
+
+def test_resume_with_a_changed_zarr_folder_is_refused(tmp_path: Path, zarr_source: Path) -> None:
+    part_of_a_build(str(zarr_source), tmp_path / "p")
+    change_one_chunk(zarr_source)
+    with pytest.raises(DestinationError, match="source"):
+        build(str(zarr_source), tmp_path / "p", tile=32, shard=1, name="n", resume=True)
+
+
+def test_a_finished_pyramid_of_a_changed_zarr_folder_is_not_taken_for_this_build(
+    tmp_path: Path, zarr_source: Path
+) -> None:
+    build(str(zarr_source), tmp_path / "p")
+    assert build(str(zarr_source), tmp_path / "p", resume=True).resumed
+    change_one_chunk(zarr_source)
+    with pytest.raises(DestinationError, match="source: changed since"):
+        build(str(zarr_source), tmp_path / "p", resume=True)
 
 
 def test_resume_with_other_workers_and_memory_is_the_same_build(

@@ -12,11 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import bombs
 import numpy as np
 import pytest
 from build_tools import COMMAND, levels_of, octree
 
-from octree.pyramid import build
+from octree.pyramid import build, open_source
+from octree.pyramid.errors import SourceError
+from octree.pyramid.model import Box
 
 DIGITS = "9" * 5000
 NAME = "a" * 5000
@@ -92,6 +95,64 @@ def test_too_little_address_space_is_said_and_aborts_nothing(
     done = octree(command, image, *rest, preexec_fn=limited(mib))
     no_bug(done, 5)
     assert "ulimit -v" in done.stderr
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Small files of images that take a gigabyte as they are decoded."""
+    folder = tmp_path_factory.mktemp("large")
+    (folder / "a.jpg").write_bytes(bombs.jpeg_of(32_000, 32_000))
+    bombs.zarr_v2(folder / "a.zarr", {"id": "zlib", "level": 1}, b"", shape=(32_000, 32_000))
+    (folder / "a.zarr/0.0").write_bytes(bombs.deflated(4 << 20))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.zarr"])
+@pytest.mark.parametrize(("command", "mib"), [("build", 900), ("render", 2500)])
+def test_out_of_memory_is_exit_5(large: Path, tmp_path: Path, command: str, name: str, mib: int) -> None:
+    """Neither a damaged source, nor failed tiles, nor the end of the process by a library."""
+    rest = {
+        "build": [tmp_path / "p", "--memory", "6GiB"],
+        "render": ["-o", tmp_path / "o.png", "--gl", "osmesa"],
+    }
+    arguments = [*rest[command], "--max-decoded", "6GiB"]
+    done = octree(command, large / name, *arguments, preexec_fn=limited(mib))
+    no_bug(done, 5)
+    assert "out of memory" in done.stderr
+    assert "ulimit -v" in done.stderr
+
+
+def test_a_file_that_asks_for_terabytes_is_damaged(tmp_path: Path, capsys: Any) -> None:
+    """524331 MiB were asked for: whatever there is of memory, that is the file's fault."""
+    from octree.cli.app import run
+
+    (tmp_path / "a.tif").write_bytes(bombs.page(741_487, 741_487, 8, bytes(100)))
+    head = "{'descr': '<f8', 'fortran_order': False, 'shape': (262144, 262165), }".ljust(117) + "\n"
+    (tmp_path / "a.npy").write_bytes(b"\x93NUMPY\1\0\x76\0" + head.encode() + bytes(64))
+    bombs.zarr_v2(tmp_path / "a.zarr", None, b"", shape=(741_487, 741_487))
+    for name in ("a.tif", "a.npy", "a.zarr"):
+        for args in (["info"], ["build"], ["render"]):
+            rest = {"build": [str(tmp_path / "p")], "render": ["-o", str(tmp_path / "o.png")]}.get(
+                args[0], []
+            )
+            assert run([*args, str(tmp_path / name), *rest]) == 3, capsys.readouterr().err
+
+
+def test_a_reader_that_asks_for_more_than_its_pixels_take_is_damage() -> None:
+    """And one that the system does not give what they do take is out of memory."""
+
+    class Hungry:
+        dtype, shape, chunks = np.dtype("u1"), (64, 64), (64, 64)
+
+        def __getitem__(self, key: object) -> object:
+            raise MemoryError
+
+    with open_source(Hungry()) as source:
+        with pytest.raises(SourceError, match="more memory than its pixels take"):
+            source.read(Box((0, 0), (64, 64)))
+        source.held_bytes = 1 << 60
+        with pytest.raises(MemoryError):
+            source.read(Box((0, 0), (64, 64)))
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def test_wherever_the_last_record_is_torn_the_ones_before_count_and_new_ones_fol
         "nonsense\n",
         "{}\n",
         '{"octree_journal": 99, "build": "", "aside": 0, "facts": {}, "dest": "p"}\n',
-        '{"octree_journal": 2, "dest": "other", "build": "", "aside": 0, "facts": {}}\n',
+        '{"octree_journal": 3, "dest": "other", "build": "", "aside": 0, "facts": {}}\n',
         "[" * 100_000 + "\n",
     ],
 )

@@ -88,8 +88,8 @@ def test_a_stamp_changes_with_the_value(place: Place) -> None:
 
 
 def test_sizes_and_removal_are_of_those_that_are_there(place: Place) -> None:
-    filled(place, {"0/c/0": b"12", "0/c/1": b"123"})
-    assert place.child("0").sizes(["c/1", "c/7", "c/0"]) == [3, 2]
+    filled(place, {"0/c/0": b"12", "0/c/1": b"12345"})
+    assert place.child("0").ends(["c/1", "c/7", "c/0"]) == [(5, b"2345"), (2, b"12")]
 
 
 @pytest.mark.parametrize("name", ["..", "../other", "a/../../other", "/etc", "s3://bucket/key"])

@@ -23,6 +23,12 @@ while True:
         while True: pass
     except BaseException: pass
 """
+HOLD_THE_LOCK = """
+lock, library = ctypes.create_string_buffer(64), ctypes.PyDLL(None)
+library.pthread_mutex_lock(lock)
+os.write(2, hex(ctypes.addressof(lock)).encode() + b"\\n")
+library.pthread_mutex_lock(lock)  # no thread of Python runs any more, whatever comes
+"""
 WAIT_ELSEWHERE = """
 import threading
 thread = threading.Thread(target=lambda: ctypes.CDLL(None).sleep(1000))  # not a daemon: the end waits for it
@@ -32,11 +38,13 @@ thread.join()
 """
 BEGIN = """
 import ctypes, os, sys
-from octree.cli import signals
+from octree.cli import signals, watchdog
+import octree.pyramid.deadline as deadline, octree.pyramid.sources.plain as plain
 import octree.pyramid.building.builder as builder, octree.pyramid.building.job as job
 import octree.pyramid.sources.describe as describe
 signals.GRACE_S, signals.UNHEARD_S = {grace_s}, 0.1
-def say(): os.write(2, b"here\\n")
+watchdog.UNREAD_S = watchdog.LATE_S = {unread_s}
+{before}def say(): os.write(2, b"here\\n")
 def stuck(*args, **options):
 {body}
 {where} = stuck
@@ -46,12 +54,21 @@ main()
 """
 
 
-def command(body: str, where: str, args: list[Any], *, grace_s: float = 60) -> subprocess.Popen[str]:
+def command(
+    body: str, where: str, args: list[Any], *, grace_s: float = 60, unread_s: float = 2, before: str = ""
+) -> subprocess.Popen[str]:
     """The command, with a part of it replaced by something that does not end."""
     indented = "\n".join("    " + line for line in body.splitlines())
-    code = BEGIN.format(body=indented, where=where, args=[str(a) for a in args], grace_s=grace_s)
+    words = [str(a) for a in args]
+    code = BEGIN.format(
+        body=indented, where=where, args=words, grace_s=grace_s, unread_s=unread_s, before=before
+    )
     return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OCTREE_OPEN_TIMEOUT": "1ms" if before else ""},
     )
 
 
@@ -100,6 +117,56 @@ def test_what_swallows_the_signal_is_ended_all_the_same(tmp_path: Path, source: 
     )
     assert json.loads(out)["error"]["kind"] == "interrupted"
     assert not (tmp_path / "p").exists()
+
+
+@pytest.mark.parametrize("number", ENDING)
+def test_c_code_that_holds_the_lock_is_ended_from_outside(tmp_path: Path, source: Path, number: int) -> None:
+    """No thread hears the signal then: another process does, which can only kill."""
+    process = command(
+        HOLD_THE_LOCK, OPENING, ["build", source, tmp_path / "p", "--json"], grace_s=0, unread_s=0
+    )
+    assert process.stderr is not None
+    lock = process.stderr.readline().strip()
+    while lock not in Path(f"/proc/{process.pid}/syscall").read_text().split():
+        assert process.poll() is None  # it has said which lock it is about to wait for
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, err
+    assert "the signal was not heard" in err
+    assert json.loads(out)["error"]["kind"] == "interrupted"
+    assert not (tmp_path / "p").exists()
+
+
+def test_an_opening_that_holds_the_lock_is_ended_from_outside(source: Path) -> None:
+    process = command(
+        HOLD_THE_LOCK,
+        "plain.open_npy",
+        ["info", source],
+        before="deadline._GRACE_MS = deadline._AGAIN_S = 0\n",
+    )
+    assert process.stderr is not None
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert "takes longer than 0.001 s to open" in err
+    assert "OCTREE_OPEN_TIMEOUT" in err
+
+
+def test_the_process_beside_a_command_ends_with_it(source: Path) -> None:
+    """And holds none of its streams open: whoever reads them hears of the end, also when it is killed."""
+    process = command(LOOP, "describe.describe", ["info", source])
+    assert process.stderr is not None
+    assert process.stderr.readline() == "here\n"
+    process.kill()
+    out, err = process.communicate(timeout=60)
+    assert (out, err, process.returncode) == ("", "", -signal.SIGKILL)
+
+
+def test_a_command_goes_on_when_the_process_beside_it_is_gone(source: Path) -> None:
+    code = "import os, sys, signal\nfork = os.fork\n"
+    code += "def no_fork(): raise OSError(11, 'none left')\nos.fork = no_fork\n"
+    code += f"sys.argv = ['octree', 'info', {str(source)!r}]\nfrom octree.cli import main\nmain()\n"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_second_signal_ends_at_once(tmp_path: Path, source: Path) -> None:

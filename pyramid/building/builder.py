@@ -22,8 +22,9 @@ from octree.pyramid.building.options import BuildOptions
 from octree.pyramid.building.plan import BuildPlan, make_plan
 from octree.pyramid.building.schedulers import make_executor
 from octree.pyramid.building.task import Hole, read_source
-from octree.pyramid.errors import DestinationError
-from octree.pyramid.memory import peak_rss_bytes
+from octree.pyramid.errors import DestinationError, WriteError
+from octree.pyramid.limits import words_of
+from octree.pyramid.memory import peak_rss_bytes, room_bytes
 from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.options import takes
 from octree.pyramid.sources.source import ArraySource, open_source
@@ -121,6 +122,7 @@ def build(
     with _open(source, wanted) as opened:
         check_apart(opened.path, places)
         plan = make_plan(wanted.request(opened), opened.transient_bytes)
+        _check_memory(plan)
         with (
             DestLock(_lock_path(places), places.dest),
             make_executor(running["scheduler"], plan.workers, plan.in_flight, source) as executor,
@@ -149,6 +151,19 @@ def _check_decodes(source: ArraySource) -> None:
     """Read one voxel: what cannot be decoded at all is said before a build begins. Raises SourceError."""
     none = (0,) * len(source.shape)
     read_source(source, Box(none, (1,) * len(none)))
+
+
+def _check_memory(plan: BuildPlan) -> None:
+    """Raises WriteError when the plan needs more address space than there is: libraries would end the process."""
+    room = room_bytes()
+    if room is not None and plan.peak_bytes > room:
+        raise WriteError(
+            f"out of memory: this build plans with {words_of(plan.peak_bytes)}, and this process may take "
+            f"{words_of(room)} more",
+            hint="give less with --memory, or fewer --workers; or raise the limit (ulimit -v)",
+            bytes_needed=plan.peak_bytes,
+            bytes_free=room,
+        )
 
 
 def _open(source: Any, options: BuildOptions) -> ArraySource:

@@ -6,12 +6,15 @@ import math
 import os
 import stat
 from pathlib import Path
+from typing import NamedTuple
 
 from octree.pyramid.building.plan import BuildPlan
-from octree.pyramid.building.task import Task, TaskResult
+from octree.pyramid.building.task import Task, TaskResult, digest_of
 from octree.pyramid.errors import DestinationError
 from octree.pyramid.store.arrays import unit_keys
+from octree.pyramid.store.place import End, end_of
 from octree.pyramid.store.removal import Folder
+from octree.pyramid.store.shards import index_bytes, index_fault
 
 
 class Found:
@@ -51,7 +54,8 @@ class Found:
         )
 
     def is_there(self, result: TaskResult) -> bool:
-        """Are all files of the task there, and together as long as when they were written?
+        """Are all files of the task there, and does each end as when it was written: of its length, and of a shard with its
+        whole index?
 
         A unit of nothing but zeros has no file. That cannot be told from one that is lost, so its task is done
         again: it costs reading what compresses best.
@@ -60,32 +64,44 @@ class Found:
         if result.files != len(keys):
             return False
         try:
-            return sum(map(self._size, keys)) == result.bytes_written
-        except OSError:
+            return digest_of([self._end(key) for key in keys]) == result.digest
+        except (OSError, ValueError):
             return False
 
-    def _keys(self, task: Task) -> list[str]:
-        """Names below the folder of the files that a task writes."""
+    def _keys(self, task: Task) -> list[_Unit]:
+        """The files that a task writes."""
         plan, steps = self._plan, self._plan.rounds[task.round]
         v3 = plan.zarr_format == 3
         return [
-            f"{level.path}/{key}"
+            _Unit(f"{level.path}/{key}", index_bytes(level.shards, level.chunks) if level.shards else 0)
             for number, level in enumerate(plan.spec.levels[steps.first : steps.last + 1], steps.first)
             for key in unit_keys(level, plan.block(task.round, task.place, number), v3=v3)
         ]
 
-    def _size(self, key: str) -> int:
-        """Of a regular file; no link is followed below the build's folder. Raises OSError."""
-        *folders, name = key.split("/")
+    def _end(self, unit: _Unit) -> End:
+        """Of a regular file; no link is followed below the build's folder. Raises OSError, and ValueError for a shard whose
+        index is damaged."""
+        *folders, name = unit.key.split("/")
         here = Folder.of(self._folder)
         try:
             for folder in folders:
                 inner = here.folder(folder)
                 here.close()
                 here = inner
-            facts = here.stat(name)
+            file = here.open_file(name, os.O_RDONLY)
         finally:
             here.close()
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(f"{key} is no file")
-        return facts.st_size
+        with os.fdopen(file, "rb") as stream:
+            end = end_of(file)
+            if unit.index_bytes:
+                stream.seek(max(0, end.size - unit.index_bytes))
+                if what := index_fault(stream.read(unit.index_bytes), unit.index_bytes, end.size):
+                    raise ValueError(what)
+            return end
+
+
+class _Unit(NamedTuple):
+    """A file below the build's folder, and how many bytes the index at its end takes, if it is a shard."""
+
+    key: str
+    index_bytes: int

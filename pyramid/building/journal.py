@@ -19,7 +19,7 @@ from octree.pyramid.building.task import Hole, Task, TaskResult
 from octree.pyramid.errors import DestinationError, WriteError
 from octree.pyramid.store.removal import Folder, remove_file
 
-VERSION = 2
+VERSION = 3
 MAX_ROUNDS, MAX_PLACES = 256, 2**28
 """A record beyond these is none of ours: no build has as many blocks, and a bit for each takes 32 MiB."""
 
@@ -153,6 +153,7 @@ class Journal:
             result.bytes_read,
             result.bytes_written,
             result.files,
+            result.digest,
             [h.to_json() for h in result.holes],
         ]
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
@@ -239,11 +240,13 @@ def _header(line: bytes, path: Path, dest: str) -> Header:
 def _record(line: bytes) -> TaskResult | None:
     """What a line says; None for anything but whole numbers from 0 where they belong."""
     try:
-        *numbers, holes = json.loads(line)
+        *numbers, digest, holes = json.loads(line)
+        if not isinstance(digest, str):
+            return None
         round_, place, read, written, files = map(_whole, numbers)
         if round_ >= MAX_ROUNDS or place >= MAX_PLACES:
             return None
-        return TaskResult(Task(round_, place), read, written, files, tuple(map(_hole, holes)))
+        return TaskResult(Task(round_, place), read, written, files, tuple(map(_hole, holes)), digest)
     except (ValueError, KeyError, TypeError, RecursionError):
         return None
 

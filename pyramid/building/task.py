@@ -6,6 +6,7 @@ any thread, process or machine that sees SOURCE and DEST, any number of times, w
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import warnings
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
 from octree.pyramid.store.arrays import LevelWriter, write_context
-from octree.pyramid.store.place import Where, place_of
+from octree.pyramid.store.place import End, Where, place_of
 
 
 class Task(NamedTuple):
@@ -47,13 +48,23 @@ class Hole:
 
 @dataclass(frozen=True, slots=True)
 class TaskResult:
-    """What a task did. ``bytes_read`` are decoded bytes of SOURCE, ``bytes_written`` and ``files`` what lies on disk."""
+    """What a task did. ``bytes_read`` are decoded bytes of SOURCE, ``bytes_written`` and ``files`` what lies on disk;
+    ``digest`` of how each of these files ends."""
 
     task: Task
     bytes_read: int
     bytes_written: int
     files: int
     holes: tuple[Hole, ...] = ()
+    digest: str = ""
+
+
+def digest_of(ends: Sequence[End]) -> str:
+    """Of the lengths and last bytes of a task's files, in the order of its levels: equal for the same files."""
+    found = hashlib.blake2b(digest_size=8)
+    for end in ends:
+        found.update(end.size.to_bytes(8, "little") + end.last)
+    return found.hexdigest()
 
 
 class Readable(Protocol):
@@ -215,13 +226,13 @@ class _Pending:
 
     def finish(self) -> TaskResult:
         """Wait until the files are there. Raises WriteError, when nothing is being written any more."""
-        written = files = 0
+        ends: list[End] = []
         self.settle()
         for writer, box, future in self.writes:
             writer.wait(future)
-            sizes = writer.stored_bytes(box)
-            written, files = written + sum(sizes), files + len(sizes)
-        return TaskResult(self.task, self.bytes_read, written, files, self.holes)
+            ends += writer.ends(box)
+        written = sum(end.size for end in ends)
+        return TaskResult(self.task, self.bytes_read, written, len(ends), self.holes, digest_of(ends))
 
     def settle(self) -> None:
         """Wait until nothing is being written, whatever became of it."""

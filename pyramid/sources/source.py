@@ -22,6 +22,7 @@ from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
 from octree.pyramid.deadline import within_time
 from octree.pyramid.errors import SourceError, SourceNotFound, SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
+from octree.pyramid.memory import can_have
 from octree.pyramid.model import AXIS_ORDER, AXIS_TYPES, Axis, Box, Channel
 from octree.pyramid.reach import Reach, open_file, reach_of
 from octree.pyramid.sources.measures import Measures, measure
@@ -104,7 +105,8 @@ class ArraySource:
         """The voxels of ``box``, shape ``box.shape``. Thread-safe.
 
         The result may be a read-only view or not contiguous: copy it before changing it.
-        Raises SourceError, naming file and block, when the data are damaged or gone.
+        Raises SourceError, naming file and block, when the data are damaged or gone; MemoryError when the system does not
+        give what they take.
         """
         own = self._own_box(box)
         if 0 in box.shape:
@@ -112,9 +114,12 @@ class ArraySource:
         try:
             data = self._raw.read(own)
         except MemoryError as error:
+            needed = math.prod(box.shape) * self.dtype.itemsize + self.transient_bytes(box) + self.held_bytes
+            if not can_have(needed):
+                raise
             raise SourceError(
-                f"{self.path}: there is not enough memory to read the block from {box.start} to {box.stop}",
-                hint="the file may be damaged; else give less with --memory, or fewer --workers",
+                f"{self.path}: reading the block from {box.start} to {box.stop} asks for more memory than its pixels take",
+                hint="the file is damaged; copy it again",
                 path=self.path,
             ) from error
         data = self._as_declared(data, box).transpose(self._order)

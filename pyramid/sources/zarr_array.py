@@ -6,7 +6,6 @@ import hashlib
 import math
 import os
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +22,6 @@ from octree.pyramid.sources.protocol import Facts
 from octree.pyramid.store import ngff
 from octree.pyramid.store.place import Place, place_of, reach_at
 from octree.pyramid.store.zarr_meta import ArrayMeta, is_array, read_array_meta
-
-_FILES_LOOKED_AT = 20_000
 
 
 class ZarrArray:
@@ -53,10 +50,12 @@ class ZarrArray:
         return decoded + decoded // 2 + min(decoded // 2, 2 * math.prod(self.block) * self.dtype.itemsize)
 
     def identity(self) -> dict[str, Any]:
-        """A digest of the metadata and of the sizes and dates of chunk files, as far as these are not too many."""
-        digest = hashlib.sha256()
-        for entry in islice(_walk(str(self._path), self._reach, set()), _FILES_LOOKED_AT):
+        """A digest of the metadata and of the sizes and dates of all chunk files, each of which whoever reads the array
+        opens anyway; and the last of these dates."""
+        digest, last_ns = hashlib.sha256(), 0
+        for entry in _walk(str(self._path), self._reach, set()):
             facts = entry.stat(follow_symlinks=self._reach.anywhere)
+            last_ns = max(last_ns, facts.st_mtime_ns)
             digest.update(
                 f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode(
                     "utf-8", "surrogateescape"
@@ -64,7 +63,7 @@ class ZarrArray:
             )
         for file in (self._path / "zarr.json", self._path / ".zarray"):
             digest.update(file.read_bytes() if file.is_file() else b"")
-        return {"path": str(self._path.absolute()), "digest": digest.hexdigest()}
+        return {"path": str(self._path.absolute()), "digest": digest.hexdigest(), "mtime_ns": last_ns}
 
     def close(self) -> None:
         """The store keeps no file open between reads."""

@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from octree.pyramid.boxes import blocks_met
 from octree.pyramid.deadline import within_time
-from octree.pyramid.errors import SourceError, WriteError
+from octree.pyramid.errors import OctreeError, SourceError, WriteError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
+from octree.pyramid.memory import check_room, room_bytes
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
 from octree.pyramid.store.chunk_files import ChunkFiles
-from octree.pyramid.store.chunk_guard import ChunkGuard
 from octree.pyramid.store.codecs import Codec
-from octree.pyramid.store.place import LocalPlace, Place, Where, place_of
+from octree.pyramid.store.place import End, LocalPlace, Place, Where, place_of, reach_at
 from octree.pyramid.store.reading import Later, Reading, Started
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 
@@ -54,9 +54,6 @@ class StoredArray:
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.place, self.meta, self.what = place, meta, what
-        self._files = (
-            ChunkFiles(place.path, meta, place.reach, what) if isinstance(place, LocalPlace) else None
-        )
         limits.check_bytes(f"{what} at {place}", "one chunk", math.prod(meta.chunks) * meta.dtype.itemsize)
         if meta.shards:
             pairs = zip(meta.shards, meta.chunks, strict=True)
@@ -64,8 +61,9 @@ class StoredArray:
             limits.check_bytes(f"{what} at {place}", "the index of one shard", index_bytes)
         self.shape, self.dtype = meta.shape, meta.dtype
         self.chunks, self.shards = meta.chunks, meta.shards
+        self._limited = room_bytes() is not None
         self._reader: _Readable
-        self._guard: ChunkGuard | None
+        self._files: ChunkFiles | None = None
         if engine == "zarr":
             self._open_zarr()
             return
@@ -78,15 +76,14 @@ class StoredArray:
                 ) from error
             self._open_zarr()  # a codec or data type that only zarr knows
             return
-        # other stores have no files to look at first
-        self._guard = (
-            ChunkGuard(place.local(), meta, all_codecs=False) if isinstance(place, LocalPlace) else None
-        )
+        if isinstance(place, LocalPlace):  # other stores have no files to look at first
+            self._files = ChunkFiles(place.path, meta, place.reach, what, all_codecs=False)
 
     def _open_zarr(self) -> None:
         """By the zarr library, which knows more codecs, and decodes whatever there is."""
+        place = self.place.local()
         try:
-            self._guard = ChunkGuard(self.place.local(), self.meta, all_codecs=True)
+            self._files = ChunkFiles(place, self.meta, reach_at(self.place), self.what, all_codecs=True)
         except ValueError as error:
             raise SourceError(
                 f"{self.what}: the Zarr array at {self.place} cannot be read: {error}",
@@ -97,13 +94,15 @@ class StoredArray:
 
     def start(self, box: Box) -> Reading:
         """Begin to read ``box``. Errors are those of ``read``; what can be told at once is raised here."""
-        if self._files is not None:
-            self._files.check(box)
+        if self._limited:
+            check_room((math.prod(box.shape) + 2 * math.prod(self.chunks)) * self.dtype.itemsize)
         explain = functools.partial(_chunk_error, self, box)
         try:
-            if self._guard is not None:
-                self._guard.check(box)
+            if self._files is not None:
+                self._files.check(box)
             return self._reader.start(box, explain)
+        except OctreeError:
+            raise
         except _LIBRARY_ERRORS as error:
             raise explain(error) from error
 
@@ -344,9 +343,12 @@ class LevelWriter:
                 path=str(self.place),
             ) from error
 
-    def stored_bytes(self, box: Box) -> list[int]:
-        """Lengths of the files of the write units that ``box`` meets, as far as there are any."""
-        return self.place.sizes(unit_keys(self.level, box, v3=self._v3))
+    def ends(self, box: Box) -> list[End]:
+        """How the files of the write units end that ``box`` meets, as far as there are any. Raises WriteError."""
+        try:
+            return self.place.ends(unit_keys(self.level, box, v3=self._v3))
+        except OSError as error:
+            raise write_error(f"level {self.level.path} cannot be read back", self.place, error) from error
 
 
 def unit_keys(level: LevelInfo, box: Box, *, v3: bool) -> list[str]:
@@ -403,7 +405,8 @@ def _v3_metadata(
 ) -> dict[str, Any]:
     little = {"name": "bytes", "configuration": {"endian": "little"}}
     plain = {"name": "bytes"} if dtype.itemsize == 1 else little
-    codecs: list[dict[str, Any]] = [plain, *codec.v3(dtype.itemsize)]
+    # a flipped bit is an error, not pixels; measured, the checksum costs less than one run differs from the next
+    codecs: list[dict[str, Any]] = [plain, *codec.v3(dtype.itemsize), {"name": "crc32c"}]
     if level.shards:
         sharding = {
             "chunk_shape": list(level.chunks),

@@ -19,6 +19,7 @@ from octree.pyramid.errors import SourceError
 from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.store.removal import remove_units, replacing
 
+_FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
 
 
@@ -27,6 +28,14 @@ class Stamp(NamedTuple):
 
     size: int
     changed: int | str
+
+
+class End(NamedTuple):
+    """A value's length in bytes, and its last 4 (or all, of fewer): of a shard the checksum of its index, of a chunk that
+    of its bytes, where it has one."""
+
+    size: int
+    last: bytes
 
 
 class Place(ABC):
@@ -62,8 +71,8 @@ class Place(ABC):
         """Set the value in one step: no reader ever sees half of it."""
 
     @abstractmethod
-    def sizes(self, keys: Iterable[str]) -> list[int]:
-        """Lengths in bytes of the values at ``keys`` below, which are our own and not checked; those there are."""
+    def ends(self, keys: Iterable[str]) -> list[End]:
+        """How the values at ``keys`` below end, which are our own and not checked; those there are."""
 
     @abstractmethod
     def remove(self, keys: Iterable[str]) -> None:
@@ -148,13 +157,17 @@ class LocalPlace(Place):
             stream.flush()
             os.fsync(stream.fileno())
 
-    def sizes(self, keys: Iterable[str]) -> list[int]:
+    def ends(self, keys: Iterable[str]) -> list[End]:
         found = []
         for key in keys:
             try:
-                found.append(os.stat(self.path / key).st_size)
+                file = os.open(f"{self.path}/{key}", os.O_RDONLY | _FLAGS)
             except FileNotFoundError:
                 continue  # nothing but fill values: not stored
+            try:
+                found.append(end_of(file))
+            finally:
+                os.close(file)
         return found
 
     def remove(self, keys: Iterable[str]) -> None:
@@ -176,6 +189,13 @@ class LocalPlace(Place):
 
     def local(self) -> Path:
         return self.path
+
+
+def end_of(file: int) -> End:
+    """How the open file ends. Raises OSError."""
+    size = os.fstat(file).st_size
+    os.lseek(file, max(0, size - 4), os.SEEK_SET)
+    return End(size, os.read(file, 4))
 
 
 Where = str | os.PathLike[str] | Place

@@ -21,7 +21,8 @@ class ArrayMeta:
 
     ``index_location``  "start" or "end" of a shard whose index is plain with a checksum, as everyone writes it;
     "" without shards, or with an index of another kind.
-    ``frame``  "zstd", "blosc" or "none" when a chunk's bytes are just that; "" when there is more to it.
+    ``frame``  "zstd", "blosc" or "none" when a chunk's bytes are just that, and a checksum of ``checksum_bytes`` after it; ""
+    when there is more to it.
     ``codecs``  of one chunk, in the order of encoding: name and configuration of each.
     """
 
@@ -38,6 +39,7 @@ class ArrayMeta:
     key_prefix: str = ""
     index_location: str = ""
     frame: str = ""
+    checksum_bytes: int = 0
     codecs: tuple[Mapping[str, Any], ...] = ()
 
 
@@ -118,7 +120,10 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
     encoding = node.get("chunk_key_encoding") or {}
     default = encoding.get("name", "default") == "default"
     configuration = encoding.get("configuration") or {}
-    names = node.get("dimension_names")
+    names = [str(codec["name"]) for codec in codecs if codec["name"] not in ("bytes", "transpose")]
+    checksum_bytes = 4 if names[-1:] == ["crc32c"] else 0
+    names = names[:-1] if checksum_bytes else names
+    axes = node.get("dimension_names")
     return ArrayMeta(
         zarr_format=3,
         shape=shape,
@@ -126,13 +131,14 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         chunks=chunks,
         shards=shards,
         codec=_codec_text(codecs),
-        dimension_names=tuple(names) if names else None,
+        dimension_names=tuple(axes) if axes else None,
         fill_value=node.get("fill_value"),
         separator=str(configuration.get("separator", "/" if default else ".")),
         attributes=_object(node.get("attributes")),
         key_prefix="c" if default else "",
         index_location=index_location,
-        frame=_frame([str(codec["name"]) for codec in codecs if codec["name"] not in ("bytes", "transpose")]),
+        frame=_frame(names),
+        checksum_bytes=checksum_bytes,
         codecs=tuple(codecs),
     )
 

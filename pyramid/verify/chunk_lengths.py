@@ -24,9 +24,15 @@ def wrong_length(path: Path, size: int, meta: ArrayMeta) -> str | None:
         wanted: int | None = math.prod(meta.chunks) * meta.dtype.itemsize
     elif meta.frame in ("zstd", "blosc"):
         with path.open("rb") as stream:
-            wanted = _zstd_length(stream, size) if meta.frame == "zstd" else _blosc_length(stream)
+            wanted = (
+                _zstd_length(stream, size - meta.checksum_bytes)
+                if meta.frame == "zstd"
+                else _blosc_length(stream)
+            )
     else:
         return None
+    if wanted is not None:
+        wanted += meta.checksum_bytes
     if wanted is None:
         return f"the {size} bytes are no whole {meta.frame} frame"
     return None if wanted == size else f"{size} bytes, where its header promises {wanted}"

@@ -9,19 +9,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 
 from octree.pyramid.boxes import block_at, counts
 from octree.pyramid.model import Box
 from octree.pyramid.reach import Reach
+from octree.pyramid.store.shards import index_bytes, index_fault
 from octree.pyramid.store.zarr_meta import ArrayMeta
 from octree.pyramid.verify.chunk_lengths import wrong_length
 from octree.pyramid.verify.findings import Findings
 
 _LEFTOVER = re.compile(r"\.partial$|\.tmp$|\.temp$|\.lock$|__lock$|^\.tmp|\.octree-")
 _METADATA = {"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata"}
-_ABSENT = (1 << 64) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,18 +124,7 @@ def torn(path: Path, size: int, meta: ArrayMeta) -> str | None:
     """What is wrong with a shard, from its index alone; None when nothing is, or the index is of another kind."""
     if not meta.index_location or meta.shards is None:
         return None
-    count = math.prod(counts(meta.shards, meta.chunks))
-    length = 16 * count + 4
-    if size < length:
-        return f"{size} bytes are shorter than the shard's index ({length} bytes)"
+    length = index_bytes(meta.shards, meta.chunks)
     with path.open("rb") as stream:
-        stream.seek(size - length if meta.index_location == "end" else 0)
-        index = stream.read(length)
-    if google_crc32c.value(index[:-4]) != int.from_bytes(index[-4:], "little"):
-        return "the shard's index is damaged, or the file is cut short"
-    entries = np.frombuffer(index[:-4], "<u8").reshape(count, 2)
-    offsets, lengths = (entries[entries[:, 0] != _ABSENT][:, i] for i in (0, 1))
-    beyond = (offsets > size) | (lengths > size - np.minimum(offsets, size))
-    if beyond.any():
-        return f"{int(beyond.sum())} of its chunks lie beyond the end of the file"
-    return None
+        stream.seek(max(0, size - length) if meta.index_location == "end" else 0)
+        return index_fault(stream.read(length), length, size)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from octree.pyramid.errors import OutsideError
+from octree.pyramid.errors import LimitError, OutsideError, WriteError
 from octree.render.loading.load import error_text
 from octree.render.loading.requests import TileSource
 
@@ -50,8 +50,8 @@ def serve(requests: BinaryIO, answers: BinaryIO, fd: int) -> None:
             if data.nbytes <= size:
                 memory[: data.nbytes] = data.data.cast("B")
             answer = ("data", (data.shape, data.dtype.str))
-        except OutsideError as error:
-            answer = ("outside", (error.message, error.hint, error.details))
+        except (OutsideError, LimitError, WriteError) as error:
+            answer = ("refused", (type(error).__name__, error.message, error.hint, error.details))
         except Exception as error:
             answer = ("error", error_text(error))
         pickle.dump(answer, answers)

@@ -21,7 +21,8 @@ from typing import Any, BinaryIO, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import OutsideError, UsageError
+from octree.pyramid import errors
+from octree.pyramid.errors import UsageError
 from octree.pyramid.model import TileKey
 from octree.render.loading.load import (
     BadTile,
@@ -129,9 +130,9 @@ class _Child:
         pickle.dump((source.token, source.version, recipe, tile, self._size), self._to)
         self._to.flush()
         verdict, facts = pickle.load(self._back)
-        if verdict == "outside":
-            message, hint, details = facts
-            refused = OutsideError(message, hint=hint, **details)
+        if verdict == "refused":
+            name, message, hint, details = facts
+            refused = getattr(errors, name)(message, hint=hint, **details)
             if hasattr(source, "refused"):
                 source.refused = refused  # as its own ``read_tile`` would have
             raise refused

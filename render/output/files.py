@@ -107,7 +107,8 @@ def film_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
 
 
 def _check_pattern(pattern: str) -> None:
-    PATH.read("-o", pattern)
+    if pattern:  # an empty one has no ending
+        PATH.read("-o", pattern)
     try:
         found = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
         unknown = [field for field in found if field not in PATTERN_FIELDS]

@@ -63,7 +63,7 @@ class OpenedSources:
             yield Scene(pipeline, canvas, request, self.sources)
 
     def check_refused(self) -> None:
-        """Raises the OutsideError that a tile ended with."""
+        """Raises the error that ended a tile and ends the run: OutsideError, LimitError, or WriteError (no memory)."""
         for source in self.sources:
             if source.refused is not None:
                 raise source.refused

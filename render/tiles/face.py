@@ -17,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.boxes import covering_shape, parts
-from octree.pyramid.errors import OutsideError, UsageError
+from octree.pyramid.errors import LimitError, OctreeError, OutsideError, UsageError
 from octree.pyramid.grid import Lattice, lattice_of
+from octree.pyramid.memory import out_of_memory
 from octree.pyramid.model import Box, PyramidSpec, TileKey
 from octree.render.loading.guard import ReadCounter
 from octree.render.loading.load import current_cancel_token
@@ -39,7 +40,8 @@ BRICK_BYTES = 2**20
 @dataclass(slots=True, eq=False)
 class Voxels:
     """What all faces of one opened source share. The owner of the source changes ``version``; a worker that is led out
-    of the source's folder says so in ``refused``: no failure to be drawn, but an end.
+    of the source's folder, finds an image that cannot be decoded within the limits, or gets no memory, says so in ``refused``:
+    no failure to be drawn, but an end.
 
     ``edge``    of a tile, None for what suits the chunks.
     ``stored``  how many of the levels are read and not made.
@@ -55,7 +57,7 @@ class Voxels:
     untiled: bool = False
     recipe: tuple[Any, ...] | None = None
     version: int = 0
-    refused: OutsideError | None = None
+    refused: OctreeError | None = None
 
 
 class Face:
@@ -122,12 +124,12 @@ class Face:
         return self._voxels.version
 
     @property
-    def refused(self) -> OutsideError | None:
+    def refused(self) -> OctreeError | None:
         """Why no more of the source may be read."""
         return self._voxels.refused
 
     @refused.setter
-    def refused(self, error: OutsideError) -> None:
+    def refused(self, error: OctreeError) -> None:
         self._voxels.refused = error
 
     def worker_recipe(self) -> tuple[Any, ...] | None:
@@ -184,13 +186,18 @@ class Face:
     # pixels
 
     def read_tile(self, tile: TileKey) -> NDArray[Any]:
-        """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises."""
+        """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises, and WriteError for want of
+        memory."""
         self._reads.note()
         try:
             data = self._read(tile.level, self.tile_box(tile))
-        except OutsideError as error:
+        except (OutsideError, LimitError) as error:
             self.refused = error
             raise
+        except MemoryError as error:
+            path = self._voxels.opened.path
+            self.refused = refused = out_of_memory(path, path=path)
+            raise refused from error
         texels = np.ascontiguousarray(to_texels(self._plane(data), labels=self.labels, rgb=self.rgb))
         if not self._voxels.opened.private and (texels.base is not None or texels is data):
             texels = texels.copy()

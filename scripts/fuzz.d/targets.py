@@ -267,10 +267,10 @@ options = { clock = "virtual", latency = "50ms", channels = "0:red:1-2,1:green",
 """
 _MANIFEST = b"""{"schema": "octree-baselines/1", "baselines": {"default/a": {"fingerprint": "x", "files": {
 "record.json": {"sha256": "ab", "bytes": 3}, "frame-0000.png": {"sha256": "cd", "bytes": 4, "size_px": [1, 2]}}}}}"""
-_JOURNAL = b"""{"octree_journal": 2, "build": "abc", "aside": false, "dest": "a", "facts": {"a": [1, 2]}}
-[0, 0, 10, 20, 1, []]
-[0, 1, 10, 20, 1, [{"start": [0], "stop": [5], "error": "x"}]]
-[1, 0, 10, 20, 1, []]
+_JOURNAL = b"""{"octree_journal": 3, "build": "abc", "aside": false, "dest": "a", "facts": {"a": [1, 2]}}
+[0, 0, 10, 20, 1, "ab12", []]
+[0, 1, 10, 20, 1, "ab12", [{"start": [0], "stop": [5], "error": "x"}]]
+[1, 0, 10, 20, 1, "ab12", []]
 """
 _CAMERAS = [b"fit", b"x=1,y=2,zoom=0.5,name=a", b"rect=0,0,10,10", b"zoom-in", b"tour"]
 

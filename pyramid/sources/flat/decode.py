@@ -41,6 +41,7 @@ _DEEP_PNG = {"RGB;16B": 3, "LA;16B": 4, "RGBA;16B": 4}
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 _MOVING = {"GIF", "PNG", "WEBP", "AVIF", "FLI"}  # other formats' "frames" are previews or stereo pairs
 _SERIES = {"DCX", "IM", "SPIDER"}  # but of these, of which the first is taken
+_NESTED = {"icns", "ico", "cur", "blp"}  # icons and textures: small, and what is inside has a size of its own
 _ORIENTATION = 0x0112
 _BAND_PIXELS = 1 << 18
 _CODEC_BYTES = {
@@ -56,13 +57,16 @@ _CODEC_BYTES = {
 def look_confined(
     make: Make, path: str, as_stored: bool, max_pixels: int
 ) -> tuple[dict[str, Any], NDArray[Any] | None]:
-    """``look`` at any format; what imageio reads comes with its pixels, as it says nothing before."""
+    """``look`` at any format. The pixels come at once where the header does not say what decoding takes: of what imageio
+    reads, and of pictures inside of pictures."""
     from PIL import UnidentifiedImageError
 
     pixels = None
     with _watched(path, max_pixels) as said:
         try:
             found = look(Path(path), as_stored, Limits(max_pixels))
+            if found.codec in _NESTED:
+                pixels = decode(Path(path), found, make)
         except UnidentifiedImageError:
             pixels, lost = read_others(Path(path))
             pixels = np.asarray(pixels, pixels.dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""Do a Zarr array's chunks decode to what its metadata promise? Asked before a decoder is, where that would not ask itself.
+"""What a chunk decodes to, told from its codecs and its encoded bytes before a decoder is asked. Pure.
 
 TensorStore takes from zstd, gzip, zlib and bz2 no more than a chunk holds. It makes room for whatever a blosc buffer
 says, and the zarr library decodes all there is: a chunk of 100 KB may then take gigabytes.
@@ -7,23 +7,20 @@ says, and the zarr library decodes all there is: a chunk of 100 KB may then take
 from __future__ import annotations
 
 import bz2
-import itertools
 import lzma
 import math
-import os
 import zlib
-from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from octree.pyramid.model import Box
+from octree.pyramid.boxes import counts
 from octree.pyramid.store.zarr_meta import ArrayMeta
 
 _LZMA_BYTES = 256 << 20  # of its dictionary
-_ABSENT = (1 << 64) - 1
 _MORE = 8  # times a chunk's own bytes that filters may make of it, from bits to numbers of 8 bytes
 _SLACK_BYTES = 1 << 16
 _ENTRY_BYTES = 256  # of a shard's index, and heads of a chunk
+_HEAD_BYTES = 16
 _CHECKSUMS = {"crc32", "crc32c", "adler32", "fletcher32"}
 _FILTERS = {
     "bytes",
@@ -39,16 +36,16 @@ _FILTERS = {
 }
 
 
-class ChunkGuard:
-    """Looks at the encoded chunks that a read will decode. Nothing here changes after it is made; any thread asks.
+class ChunkCodecs:
+    """How much the chunks of one array may decode to, and do. Nothing here changes after it is made.
 
     ``all_codecs``: for a reader that bounds nothing itself; else only blosc is looked at. Raises ValueError for an array
     whose codecs nobody here knows: what they decode to cannot be bounded.
+
+    ``packed``  is there a codec that must be asked?   ``most_stored_bytes``  of one file (shard, or chunk).
     """
 
-    def __init__(self, folder: Path, meta: ArrayMeta, *, all_codecs: bool) -> None:
-        self._meta = meta
-        self._head = f"{folder}/" + (meta.key_prefix + meta.separator if meta.key_prefix else "")
+    def __init__(self, meta: ArrayMeta, *, all_codecs: bool) -> None:
         self._chunk_bytes = math.prod(meta.chunks) * meta.dtype.itemsize
         steps = [(str(step["name"]).removeprefix("numcodecs."), step) for step in meta.codecs]
         self._steps = tuple(steps) if all_codecs else tuple(s for s in steps if s[0] == "blosc")
@@ -56,59 +53,32 @@ class ChunkGuard:
             # what lies around it is known to TensorStore, which has opened the array: checksums come after
             self._steps = tuple(s for s in steps if s[0] in {"blosc", *_CHECKSUMS}) if self._steps else ()
         names = [name for name, _ in self._steps]
-        self._packed = [name for name in names if name in _MEASURES]
+        packers = [name for name in names if name in _MEASURES]
         unknown = [name for name in names if name not in {*_MEASURES, *_FILTERS, *_CHECKSUMS}]
-        if unknown or len(self._packed) > 1:
+        if unknown or len(packers) > 1:
             raise ValueError(
                 f"its codecs {' + '.join(names)} are not among those that octree can bound: one of "
                 f"{', '.join(sorted(_MEASURES))}, and filters of numbers"
             )
+        self.packed = bool(packers)
+        # a checksum behind the data leaves their head where it is
+        before = [name for name, step in self._steps if name in _CHECKSUMS and _comes_first(name, step)]
+        self._head = _HEADS.get(packers[0]) if packers and not before else None
         filtered = any(name in _FILTERS - {"bytes", "endian", "transpose"} for name in names)
         self._most = self._chunk_bytes * (_MORE if filtered else 1) + (_SLACK_BYTES if filtered else 0)
-
         unit = math.prod(meta.shards) * meta.dtype.itemsize if meta.shards else self._chunk_bytes
-        pairs = zip(meta.shards or meta.chunks, meta.chunks, strict=True)
-        self._chunks_in_file = math.prod(s // c for s, c in pairs)
+        chunks = math.prod(counts(meta.shards or meta.chunks, meta.chunks))
         # what cannot be packed grows a little, by heads and tables
-        self._most_stored = (
-            2 * unit * (_MORE if filtered else 1) + self._chunks_in_file * _ENTRY_BYTES + _SLACK_BYTES
-        )
+        self.most_stored_bytes = 2 * unit * (_MORE if filtered else 1) + chunks * _ENTRY_BYTES + _SLACK_BYTES
 
-    def check(self, box: Box) -> None:
-        """Raises ValueError, naming the file, for a chunk that decodes to more than it should, or a file of more bytes than
-        its chunks could take. About 2 µs a file, and 10 µs a chunk for codecs that do not bound themselves."""
-        for path in self._files(box):
-            try:
-                size = os.stat(path).st_size
-            except OSError:
-                continue
-            if size > self._most_stored:
-                raise ValueError(f'{size} bytes are stored, far more than it takes (local file "{path}")')
-        if not self._packed:
-            return
-        for path, place in self._places(box):
-            try:
-                fd = os.open(path, os.O_RDONLY)
-            except OSError:
-                continue  # not stored, or whoever reads it says what is wrong
-            try:
-                found = self._extent(fd, place)
-                if found is not None:
-                    self._check(fd, *found)
-            except ValueError as error:
-                raise ValueError(f'{error} (local file "{path}")') from None
-            finally:
-                os.close(fd)
-
-    def _check(self, fd: int, offset: int, length: int) -> None:
+    def check(self, length: int, read: Callable[[int], bytes]) -> None:
+        """Raises ValueError for a chunk of ``length`` encoded bytes that decodes to more than it should. ``read`` gives so
+        many of them from the first."""
         if length > 2 * self._most + _SLACK_BYTES:
             raise ValueError(f"{length} encoded bytes, for a chunk of {self._chunk_bytes}")
-        name = self._packed[0]
-        if name in _HEADS and not any(step in _CHECKSUMS for step, _ in self._steps):
-            size = _HEADS[name](os.pread(fd, 16, offset))
-        else:
-            size = self._measured(os.pread(fd, length, offset))
+        size = self._head(read(_HEAD_BYTES)) if self._head else self._measured(read(length))
         if size > self._most:
+            name = next(name for name, _ in self._steps if name in _MEASURES)
             raise ValueError(f"its {name} data decode to more than the {self._chunk_bytes} bytes of a chunk")
 
     def _measured(self, data: bytes) -> int:
@@ -118,48 +88,17 @@ class ChunkGuard:
             data = _without_checksum(name, step, data)
         return 0
 
-    def _files(self, box: Box) -> Iterator[str]:
-        meta = self._meta
-        unit = meta.shards or meta.chunks
-        ranges = [range(a // u, -(-b // u)) for a, b, u in zip(box.start, box.stop, unit, strict=True)]
-        for index in itertools.product(*ranges):
-            yield self._head + meta.separator.join(map(str, index))
 
-    def _places(self, box: Box) -> Iterator[tuple[str, int]]:
-        """(file, number of the chunk in its shard) of every chunk that ``box`` meets."""
-        meta = self._meta
-        inner = [s // c for s, c in zip(meta.shards or meta.chunks, meta.chunks, strict=True)]
-        ranges = [range(a // c, -(-b // c)) for a, b, c in zip(box.start, box.stop, meta.chunks, strict=True)]
-        for index in itertools.product(*ranges):
-            key = meta.separator.join(str(i // n) for i, n in zip(index, inner, strict=True))
-            number = 0
-            for i, n in zip(index, inner, strict=True):
-                number = number * n + i % n
-            yield self._head + key, number
-
-    def _extent(self, fd: int, number: int) -> tuple[int, int] | None:
-        """Where the encoded chunk lies in its file; None when it is not stored, or nobody here knows."""
-        size = os.fstat(fd).st_size
-        if not self._meta.shards:
-            return 0, size
-        if not self._meta.index_location:
-            return None
-        index_bytes = 16 * self._chunks_in_file + 4
-        begin = 0 if self._meta.index_location == "start" else size - index_bytes
-        entry = os.pread(fd, 16, begin + 16 * number) if begin >= 0 else b""
-        offset, length = int.from_bytes(entry[:8], "little"), int.from_bytes(entry[8:], "little")
-        if len(entry) < 16 or offset == _ABSENT or offset + length > size:
-            return None  # not stored, or damaged, which the reader says
-        return offset, length
+def _comes_first(name: str, step: Mapping[str, Any]) -> bool:
+    default = "start" if name in ("crc32", "adler32") else "end"
+    return bool((step.get("configuration") or {}).get("location", default) == "start")
 
 
 def _without_checksum(name: str, step: Mapping[str, Any], data: bytes) -> bytes:
     """What is under a checksum; filters outside of what packs are not known to anybody."""
     if name not in _CHECKSUMS:
         raise ValueError(f"the filter {name} comes after what packs the data")
-    options = step.get("configuration") or {}
-    default = "start" if name in ("crc32", "adler32") else "end"
-    return data[4:] if options.get("location", default) == "start" else data[:-4]
+    return data[4:] if _comes_first(name, step) else data[:-4]
 
 
 def _blosc_head(head: bytes) -> int:
@@ -171,7 +110,7 @@ def _lz4_head(head: bytes) -> int:
 
 
 def _by_head(head: Callable[[bytes], int]) -> Callable[[bytes, int, Mapping[str, Any]], int]:
-    return lambda data, most, options: head(data[:16])
+    return lambda data, most, options: head(data[:_HEAD_BYTES])
 
 
 def _zstd(data: bytes, most: int, options: Mapping[str, Any]) -> int:
