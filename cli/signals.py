@@ -131,6 +131,8 @@ def watch() -> Iterator[None]:
     finally:
         # the watcher stays: the interpreter may yet wait for a thread that does not end
         if not _ending.came:
+            if _ending.watchdog is not None:
+                _ending.watchdog.close()
             for number, handler in before.items():
                 signal.signal(number, handler)
 

@@ -27,8 +27,15 @@ _BELLS = (signal.SIGINT, signal.SIGTERM)
 class Watchdog:
     """The command's end of it. Any thread may tell it something: each message is one write."""
 
-    def __init__(self, pipe: int) -> None:
-        self._pipe, self._numbers = pipe, itertools.count(1)
+    def __init__(self, pipe: int, process: int) -> None:
+        self._pipe, self._process, self._numbers = pipe, process, itertools.count(1)
+
+    def close(self) -> None:
+        """The command ends: so does the other process, first."""
+        pipe, self._pipe = self._pipe, -1
+        with suppress(OSError):
+            os.close(pipe)
+            os.waitpid(self._process, 0)
 
     def ending(self, within_s: float) -> None:
         """The command has heard a signal, and ends by itself ``within_s``."""
@@ -67,7 +74,7 @@ def start(signals: int, grace_s: float) -> Watchdog | None:
     if child:
         os.close(ours)
         os.set_blocking(theirs, False)  # a full pipe must not stop the command
-        return Watchdog(theirs)
+        return Watchdog(theirs, child)
     try:
         os.close(theirs)
         for number in _BELLS:
