@@ -247,7 +247,7 @@ def test_view_states_are_values() -> None:
     assert one == ViewState(Camera(1, 2, 3), Slicing.of({"z": 3}, ("z", "x"), parse_projection("t=max")))
     assert hash(one) == hash(ViewState(Camera(1, 2, 3), one.slicing))
     with pytest.raises(AttributeError):
-        one.slicing = Slicing()  # type: ignore[misc]
+        one.slicing = Slicing()  # type: ignore[misc]  # which is what is tested
 
 
 @pytest.mark.parametrize("text", ["z=max", "z=mean:4:12", "z=max:~3", "t=sum::9", "c=min:3:"])
@@ -293,7 +293,7 @@ def test_each_chunk_is_read_once_for_a_tile(tmp_path: Path) -> None:
     with open_tile_source(str(tmp_path / "deep.zarr"), tile=64) as source:
         boxes: list[Box] = []
         levels, read = source._levels, source._levels.read
-        levels.read = lambda level, box: (boxes.append(box), read(level, box))[1]  # type: ignore[method-assign]
+        levels.read = lambda level, box: (boxes.append(box), read(level, box))[1]  # type: ignore[method-assign]  # of this one object
         section = resolve(Slicing.of({}, None, parse_projection("z=max:5:69")), source.spec)
         face = source.face(section)
         tile = face.read_tile(TileKey(0, section.position, (0, 0)))
