@@ -5,6 +5,7 @@ A tile of 400 bytes can hold a JPEG whose header says 65500 x 65500 pixels, and 
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable
 
@@ -12,7 +13,11 @@ _SOI, _SOS = 0xD8, 0xDA
 _NO_LENGTH = {0x01, *range(0xD0, 0xD8), _SOI}
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}  # tables among the markers SOF0 to SOF15
 _JXL_SIZES = ((9, 1), (13, 1), (18, 1), (30, 1))
-_JXL_RATIOS = ((1, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+_JXL_PREVIEW = ((6, 1), (8, 65), (10, 321), (12, 1345))
+_JXL_PREVIEW_8 = ((0, 16), (0, 32), (5, 1), (9, 33))
+_JXL_HEAD_BYTES = 64
+_JXL_BOXES = b"\0\0\0\x0cJXL "
+_JXL_RATIOS = ((0, 0), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
 
 
 def declared_pixels(data: bytes) -> int | None:
@@ -75,43 +80,80 @@ def _webp(data: bytes) -> int | None:
     return width * height
 
 
-def _jpeg_xl_boxes(data: bytes) -> int | None:
-    place = 0
-    while place + 8 <= len(data):
+def is_animated(data: bytes) -> bool:
+    """Is it a JPEG XL of frames one after another, each of which is decoded? Of the other formats one picture is."""
+    stream = _jpeg_xl_stream(data)
+    return stream is not None and _Bits(stream).skip_size().animated()
+
+
+class _Bits:
+    """The header of a JPEG XL codestream, read bit by bit; what is cut off is zeros."""
+
+    def __init__(self, stream: bytes) -> None:
+        self._bits = int.from_bytes(stream[2:_JXL_HEAD_BYTES], "little")
+
+    def take(self, count: int) -> int:
+        value = self._bits & ((1 << count) - 1)
+        self._bits >>= count
+        return value
+
+    def size(self) -> tuple[int, int]:
+        """Height and width."""
+        small = self.take(1)
+        return self._sides(lambda: 8 * (1 + self.take(5)) if small else self._one_of(_JXL_SIZES))
+
+    def skip_size(self) -> _Bits:
+        self.size()
+        return self
+
+    def animated(self) -> bool:
+        """What the image metadata say, which follow the size."""
+        if self.take(1) or not self.take(1):  # all as usual, or no fields beyond the usual
+            return False
+        self.take(3)  # orientation
+        if self.take(1):
+            self.size()  # as it is meant to be shown
+        if self.take(1):
+            eighths = self.take(1)
+            choices = _JXL_PREVIEW_8 if eighths else _JXL_PREVIEW
+            self._sides(lambda: self._one_of(choices))
+        return bool(self.take(1))
+
+    def _sides(self, side: Callable[[], int]) -> tuple[int, int]:
+        height = side()
+        ratio = _JXL_RATIOS[self.take(3)]
+        return height, height * ratio[0] // ratio[1] if ratio[1] else side()
+
+    def _one_of(self, choices: tuple[tuple[int, int], ...]) -> int:
+        """So many bits, and what is added to their number."""
+        count, least = choices[self.take(2)]
+        return least + self.take(count)
+
+
+def _jpeg_xl_stream(data: bytes) -> bytes | None:
+    """The beginning of the codestream, which boxes may hold in parts."""
+    if data.startswith(b"\xff\x0a"):
+        return data[:_JXL_HEAD_BYTES]
+    if not data.startswith(_JXL_BOXES):
+        return None
+    place, parts = 0, b""
+    while place + 8 <= len(data) and len(parts) < _JXL_HEAD_BYTES:
         size, kind = struct.unpack_from(">I4s", data, place)
         head = 8
-        if size == 1:
+        if size == 1 and place + 16 <= len(data):
             size, head = struct.unpack_from(">Q", data, place + 8)[0], 16
-        if kind in (b"jxlc", b"jxlp"):
-            return _jpeg_xl(data[place + head + (4 if kind == b"jxlp" else 0) :][:32])
+        size = size or len(data) - place  # of the last one
         if size < head:
-            return None
+            break
+        if kind in (b"jxlc", b"jxlp"):
+            parts += data[place + head + (4 if kind == b"jxlp" else 0) : place + size][:_JXL_HEAD_BYTES]
         place += size
-    return None
+    return parts[:_JXL_HEAD_BYTES] if parts.startswith(b"\xff\x0a") else None
 
 
 def _jpeg_xl(data: bytes) -> int | None:
-    if data[:2] != b"\xff\x0a":
-        return None
-    bits, used = int.from_bytes(data[2:24], "little"), 0
-
-    def take(count: int) -> int:
-        nonlocal used
-        value = bits >> used & ((1 << count) - 1)
-        used += count
-        return value
-
-    def side(small: int) -> int:
-        if small:
-            return 8 * (1 + take(5))
-        count, least = _JXL_SIZES[take(2)]
-        return least + take(count)
-
-    small = take(1)
-    height = side(small)
-    ratio = take(3)
-    width = height * _JXL_RATIOS[ratio][0] // _JXL_RATIOS[ratio][1] if ratio else side(small)
-    return height * width
+    stream = _jpeg_xl_stream(data)
+    return None if stream is None else math.prod(_Bits(stream).size())
 
 
 def _jpeg_xr(data: bytes) -> int | None:
@@ -153,7 +195,7 @@ _READERS: tuple[tuple[bytes, Callable[[bytes], int | None]], ...] = (
     (b"\x89PNG\r\n\x1a\n", _png),
     (b"RIFF", _webp),
     (b"\xff\x0a", _jpeg_xl),
-    (b"\0\0\0\x0cJXL ", _jpeg_xl_boxes),
+    (_JXL_BOXES, _jpeg_xl),
     (b"II\xbc", _jpeg_xr),
     (b"CntZImage ", _lerc_1),
     (b"Lerc2 ", _lerc_2),

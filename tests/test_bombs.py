@@ -7,12 +7,15 @@ libraries differ by from run to run.
 from __future__ import annotations
 
 import json
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import bombs
 import h5py
+import imagecodecs
 import numcodecs
 import numpy as np
 import pytest
@@ -22,7 +25,8 @@ from PIL import Image
 
 from octree.cli.app import run as octree
 from octree.pyramid import build, open_source
-from octree.pyramid.errors import SourceError
+from octree.pyramid.errors import LimitError, SourceError
+from octree.pyramid.limits import Limits
 from octree.pyramid.model import Box
 from octree.render import parse_request
 
@@ -228,6 +232,70 @@ def test_honest_chunks_of_hdf5(tmp_path: Path, dtype: str, filters: dict[str, bo
     with open_source(tmp_path / "a.h5") as source:
         for box in (Box((0, 0), (70, 91)), Box((13, 5), (65, 90)), Box((69, 90), (70, 91))):
             np.testing.assert_array_equal(source.read(box), wanted[box.slices])
+
+
+@pytest.mark.parametrize("way", ["szip", "scale-offset", "n-bit", "virtual"])
+def test_honest_chunks_that_nobody_can_bound(tmp_path: Path, way: str) -> None:
+    """HDF5 decodes them in a process of its own; boxes that are asked for one after the other stay what they are."""
+    pixels = np.random.default_rng(0).integers(0, 200, (70, 91)).astype("i4")
+    with h5py.File(tmp_path / "inner.h5", "w") as file:
+        if way == "n-bit":
+            plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+            plist.set_chunk((32, 17))
+            plist.set_filter(h5py.h5z.FILTER_NBIT, h5py.h5z.FLAG_MANDATORY)
+            h5py.h5d.create(file.id, b"a", h5py.h5t.STD_I32LE, h5py.h5s.create_simple((70, 91)), plist)
+            file["a"][...] = pixels
+        else:
+            filters: dict[str, Any] = {
+                "szip": {"compression": "szip"},
+                "scale-offset": {"scaleoffset": 0},
+            }.get(way, {})
+            file.create_dataset("a", data=pixels, chunks=(32, 17), **filters)
+    if way == "virtual":
+        layout = h5py.VirtualLayout((70, 91), "i4")
+        layout[...] = h5py.VirtualSource("inner.h5", "a", (70, 91))
+        with h5py.File(tmp_path / "outer.h5", "w") as file:
+            file.create_virtual_dataset("a", layout)
+    with open_source(tmp_path / ("outer.h5" if way == "virtual" else "inner.h5")) as source:
+        boxes = (Box((0, 0), (70, 91)), Box((13, 5), (65, 90)), Box((69, 90), (70, 91)))
+        found = [source.read(box) for box in boxes]
+    for box, read in zip(boxes, found, strict=True):
+        np.testing.assert_array_equal(read, pixels[box.slices])
+
+
+def test_a_chunk_of_a_filter_that_nobody_can_bound_takes_no_more_than_allowed(tmp_path: Path) -> None:
+    """The head of a szip chunk says how much room to make for it: 3.9 GiB."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        dataset = file.create_dataset("a", (64, 64), "u1", chunks=(64, 64), compression="szip")
+        dataset.id.write_direct_chunk((0, 0), struct.pack("<I", 0xF9000000) + bytes(64))
+    with (
+        open_source(tmp_path / "a.h5") as source,
+        pytest.raises(SourceError, match=r"cannot be read|limit of"),
+    ):
+        source.read(Box((0, 0), (64, 64)))
+
+
+@pytest.mark.parametrize("container", [False, True])
+def test_a_tile_of_many_frames_is_damage(tmp_path: Path, container: bool) -> None:
+    """A JPEG XL of a kilobyte with 50 frames, each of which its decoder makes."""
+    film = imagecodecs.jpegxl_encode(np.zeros((50, 64, 64, 3), "u1"), usecontainer=container)
+    (tmp_path / "a.tif").write_bytes(bombs.page(64, 64, 50002, bytes(film)))
+    with (
+        open_source(tmp_path / "a.tif") as source,
+        pytest.raises(SourceError, match="frames one after another"),
+    ):
+        source.read(Box((0, 0), (64, 64)))
+
+
+@pytest.mark.parametrize(("predictor", "needed"), [(1, 1), (2, 2)])
+def test_a_tile_is_counted_with_what_its_decoder_holds(tmp_path: Path, predictor: int, needed: int) -> None:
+    tile = zlib.compress(bytes(256 * 256))
+    page = bombs.page(256, 256, 8, tile, t317=(3, 1, predictor))
+    (tmp_path / "a.tif").write_bytes(page)
+    bytes_ = needed * 256 * 256 + len(tile)
+    open_source(tmp_path / "a.tif", limits=Limits(max_decoded_bytes=bytes_)).close()
+    with pytest.raises(LimitError):
+        open_source(tmp_path / "a.tif", limits=Limits(max_decoded_bytes=bytes_ - 1))
 
 
 class TestOptions:

@@ -15,8 +15,9 @@ from check_cases import Bench, FakeRenderer, Shown, pixels
 
 from octree.cli.app import run as octree
 from octree.pyramid.errors import SourceError, UsageError
+from octree.pyramid.store.removal import Folder
 from octree.render.check import names
-from octree.render.check.folders import Folder
+from octree.render.check.folders import remove_frames
 from octree.render.check.record import case_digest
 from octree.render.check.spec import load_suite
 
@@ -413,15 +414,15 @@ def test_toml_that_no_parser_likes_is_said(tmp_path: Path, text: str) -> None:
 
 
 def test_a_folder_takes_only_names_of_what_lies_in_it(tmp_path: Path) -> None:
-    with Folder(tmp_path) as folder:
+    with Folder.of(tmp_path, listed=True) as folder:
         for name in ("..", ".", "", "a/b", "/x"):
             with pytest.raises(ValueError, match="not the name of one thing"):
-                folder.remove(name)
+                remove_frames(folder, name)
             with pytest.raises((ValueError, OSError)), folder.folder(name):
                 pass
-        folder.remove("nothing")
+        remove_frames(folder, "nothing")
         folder.write("a", b"1")
         folder.write("a", b"22")
-        assert (folder.read("a", 2), folder.names()) == (b"22", ["a"])
+        assert (folder.read_whole("a", 2), folder.names()) == (b"22", ["a"])
         with pytest.raises(OSError, match="larger than 1"):
-            folder.read("a", 1)
+            folder.read_whole("a", 1)

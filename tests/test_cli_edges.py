@@ -122,6 +122,20 @@ def test_out_of_memory_is_exit_5(large: Path, tmp_path: Path, command: str, name
     assert "ulimit -v" in done.stderr
 
 
+def test_no_room_for_a_thread_is_out_of_memory(
+    image: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from octree.cli import app
+
+    def start(thread: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    build(image, tmp_path / "p")
+    monkeypatch.setattr("threading.Thread.start", start)
+    assert app.run(["verify", str(tmp_path / "p")]) == 5
+    assert "out of memory" in capsys.readouterr().err
+
+
 def test_a_file_that_asks_for_terabytes_is_damaged(tmp_path: Path, capsys: Any) -> None:
     """524331 MiB were asked for: whatever there is of memory, that is the file's fault."""
     from octree.cli.app import run

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
 from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid.declared import declared_pixels
+from octree.pyramid.declared import declared_pixels, is_animated
 
 SHAPES = [(64, 64), (37, 91), (200, 300), (1, 5), (257, 1025), (8, 2000)]
 ENCODERS: dict[str, Callable[[Any], bytes]] = {
@@ -45,6 +46,7 @@ def test_every_band_of_lerc_counts() -> None:
 
 
 @pytest.mark.parametrize("name", ENCODERS)
+@settings(deadline=None)  # a busy machine is no finding
 @given(cut=st.integers(0, 200), place=st.integers(0, 199), byte=st.integers(0, 255))
 def test_damage_is_never_more_than_a_wrong_number(name: str, cut: int, place: int, byte: int) -> None:
     data = bytearray(ENCODERS[name](picture((37, 91)))[: 200 - cut])
@@ -57,3 +59,23 @@ def test_damage_is_never_more_than_a_wrong_number(name: str, cut: int, place: in
 @given(st.binary(max_size=300))
 def test_noise_says_nothing(data: bytes) -> None:
     declared_pixels(data)
+
+
+@pytest.mark.parametrize("container", [False, True])
+@pytest.mark.parametrize("shape", [(64, 64), (700, 33, 3), (1, 9), (513, 1025)])
+def test_pictures_are_no_films(shape: tuple[int, ...], container: bool) -> None:
+    data = bytes(imagecodecs.jpegxl_encode(np.zeros(shape, "u1"), usecontainer=container))
+    assert not is_animated(data)
+    assert declared_pixels(data) == shape[0] * shape[1]
+    film = bytes(imagecodecs.jpegxl_encode(np.zeros((2, *shape[:2], 3), "u1"), usecontainer=container))
+    assert is_animated(film)
+
+
+def test_a_codestream_in_parts_says_the_same() -> None:
+    film = bytes(imagecodecs.jpegxl_encode(np.zeros((2, 700, 33, 3), "u1")))
+    parts = [film[:4], film[4:7], film[7:]]
+    boxes = b"".join(struct.pack(">I4sI", 12 + len(p), b"jxlp", n) + p for n, p in enumerate(parts))
+    data = b"\0\0\0\x0cJXL \r\n\x87\n" + boxes
+    assert is_animated(data)
+    assert declared_pixels(data) == 700 * 33
+    assert not is_animated(b"")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import itertools
 import math
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ from numpy.typing import NDArray
 
 from octree.pyramid.axes import name_axes
 from octree.pyramid.boxes import covering_shape, fitted
+from octree.pyramid.confined import Confined, ConfinedFailure, Make
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.sources.attributes import kept
+from octree.pyramid.sources.flat.open import decoding_time_s, refusal
 from octree.pyramid.sources.hdf5_chunks import ChunkDecoder
 from octree.pyramid.sources.hdf5_links import Hdf5Files
 from octree.pyramid.sources.protocol import Facts
@@ -30,7 +34,7 @@ _LIBRARY_BYTES = 12 << 20  # h5py and HDF5 themselves, which only this reader ne
 
 
 class Hdf5Array:
-    """One dataset. What is deflated is decoded here, the rest by HDF5. h5py serialises all its calls under one lock, so reading is safe from any thread."""
+    """One dataset. What is deflated is decoded here, the rest by HDF5; in a process of its own what nobody can bound. h5py serialises all its calls under one lock, so reading is safe from any thread."""
 
     def __init__(self, path: Path, files: Hdf5Files, dataset: Any, limits: Limits) -> None:
         self._path, self._files, self._dataset = path, files, dataset
@@ -42,6 +46,9 @@ class Hdf5Array:
             limits.check_bytes(str(path), "one chunk", math.prod(self._chunks) * self.dtype.itemsize)
         self.block = fitted(self._chunks or _row_band(self.shape, self.dtype.itemsize), self.shape)
         self._decoder = ChunkDecoder(dataset) if self._chunks else None
+        # a virtual one is made of others, whose chunks nobody looks at
+        self._is_confined = bool(dataset.is_virtual) or (self._decoder is not None and self._decoder.unknown)
+        self._limits, self._confined, self._lock = limits, Confined(), threading.Lock()
         self._cache = SegmentCache(_CACHE_BYTES)
         labels = [dim.label for dim in dataset.dims]
         attributes, dropped = _attributes(dataset)
@@ -54,6 +61,8 @@ class Hdf5Array:
 
     def read(self, box: Box) -> NDArray[Any]:
         try:
+            if self._is_confined:
+                return self._read_confined(box)
             if self._decoder is not None and self._decoder.decodes:
                 return self._read_chunks(box, self._decoder)
             if self._decoder is not None and self._decoder.guards:
@@ -67,6 +76,25 @@ class Hdf5Array:
                 block=[list(box.start), list(box.stop)],
             ) from error
         return data.astype(self.dtype, copy=False)
+
+    def _read_confined(self, box: Box) -> NDArray[Any]:
+        """By HDF5 in a process of its own, for one thread at a time: the pixels lie in memory that the next read changes."""
+        reach, count = self._files.reach, math.prod(box.shape)
+        try:
+            with self._lock:
+                _, data = self._confined.call(
+                    f"{__name__}:read_confined",
+                    *(self._dataset.file.filename, self._dataset.name, reach.root, reach.anywhere),
+                    *(box.start, box.stop),
+                    room_bytes=self._limits.probe_bytes + 2 * count * self.dtype.itemsize,
+                    deadline_s=decoding_time_s(count),
+                )
+                assert data is not None
+                return np.array(data, self.dtype)
+        except ConfinedFailure as failure:
+            if failure.reason == "error":
+                raise ValueError(str(failure)) from failure
+            raise refusal(self._path, failure, self._limits, "one chunk") from failure
 
     def _met(self, box: Box) -> Iterator[tuple[int, ...]]:
         """Where the chunks begin that ``box`` meets."""
@@ -137,6 +165,7 @@ class Hdf5Array:
         }
 
     def close(self) -> None:
+        self._confined.close()
         self._files.close()
 
 
@@ -156,6 +185,25 @@ def _attributes(dataset: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
         except (OSError, RuntimeError, TypeError, ValueError, KeyError):
             found[name] = object()  # named as dropped
     return kept(found)
+
+
+def read_confined(
+    make: Make,
+    path: str,
+    name: str,
+    root: str,
+    anywhere: bool,
+    start: Sequence[int],
+    stop: Sequence[int],
+) -> tuple[None, NDArray[Any]]:
+    """A box of a dataset, in a confined process, which keeps the file open."""
+    dataset = _opened_dataset(path, name, root, anywhere)
+    return None, np.asarray(dataset[Box(tuple(start), tuple(stop)).slices])
+
+
+@functools.lru_cache(maxsize=1)
+def _opened_dataset(path: str, name: str, root: str, anywhere: bool) -> Any:
+    return Hdf5Files(Path(path), Reach(root, anywhere), _CACHE_BYTES).find(name)
 
 
 def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:

@@ -20,7 +20,8 @@ _WORST = {_DEFLATE: 1032, _LZF: 90}  # times a filter can grow its data
 class ChunkDecoder:
     """Undoes the filters of one dataset. Raises ValueError for a chunk that holds more than it should.
 
-    ``decodes``: all filters are deflate and shuffle, so that ``decode`` gives the values. Else HDF5 does, after ``check``.
+    ``decodes``: all filters are deflate and shuffle, so that ``decode`` gives the values. Else HDF5 does, after ``check``; or,
+    of filters that are ``unknown``, in a process of its own.
     """
 
     def __init__(self, dataset: Any) -> None:
@@ -33,8 +34,9 @@ class ChunkDecoder:
         # other types are converted on the way: fewer bits than bytes, enumerations
         exact = self._dtype.kind in "iufc" and dataset.id.get_type() == h5t.py_create(self._dtype)
         self.decodes = exact and _DEFLATE in self._filters and set(self._filters) <= {_DEFLATE, _SHUFFLE}
-        # with filters of plug-ins nobody knows what they do; where there are none of these, nothing grows
-        self.guards = any(code in _WORST for code in self._filters) and not self.decodes
+        # szip, n-bit, scale-offset and those of plug-ins: what they take, nobody can tell before
+        self.unknown = not set(self._filters) <= {_DEFLATE, _SHUFFLE, _FLETCHER32, _LZF}
+        self.guards = any(code in _WORST for code in self._filters) and not (self.decodes or self.unknown)
 
     def decode(self, data: bytes, skipped: int) -> NDArray[Any]:
         """The values of one chunk; bit n of ``skipped``: the n-th filter was left out when it was written."""
@@ -69,8 +71,6 @@ class ChunkDecoder:
                 data = data[:-4]
             elif code == _SHUFFLE:
                 data = self._unshuffled(data)
-            else:
-                break
         return data
 
     def _unshuffled(self, data: bytes) -> bytes:

@@ -28,7 +28,7 @@ class Hdf5Files:
 
     def __init__(self, path: Path, reach: Reach, cache_bytes: int) -> None:
         """Opens ``path``. Raises OSError as h5py does."""
-        self._path, self._reach, self._cache_bytes = path, reach, cache_bytes
+        self._path, self.reach, self._cache_bytes = path, reach, cache_bytes
         self._stack = ExitStack()
         self._open: dict[str, Any] = {}
         self.others: set[str] = set()
@@ -104,9 +104,9 @@ class Hdf5Files:
         places = [os.path.join(folder, name)]
         if os.path.isabs(name):  # where it was when it was written; HDF5 looks beside the file, too
             places.append(os.path.join(folder, os.path.basename(name)))
-        elif self._reach.anywhere:
+        elif self.reach.anywhere:
             places.append(os.path.abspath(name))
-        if not self._reach.anywhere:
+        if not self.reach.anywhere:
             for variable in _PREFIXES:
                 if os.environ.get(variable):
                     raise SourceError(
@@ -116,12 +116,12 @@ class Hdf5Files:
                     )
         for place in places:
             if os.path.exists(place):
-                self._reach.named(folder, place, what)
+                self.reach.named(folder, place, what)
                 if not os.path.isfile(place):
                     raise SourceError(f"{what} leads to {place}, which is no file", path=str(self._path))
                 self.others.add(place)
                 return place
-        self._reach.named(folder, name, what)
+        self.reach.named(folder, name, what)
         raise SourceNotFound(
             f"{what} leads to {places[0]}, which is not there",
             hint="put all files of the source into one folder",
@@ -143,7 +143,7 @@ class Hdf5Files:
                 for part in self._parts(dataset, name, inner, f"{what}, a virtual dataset,"):
                     self._check(part, depth + 1)
         elif dataset.external:
-            if depth and not self._reach.anywhere:
+            if depth and not self.reach.anywhere:
                 raise SourceError(
                     f"{what}, which a virtual dataset shows, keeps its values in other files",
                     hint="give --allow-outside if you trust whoever made the source",
@@ -185,7 +185,7 @@ class Hdf5Files:
         folder, pattern = os.path.split(os.path.join(os.path.dirname(file.filename), name))
         if _BLOCK.search(folder):
             raise SourceError(f"{what} leads to many folders, {folder}", path=str(self._path))
-        self._reach.named(folder, ".", what)
+        self.reach.named(folder, ".", what)
         for found in sorted(os.listdir(folder) if os.path.isdir(folder) else ()):
             if _pattern(pattern).fullmatch(found):
                 yield self._opened(self._beside(file, os.path.join(folder, found), what))

@@ -44,8 +44,11 @@ class Folder:
         self.path, self._handle = path, handle
 
     @classmethod
-    def of(cls, path: Path, *, listed: bool = False) -> Folder:
-        """``path``, links followed: for folders that the user named. ``listed``: its names are asked for."""
+    def of(cls, path: Path, *, listed: bool = False, create: bool = False) -> Folder:
+        """``path``, links followed: for folders that the user named. ``listed``: its names are asked for. ``create``: it is
+        made where nothing is."""
+        if create:
+            path.mkdir(parents=True, exist_ok=True)
         if not _HANDLES:
             return cls(path, None)
         flags = (
@@ -53,9 +56,13 @@ class Folder:
         )  # a folder may be closed to reading
         return cls(path, os.open(path, flags | os.O_DIRECTORY | os.O_CLOEXEC))
 
-    def folder(self, name: str) -> Folder:
-        """The folder ``name`` in this one. Raises OSError for a link or a file."""
-        path = self.path / name
+    def folder(self, name: str, *, create: bool = False) -> Folder:
+        """The folder ``name`` in this one; ``create``: it is made where nothing is. Raises OSError for a link or a file."""
+        path = self.path / plain(name)
+        if create:
+            with suppress(FileExistsError):
+                self.make_folder(name)
+        self.refuse_link(name)
         if not stat.S_ISDIR(self.stat(name).st_mode):
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path))
         if self._handle is None:
@@ -71,6 +78,13 @@ class Folder:
     def stat(self, name: str) -> os.stat_result:
         """Of ``name`` itself, also when it is a link."""
         return os.stat(self._at(name), dir_fd=self._handle, follow_symlinks=False)
+
+    def refuse_link(self, name: str) -> None:
+        """What is not a link now may be one when it is opened: O_NOFOLLOW stands behind this. This is for words."""
+        if stat.S_ISLNK(self.stat(plain(name)).st_mode):
+            raise OSError(
+                errno.ELOOP, f"{name!r} is a link, and links are not followed here", str(self.path / name)
+            )
 
     def has(self, name: str) -> bool:
         try:
@@ -99,6 +113,11 @@ class Folder:
         finally:
             os.close(file)
 
+    def read_whole(self, name: str, limit_bytes: int) -> bytes:
+        """The bytes of a regular file of at most ``limit_bytes``. Raises OSError."""
+        self.refuse_link(name)
+        return all_of(self.open_file(name, os.O_RDONLY), limit_bytes)
+
     def create(self, name: str, text: str) -> None:
         """A new file; on disk when this returns. Raises FileExistsError for whatever is there."""
         file = self.open_file(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
@@ -116,10 +135,16 @@ class Folder:
     def rename(self, name: str, new: str, into: Folder | None = None) -> None:
         """``name`` becomes ``new``, here or in another folder; a folder that holds something is in the way."""
         there = into or self
+        plain(name), plain(new)
         os.rename(self._at(name), there._at(new), src_dir_fd=self._handle, dst_dir_fd=there._handle)
+
+    def move(self, name: str, into: Folder, new: str) -> None:
+        """``name`` becomes ``new`` in another folder: a folder takes the place of nothing but an empty one."""
+        self.rename(name, new, into)
 
     def write(self, name: str, data: bytes) -> None:
         """Write a file of a random name, then let it take the name: whatever had it, a link too, is gone."""
+        plain(name)
         partial = f".{os.urandom(8).hex()}.octree-part"
         handle = self.open_file(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         try:
@@ -134,6 +159,7 @@ class Folder:
     def remove_members(self, name: str, members: Members) -> None:
         """Remove the folder ``name`` of plain files that is ours or empty, if it is there. Raises DestinationError
         for any other folder, and OSError for a link: that stays as it is."""
+        plain(name)
         with suppress(FileNotFoundError):
             with self.folder(name) as folder:
                 for member in members.checked(folder):
@@ -188,6 +214,27 @@ class Folder:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def plain(name: str) -> str:
+    """``name``, when it is that of one thing in a folder. Raises ValueError."""
+    if os.path.basename(name) != name or name in ("", os.curdir, os.pardir):
+        raise ValueError(f"{name!r} is not the name of one thing in a folder")
+    return name
+
+
+def all_of(handle: int, limit_bytes: int) -> bytes:
+    """What the regular file of this handle holds, at most ``limit_bytes``; closes it. Raises OSError."""
+    try:
+        facts = os.fstat(handle)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        if facts.st_size > limit_bytes:
+            raise OSError(errno.EFBIG, f"it is larger than {limit_bytes} bytes")
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(facts.st_size)
+    finally:
+        os.close(handle)
 
 
 # markers

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from octree.pyramid.errors import SourceError, UsageError
+from octree.pyramid.store.removal import Folder
 from octree.render.check import names
-from octree.render.check.folders import Folder, read_file
+from octree.render.check.folders import check_frames, read_file, remove_frames
 from octree.render.check.record import (
     MAX_RECORD_BYTES,
     RECORD_FILE,
@@ -144,7 +145,7 @@ class BaselineStore:
         key = self.key_for(case, record, scope)
         entries = self.manifest()
         try:
-            with Folder(self.root, create=True) as root:
+            with Folder.of(self.root, create=True) as root:
                 files = _put(root, key, case, staged, record, text, known=f"{key}/{case}" in entries)
                 entries[f"{key}/{case}"] = manifest_entry(record, files, reason)
                 document = {"schema": SCHEMA, "baselines": dict(sorted(entries.items()))}
@@ -190,7 +191,7 @@ def _put(
             _swap(root, new, folder, case, known=known)
     finally:
         with suppress(OSError):
-            root.remove(new, known=True)
+            remove_frames(root, new, known=True)
     return files
 
 
@@ -198,9 +199,8 @@ def _swap(root: Folder, new: str, folder: Folder, case: str, *, known: bool) -> 
     """Put the folder ``new`` of ``root`` in the place of the one called ``case``, which goes when it is there. Raises
     DestinationError when that is none of ours; ``known``: the manifest names it."""
     try:
-        folder.check_frames(
-            case, known=known
-        )  # not a link, nor anything else that only looks like a baseline
+        # not a link, nor anything else that only looks like a baseline
+        check_frames(folder, case, known=known)
     except FileNotFoundError:
         root.move(new, folder, case)
         return
@@ -212,12 +212,12 @@ def _swap(root: Folder, new: str, folder: Folder, case: str, *, known: bool) -> 
         root.move(old, folder, case)
         raise
     with suppress(OSError):
-        root.remove(old, known=True)
+        remove_frames(root, old, known=True)
 
 
 def _staged_bytes(staged: Folder, name: str, limit_bytes: int) -> bytes:
     try:
-        return staged.read(name, limit_bytes)
+        return staged.read_whole(name, limit_bytes)
     except OSError as error:
         raise SourceError(
             f"the staged frames cannot be taken: {staged.path / name}: {error.strerror or error}",

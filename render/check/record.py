@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import SourceError
+from octree.pyramid.store.removal import Folder
 from octree.render.check import names
-from octree.render.check.folders import Folder, read_file
+from octree.render.check.folders import read_file
 from octree.render.check.spec import MAX_FRAMES, Case
 from octree.render.option_table import MAX_FRAME_PX, MAX_SIDE_PX
 from octree.render.output.encode import encode_png, read_png

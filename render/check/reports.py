@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octree.pyramid.foreign import json_text, markdown, xml_text
-from octree.pyramid.store.removal import append_to
+from octree.pyramid.store.removal import Folder, append_to
 from octree.render.check.compare import Frame, amplified, highlighted
-from octree.render.check.folders import Folder
+from octree.render.check.folders import frames_folder, remove_frames
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
 from octree.render.check.record import frame_file
 from octree.render.output.encode import encode_png
@@ -57,17 +57,17 @@ def _write_differences(result: SuiteResult) -> None:
     place = result.output / DIFFERENCE_FOLDER
     try:
         with (
-            Folder(result.output, create=True) as output,
+            Folder.of(result.output, create=True) as output,
             output.folder(place.name, create=True) as differences,
         ):
             for case in result.cases:
-                differences.remove(case.name)
+                remove_frames(differences, case.name)
                 for frame in case.shown:
                     if frame.expected is not None and frame.actual is not None and frame.diff is not None:
                         picture = highlighted(
                             frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks
                         )
-                        with differences.frames(case.name) as folder:
+                        with frames_folder(differences, case.name) as folder:
                             folder.write(frame_file(frame.index), encode_png(picture))
     except OSError as error:
         raise write_error(place, error) from error

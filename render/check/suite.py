@@ -20,9 +20,10 @@ import numpy as np
 
 from octree.pyramid.errors import GLError, OctreeError, SourceError, UsageError
 from octree.pyramid.options import PATH
+from octree.pyramid.store.removal import Folder
 from octree.render.check.baseline import BaselineStore, Scope
 from octree.render.check.compare import Frame
-from octree.render.check.folders import Folder
+from octree.render.check.folders import frames_folder, remove_frames
 from octree.render.check.judge import CaseResult, Verdict, judge, worst
 from octree.render.check.record import (
     RECORD_FILE,
@@ -228,7 +229,7 @@ class CaseRunner:
             result = CaseResult(case, Verdict.ERROR, (said,), error={"kind": "internal", "message": said})
         if result.verdict is not Verdict.PASS and result.stageable and result.record is not None:
             pixels = {frame.index: frame.actual for frame in result.frames if frame.actual is not None}
-            with self._staging(create=True) as staging, staging.frames(case.name) as folder:
+            with self._staging(create=True) as staging, frames_folder(staging, case.name) as folder:
                 write_record(folder, result.record, pixels)
         return replace(result.without_surplus(), seconds=time.perf_counter() - begin_s)
 
@@ -311,7 +312,7 @@ class CaseRunner:
         path = self.output / STAGED_FOLDER
         try:
             with (
-                Folder(self.output, create=create) as output,
+                Folder.of(self.output, create=create) as output,
                 output.folder(STAGED_FOLDER, create=create) as found,
             ):
                 yield found
@@ -323,7 +324,7 @@ class CaseRunner:
     def _unstage(self, case: Case) -> None:
         if os.path.lexists(self.output / STAGED_FOLDER):
             with self._staging() as staging:
-                staging.remove(case.name)
+                remove_frames(staging, case.name)
 
     def has_baseline(self, case: Case) -> bool:
         return any(entry.partition("/")[2] == case.name for entry in self.store.manifest())

@@ -90,7 +90,7 @@ def _open_confined(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
 
     def whole() -> NDArray[Any]:
         process = Confined()
-        seconds = open_timeout_s() + math.prod(found.shape) / _PIXELS_PER_S
+        seconds = decoding_time_s(math.prod(found.shape))
         try:
             arguments = (found.to_json(), limits.max_pixels)
             said, pixels = _confined(process, path, limits, "decode_confined", arguments, seconds)
@@ -131,23 +131,33 @@ def _confined(
             deadline_s=deadline_s,
         )
     except ConfinedFailure as failure:
-        if failure.reason == "error":
-            raise _damaged(path, failure) from failure
-        if failure.reason == "deadline":
-            raise SourceError(
-                f"{path} cannot be decoded: {failure}",
-                hint="the file is damaged, or made to keep its reader busy",
-                path=str(path),
-            ) from failure
-        by_memory = limits.probe_bytes < limits.max_decoded_bytes
-        option = "--memory" if by_memory else "--max-decoded"
-        raise LimitError(
-            f"{path}: decoding this image takes more than the limit of {words_of(limits.probe_bytes)} ({failure})",
-            hint=f"the file is damaged; or, if you trust it, give more {option}",
+        raise refusal(path, failure, limits, "this image") from failure
+
+
+def refusal(path: Path, failure: ConfinedFailure, limits: Limits, what: str) -> SourceError:
+    """What the user meets when a confined decoder of ``what`` came to nothing."""
+    if failure.reason == "error":
+        return _damaged(path, failure)
+    if failure.reason == "deadline":
+        return SourceError(
+            f"{path} cannot be decoded: {failure}",
+            hint="the file is damaged, or made to keep its reader busy",
             path=str(path),
-            option=option,
-            limit=limits.probe_bytes,
-        ) from failure
+        )
+    by_memory = limits.probe_bytes < limits.max_decoded_bytes
+    option = "--memory" if by_memory else "--max-decoded"
+    return LimitError(
+        f"{path}: decoding {what} takes more than the limit of {words_of(limits.probe_bytes)} ({failure})",
+        hint=f"the file is damaged; or, if you trust it, give more {option}",
+        path=str(path),
+        option=option,
+        limit=limits.probe_bytes,
+    )
+
+
+def decoding_time_s(values: int) -> float:
+    """Longest that a confined decoder may take for so many values, opening included."""
+    return open_timeout_s() + values / _PIXELS_PER_S
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:

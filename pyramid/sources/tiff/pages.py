@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import logging
 import math
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.declared import declared_pixels
+from octree.pyramid.declared import declared_pixels, is_animated
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
@@ -57,6 +58,7 @@ _IMAGE_CODECS = {
 """JPEG, JPEG 2000, LERC, JPEG XR, PNG, WebP, JPEG XL: they decode what their own header says. tifffile tells all others how
 much to decode at most."""
 _SMALL_PIXELS = 1 << 16
+_NATIVE = "<" if sys.byteorder == "little" else ">"
 _TILE_CACHE_BYTES = 32 << 20
 _STRIP_CACHE_BYTES = (16 << 20, 128 << 20)
 _BAND_ROWS = 2048
@@ -271,7 +273,7 @@ class TiffArray:
             -(-n // edge) for n, edge in zip((depth, rows, columns), self._segment[:3], strict=True)
         )
         self._segment_bytes = math.prod(self._segment) * self.dtype.itemsize
-        limits.check_bytes(str(path), "one tile" if page.is_tiled else "one strip", self._segment_bytes)
+        limits.check_bytes(str(path), "one tile" if page.is_tiled else "one strip", self._decoding_bytes())
         self._cache = SegmentCache(max(self._cache_bytes(), self._segment_bytes))
         self.held_bytes = self._cache.budget_bytes
         self._pages_lock = threading.Lock()
@@ -280,6 +282,15 @@ class TiffArray:
         self._others = sorted({_path_of(page) for page in pages} - {_path_of(tiff.pages[0])})
         self._fax = FaxRows(page) if page.compression in FAX else None
         self._decode_page = page.decode  # made at its first use, which is not thread-safe
+
+    def _decoding_bytes(self) -> int:
+        """What one segment takes while it is decoded: its pixels, again where a predictor, another order of bytes or bits, or
+        of colours is undone, and its encoded bytes, which may be more."""
+        page, segment_bytes = self._page, int(self._segment_bytes)
+        undone = page.predictor != 1 or page.fillorder != 1 or self._ycbcr
+        swapped = page.parent.byteorder != _NATIVE and self.dtype.itemsize > 1
+        encoded = min(int(max(page.databytecounts, default=0)), 2 * segment_bytes)
+        return (1 + bool(undone) + bool(swapped)) * segment_bytes + encoded
 
     def _cache_bytes(self) -> int:
         if self._page.is_tiled:
@@ -428,6 +439,10 @@ class TiffArray:
         """Codecs of whole images decode what their own header says, whatever the page says of its segments."""
         if self._page.compression not in _IMAGE_CODECS:
             return
+        if is_animated(data):
+            raise self._damage(
+                number, index, file, "it holds frames one after another, where one picture belongs"
+            )
         header = self._page.jpegheader if self._page.compression in _JPEG else None
         declared = max(declared_pixels(part) or 0 for part in (header or b"", data))
         # strips may hold more rows than there are left, and tiles of subsampled colour whole blocks
