@@ -6,7 +6,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from octree.pyramid.confined import OPEN_DEADLINE_S, Confined, Make
+from octree.pyramid.confined import Confined, Make
+from octree.pyramid.deadline import open_timeout_s
 from octree.pyramid.sources.plain import PositionedFile
 
 FAX = {2, 3, 4}
@@ -49,7 +50,7 @@ def _confined(file: PositionedFile, offset: int, count: int, *how: Any) -> int:
             count,
             *how,
             room_bytes=AT_ONCE_BYTES + _MOST_PAGES * how[0] * how[1],
-            deadline_s=OPEN_DEADLINE_S,
+            deadline_s=open_timeout_s(),
         )
         return int(facts)
     finally:
