@@ -35,5 +35,5 @@ def _main() -> None:
 
     beside = watchdog()
     may_end_process(end_process, beside.opening if beside else None)
-    warnings.showwarning = say_warning  # of libraries; their words may be those of a file
+    warnings.showwarning = say_warning  # ours, and those of libraries, whose words may be those of a file
     raise SystemExit(run())

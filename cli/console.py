@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, TextIO
 
 from octree.cli.signals import reported
-from octree.pyramid.errors import OctreeError, SourceWarning, WriteError
+from octree.pyramid.errors import OctreeError, OctreeWarning, WriteError
 from octree.pyramid.foreign import json_text, printable
 
 if TYPE_CHECKING:
@@ -45,8 +45,8 @@ def say_warning(
     line: str | None = None,
 ) -> None:
     """In the place of ``warnings.showwarning``: what we or a library warn of, without the line of code."""
-    kind = "" if issubclass(category, SourceWarning) else f"{category.__name__}: "
-    say(f"warning: {kind}{message}")
+    whose = "" if issubclass(category, OctreeWarning) else f"{category.__name__}: "
+    say(f"warning: {whose}{message}")
 
 
 def say_json(document: Any) -> None:

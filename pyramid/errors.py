@@ -83,5 +83,9 @@ class Interrupted(OctreeError):
     exit_code = 130
 
 
-class SourceWarning(UserWarning):
+class OctreeWarning(UserWarning):
+    """Something is not as good as it should be, and what there is is no error: a line that says what, where and why."""
+
+
+class SourceWarning(OctreeWarning):
     """What of a source is lost, or taken by a rule, when it is read."""

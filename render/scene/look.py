@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import OctreeWarning, UsageError
 from octree.pyramid.model import Channel
+from octree.render.config import LoaderSettings
 from octree.render.option_table import ChannelOption
 from octree.render.request import Blending, Interpolation, LayerOptions, RenderRequest
-from octree.render.scene.contrast import range_of, sample_keys, type_range
+from octree.render.scene.contrast import measured_range, type_range, whole_range
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.state import Section, Slicing, resolve
 
@@ -57,7 +58,7 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
         rgb=source.rgb,
     )
     if channels is None:
-        return [replace(look, clim=_clim(source, request.slicing, None, options))]
+        return [replace(look, clim=_clim(source, request.slicing, None, options, request.settings.loader))]
     looks = []
     for number, channel in enumerate(channels):
         told = _told(source, channel.index)
@@ -68,7 +69,7 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
             replace(
                 look,
                 channel=channel.index,
-                clim=channel.clim or _clim(source, slicing, told, options),
+                clim=channel.clim or _clim(source, slicing, told, options, request.settings.loader),
                 colormap=color or CHANNEL_COLORS[number % len(CHANNEL_COLORS)],
                 blending=options.blending or "additive",
             )
@@ -114,7 +115,11 @@ def _told(source: OpenTileSource, channel: int) -> Channel | None:
 
 
 def _clim(
-    source: OpenTileSource, slicing: Slicing, told: Channel | None, options: LayerOptions
+    source: OpenTileSource,
+    slicing: Slicing,
+    told: Channel | None,
+    options: LayerOptions,
+    settings: LoaderSettings,
 ) -> tuple[float, float]:
     """Contrast limits: as asked, as recorded, the whole range of bytes and colours, or that of the data. Sums have
     a range of their own."""
@@ -124,7 +129,7 @@ def _clim(
         return 0.0, 1.0
     dtype, section = source.spec.dtype, resolve(slicing, source.spec, lenient=True)
     if section.method == "sum":
-        return _measured(source, section)
+        return _measured(source, section, settings)
     if source.rgb:
         return type_range(source.texture_dtype if dtype.kind == "b" else dtype)
     if told is None and len(source.spec.channels) == 1:
@@ -135,12 +140,20 @@ def _clim(
         return 0.0, 1.0
     if dtype == "uint8":
         return type_range(dtype)
-    return _measured(source, section)
+    return _measured(source, section, settings)
 
 
-def _measured(source: OpenTileSource, section: Section) -> tuple[float, float]:
-    """The range of a little of the data; read in a thread, like every other pixel."""
+def _measured(source: OpenTileSource, section: Section, settings: LoaderSettings) -> tuple[float, float]:
+    """The range of a little of the data; where nothing of it can be read, that of its type."""
     face = source.face(section)
-    keys = sample_keys(face.at(section), face.stored_levels)
-    with ThreadPoolExecutor(1, "octree-contrast") as pool:
-        return range_of(list(pool.map(face.read_tile, keys)))
+    found = measured_range(face, face.at(section), settings)
+    if found is not None:
+        return found
+    low, high = whole_range(face.value_dtype)
+    warnings.warn(
+        f"{source.path}: nothing could be read to choose contrast limits by; {low:g} to {high:g}, the range of "
+        f"{face.value_dtype}, is taken; --clim LOW,HIGH chooses",
+        OctreeWarning,
+        stacklevel=2,
+    )
+    return low, high

@@ -86,9 +86,7 @@ class Face:
         levels = lattice_of(spec, displayed=displayed).levels
         lattice = Lattice(tuple(replace(level, tile=tile) for level in levels))
         self.lattice: Lattice = untiled_lattice(lattice, UNTILED_PX) if voxels.untiled else lattice
-        self._texture_dtype = texture_dtype(
-            folded_dtype(spec.dtype, method, rgb=self.rgb), labels=voxels.labels
-        )
+        self._texture_dtype = texture_dtype(self.value_dtype, labels=voxels.labels)
         names = spec.axis_names
         self._shown = tuple(names.index(name) for name in displayed)
         self._samples = (names.index("c"),) if self.rgb else ()
@@ -188,6 +186,14 @@ class Face:
     def read_tile(self, tile: TileKey) -> NDArray[Any]:
         """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises, and WriteError for want of
         memory."""
+        values = self.read_values(tile)
+        texels = np.ascontiguousarray(to_texels(values, labels=self.labels, rgb=self.rgb))
+        if not self._voxels.opened.private and (texels.base is not None or texels is values):
+            texels = texels.copy()
+        return texels
+
+    def read_values(self, tile: TileKey) -> NDArray[Any]:
+        """The values that the texels of a tile are made of, (h, w) or (h, w, samples). Raises what the source raises."""
         self._reads.note()
         try:
             data = self._read(tile.level, self.tile_box(tile))
@@ -198,10 +204,12 @@ class Face:
             path = self._voxels.opened.path
             self.refused = refused = out_of_memory(path, path=path)
             raise refused from error
-        texels = np.ascontiguousarray(to_texels(self._plane(data), labels=self.labels, rgb=self.rgb))
-        if not self._voxels.opened.private and (texels.base is not None or texels is data):
-            texels = texels.copy()
-        return texels
+        return self._plane(data)
+
+    @property
+    def value_dtype(self) -> np.dtype[Any]:
+        """Of ``read_values``."""
+        return folded_dtype(self.spec.dtype, self.method, rgb=self.rgb)
 
     def _read(self, level: int, box: Box) -> NDArray[Any]:
         if self.method is None:

@@ -7,10 +7,10 @@ import itertools
 import json
 import math
 import os
+import queue
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,8 @@ from octree.render.tiles.cancelling import Levels
 
 DIGEST_BYTES = 64 * 2**10
 """Of a file so much of its beginning and of its end is looked at."""
+DIGEST_S = 10.0
+"""A look at an array takes no longer."""
 DIGEST_VALUES = 64
 """Files of a folder that are looked at."""
 _numbers = itertools.count()
@@ -225,10 +227,18 @@ def _ends(size: int) -> tuple[int, ...]:
 
 
 def _array_digest(array: ArraySource) -> str:
-    """Of a few blocks, read in a thread of its own: the caller's may be the one that draws."""
-    with ThreadPoolExecutor(1, thread_name_prefix="octree-digest") as pool:
+    """Of a few blocks, read in a thread of its own: the caller's may be the one that draws, and reading may never end."""
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    def look() -> None:
         try:
-            facts = pool.submit(array.fingerprint).result()
+            answer.put(array.fingerprint())
         except Exception as error:  # a source that cannot be read has its failures in the report
-            facts = {"unreadable": type(error).__name__}
+            answer.put({"unreadable": type(error).__name__})
+
+    threading.Thread(target=look, name="octree-digest", daemon=True).start()
+    try:
+        facts = answer.get(timeout=DIGEST_S)
+    except queue.Empty:
+        facts = {"unreadable": "in time"}
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()
