@@ -111,9 +111,14 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         self.pipeline = Pipeline(settings, atlas=atlas, lasting=False) if pipeline is None else pipeline
         try:
             request = parse_request([source], [], options, settings=self.pipeline.settings)
-            opened = self.pipeline.share(open_source(source, request, labels=request.labels))
-            check_slicing(request, [opened])
-            looks = looks_of(opened, request.layers[0], request)
+            opened = open_source(source, request, labels=request.labels)
+            try:
+                check_slicing(request, [opened])
+                looks = looks_of(opened, request.layers[0], request)
+            except BaseException:
+                opened.close()
+                raise
+            opened = self.pipeline.share(opened)
             visual = partial(_VisualNode, parent=self)
             self._layer = make_layer(self.pipeline, opened, looks, request, visual)
             self.pipeline.join(self)

@@ -47,7 +47,9 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         labels: bool,
         rgb: bool,
         nan_color: tuple[float, float, float, float],
+        base: tuple[float, float] = (0.0, 1.0),
     ) -> None:
+        self.base = base
         self._defines = {"LABELS"} if labels else {"RGB"} if rgb else set[str]()
         self._built: frozenset[str] | None = None  # None: nothing is bound yet
         self._uniforms: dict[str, Any] = {}
@@ -178,7 +180,8 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         (self._defines.add if page.dtype_name == "float32" else self._defines.discard)("FLOAT")
         if self._built is None or self._built != self._defines:
             self._rebuild()
-        low, high = self._clim
+        offset, scale = self.base
+        low, high = [(limit - offset) * scale for limit in self._clim]
         full = _TEXEL_MAX[page.dtype_name]
         gain = full / (high - low) if high != low else 3e38
         if high == low and full > 1:

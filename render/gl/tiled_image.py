@@ -45,7 +45,8 @@ class TiledImageVisual(ColoredVisual):
 
     ``clim`` is in values of the texels (0 to 255, 0 to 65535, or floats). ``rgb``: tiles have samples
     (2 gray and alpha, 3 RGB, 4 RGBA). ``labels``: tiles are (h, w, 4) uint8, the little-endian bytes of ids.
-    ``nan_color`` is RGBA, not premultiplied.
+    ``nan_color`` is RGBA, not premultiplied. ``base``: (offset, scale) of texels, which are (value - offset) * scale of
+    values that ``clim`` speaks of.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class TiledImageVisual(ColoredVisual):
         nan_color: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
         show_grid: bool = False,
         mark_pending: bool = False,
+        base: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self._atlas = atlas
         self._cover: Cover | None = None
@@ -86,6 +88,7 @@ class TiledImageVisual(ColoredVisual):
             labels=labels,
             rgb=rgb,
             nan_color=nan_color,
+            base=base,
         )
 
     # what to draw

@@ -92,15 +92,17 @@ def measured_range(face: Face, lattice: Lattice, settings: LoaderSettings) -> tu
 
 
 class _Values:
-    """A face as a tile source whose texels are its values."""
+    """A face as a tile source whose texels are its values; sums come as whole numbers or not."""
 
     def __init__(self, face: Face) -> None:
         self._face = face
         self.token, self.version = face.token, face.version
         self.texture_dtype = face.value_dtype
-        self.read_tile = face.read_values
         self.reads_on = face.reads_on
         self.tile_shape = face.tile_shape
+
+    def read_tile(self, tile: TileKey) -> NDArray[Any]:
+        return self._face.read_values(tile).astype(self.texture_dtype, copy=False)
 
     def worker_recipe(self) -> None:
         return None

@@ -68,7 +68,13 @@ def make_layer(
     """A layer with a ``visual`` for each of ``looks``, bottom first. It may plan once it has joined the pipeline. Cameras
     count voxels of the image ``first``; None: of the source itself."""
     aids = {"show_grid": request.show_grid, "mark_pending": request.mark_pending}
-    parts = [Part(look.channel, visual(pipeline.atlas, **look.drawing(), **aids)) for look in looks]
+    parts = [
+        Part(
+            look.channel,
+            visual(pipeline.atlas, **look.drawing(), **aids, base=source.base(look.channel)),
+        )
+        for look in looks
+    ]
     linear = looks[0].interpolation == "linear"
     return Layer(source, parts, pipeline, first=first or source.spec, linear=linear)
 

@@ -13,6 +13,7 @@ from octree.render.config import LoaderSettings
 from octree.render.option_table import ChannelOption
 from octree.render.request import Blending, Interpolation, LayerOptions, RenderRequest
 from octree.render.scene.contrast import measured_range, type_range, whole_range
+from octree.render.tiles.texels import base_for, lost_steps
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.state import Section, Slicing, resolve
 
@@ -45,6 +46,26 @@ def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderReque
     A source with channels is drawn as all of them, added up in their own colours, unless ``--channels`` picks,
     ``--index c=`` chooses one, or ``--colormap`` says how to draw the first.
     """
+    looks = _looks(source, options, request)
+    _rebase(source, looks, request)
+    return looks
+
+
+def _rebase(source: OpenTileSource, looks: Sequence[Look], request: RenderRequest) -> None:
+    """Have texels made that can tell apart what lies between the contrast limits."""
+    dtype = source.face(resolve(request.slicing, source.spec, lenient=True)).value_dtype
+    source.rebase({look.channel: base_for(dtype, look.clim, labels=look.labels) for look in looks})
+    steps = max([1, *(lost_steps(dtype, look.clim) for look in looks if not look.labels)])
+    if steps > 1:
+        warnings.warn(
+            f"{source.path}: contrast limits that span more than 2^24 values of {dtype} are drawn in 24 bits: values that "
+            f"differ by less than {steps} may look the same",
+            OctreeWarning,
+            stacklevel=3,
+        )
+
+
+def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:
     channels = _channels(source, options, request)
     look = Look(
         channel=None,

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,7 @@ from octree.render.loading.load import current_cancel_token
 from octree.render.tiles.cancelling import GivenUp, Levels
 from octree.render.tiles.folding import Fold, folded_dtype
 from octree.render.tiles.open_levels import Opened
-from octree.render.tiles.texels import texture_dtype, to_texels
+from octree.render.tiles.texels import NO_BASE, Base, texture_dtype, to_texels
 from octree.render.view.plan import untiled_lattice
 from octree.render.view.state import PLANE, Displayed, Section, index_entries
 
@@ -45,6 +45,7 @@ class Voxels:
 
     ``edge``    of a tile, None for what suits the chunks.
     ``stored``  how many of the levels are read and not made.
+    ``bases``   what texels are relative to, by channel; None: all other channels.
     """
 
     opened: Opened
@@ -58,6 +59,7 @@ class Voxels:
     recipe: tuple[Any, ...] | None = None
     version: int = 0
     refused: OctreeError | None = None
+    bases: Mapping[int | None, Base] = field(default_factory=dict)
 
 
 class Face:
@@ -96,11 +98,18 @@ class Face:
         self.samples_shape: tuple[int, ...] = (
             (4,) if voxels.labels else tuple(spec.levels[0].shape[place] for place in self._samples)
         )
-        self._token = voxels.token
-        if (displayed, method) != (PLANE, None):
-            way = f"{voxels.token}|{displayed}|{projected}|{method}"
-            self._token = hashlib.sha256(way.encode()).hexdigest()
+        index_names = [names[place] for place in self._entries]
+        self._channel = index_names.index("c") if index_names.count("c") == 1 else None
+        self._token = self._name()
         self._reads = ReadCounter()
+
+    def _name(self) -> str:
+        """The token: another for each face, and for each way to make texels."""
+        voxels, way = self._voxels, (self.displayed, self.projected, self.method)
+        if way[::2] == (PLANE, None) and not voxels.bases:
+            return voxels.token
+        bases = sorted(voxels.bases.items(), key=str)
+        return hashlib.sha256(f"{voxels.token}|{way}|{bases}".encode()).hexdigest()
 
     def _check_projection(self) -> None:
         if (self.labels and self.method in ("mean", "sum")) or (self.rgb and self.method == "sum"):
@@ -187,10 +196,19 @@ class Face:
         """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises, and WriteError for want of
         memory."""
         values = self.read_values(tile)
-        texels = np.ascontiguousarray(to_texels(values, labels=self.labels, rgb=self.rgb))
+        base = self._base_of(tile) if self._voxels.bases else NO_BASE
+        texels = np.ascontiguousarray(to_texels(values, labels=self.labels, rgb=self.rgb, base=base))
         if not self._voxels.opened.private and (texels.base is not None or texels is values):
             texels = texels.copy()
         return texels
+
+    def _base_of(self, tile: TileKey) -> Base:
+        return self.base(None if self._channel is None else tile.index[self._channel])
+
+    def base(self, channel: int | None) -> Base:
+        """What the texels of a channel are relative to."""
+        bases = self._voxels.bases
+        return bases.get(channel, bases.get(None, NO_BASE))
 
     def read_values(self, tile: TileKey) -> NDArray[Any]:
         """The values that the texels of a tile are made of, (h, w) or (h, w, samples). Raises what the source raises."""

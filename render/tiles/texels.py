@@ -4,9 +4,10 @@
 |--------------------------------------|----------------------------------------------------------------|
 | bool, uint8                          | uint8 (bool as 0 and 1)                                        |
 | uint16                               | uint16                                                         |
-| int8, int16, float16, float32        | float32, exact                                                 |
-| (u)int32, (u)int64, float64          | float32, rounded to nearest: exact up to 2**24, then 24 bits   |
-| complex64, complex128                | float32, the magnitude                                         |
+| int8, int16, float16                 | float32, exact                                                 |
+| (u)int32, (u)int64, float64          | float32, relative to a ``Base``: 24 bits from there            |
+| float32                              | float32, relative to a ``Base`` where limits are far from 0    |
+| complex64, complex128                | float32, the magnitude, relative to a ``Base``                 |
 | colour (h, w, 3 or 4)                | uint8 and uint16 as they are, bool as 0 and 255, others float32|
 | labels, any integer or bool          | uint8 (h, w, 4): the little-endian bytes of a uint32 id        |
 
@@ -15,7 +16,8 @@ A label id from -2**31 to 2**32 - 1 is kept modulo 2**32; others are folded by `
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +40,46 @@ def texture_dtype(dtype: np.dtype[Any], *, labels: bool) -> np.dtype[Any]:
     return UINT16 if dtype.newbyteorder("=") == UINT16 else FLOAT32
 
 
-def to_texels(data: NDArray[Any], *, labels: bool, rgb: bool) -> NDArray[Any]:
-    """``data`` (h, w) or (h, w, samples) in the texture's dtype; labels gain an axis of 4 bytes. May be a view."""
+class Base(NamedTuple):
+    """What texels of float32 are relative to: (value - offset) * scale, worked out exactly before it is rounded. Then
+    24 bits begin at the lower contrast limit, and not at 0."""
+
+    offset: float = 0.0
+    scale: float = 1.0
+
+
+NO_BASE = Base()
+EXACT_STEPS = 2**24
+_FEW_EXPONENTS = 60
+
+
+def base_for(dtype: np.dtype[Any], clim: tuple[float, float], *, labels: bool = False) -> Base:
+    """The base for values of ``dtype`` that are shown between limits: whole numbers of a window of up to ``EXACT_STEPS``
+    are exact, and what is shown of others is off by no more than 2**-24 of the window."""
+    low, high = min(clim), max(clim)
+    if labels or dtype.kind not in "iufc" or dtype.itemsize < 4:
+        return NO_BASE  # every value is exact as it is
+    if dtype.kind in "iu":
+        small = low >= -EXACT_STEPS and high <= EXACT_STEPS
+        return NO_BASE if small else Base(float(math.floor(low)))
+    width = high - low
+    exponent = math.frexp(width)[1] if 0 < width < math.inf else 0
+    scale = 2.0**-exponent if abs(exponent) > _FEW_EXPONENTS else 1.0
+    return Base(low if abs(low) > width else 0.0, scale)
+
+
+def lost_steps(dtype: np.dtype[Any], clim: tuple[float, float]) -> int:
+    """So many neighbouring whole numbers may be one texel value, between these limits; 1: all differ."""
+    if dtype.kind not in "iu" or dtype.itemsize < 4:
+        return 1
+    info = np.iinfo(dtype)
+    width = min(max(clim), float(info.max)) - max(min(clim), float(info.min))
+    return 1 if width <= EXACT_STEPS else 2 ** math.ceil(math.log2(width / EXACT_STEPS))
+
+
+def to_texels(data: NDArray[Any], *, labels: bool, rgb: bool, base: Base = NO_BASE) -> NDArray[Any]:
+    """``data`` (h, w) or (h, w, samples) in the texture's dtype; labels gain an axis of 4 bytes. May be a view.
+    ``base`` as ``base_for`` gave it."""
     if labels:
         return label_bytes(data)
     target = texture_dtype(data.dtype, labels=False)
@@ -49,7 +89,26 @@ def to_texels(data: NDArray[Any], *, labels: bool, rgb: bool) -> NDArray[Any]:
     with np.errstate(over="ignore", invalid="ignore"):
         if data.dtype.kind == "c":
             data = np.abs(data)
-        return data.astype(target, copy=False)
+        if base == NO_BASE:
+            return data.astype(target, copy=False)
+        texels = (_distance(data, base.offset) * base.scale).astype(target)
+        if rgb and data.shape[-1] in (2, 4):  # alpha knows no limits
+            texels[..., -1] = data[..., -1]
+        return texels
+
+
+def _distance(data: NDArray[Any], offset: float) -> NDArray[np.float64]:
+    """``data - offset``, rounded once."""
+    if data.dtype.kind not in "iu" or data.dtype.itemsize < 8 or not offset.is_integer():
+        return data.astype(np.float64) - offset
+    info, start = np.iinfo(data.dtype), int(offset)
+    if not info.min <= start <= info.max:
+        return data.astype(np.float64) - offset
+    # modulo 2**64 the distance is right whatever the signs, and whichever is larger
+    origin = data.dtype.type(start)
+    apart = data.view(np.uint64) - np.asarray(origin).view(np.uint64)
+    above = data >= origin
+    return np.where(above, apart, np.uint64(0) - apart).astype(np.float64) * np.where(above, 1.0, -1.0)
 
 
 def label_bytes(ids: NDArray[Any]) -> NDArray[np.uint8]:

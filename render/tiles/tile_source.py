@@ -20,6 +20,7 @@ from octree.render.tiles.cancelling import CancellableLevels, Levels
 from octree.render.tiles.face import Face, Voxels, fitting_tile
 from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
+from octree.render.tiles.texels import NO_BASE, Base
 from octree.render.view.state import PLANE, Displayed, Section
 
 
@@ -68,6 +69,19 @@ class OpenTileSource(Face):
         if way not in self._faces:
             self._faces[way] = Face(self._voxels, *way)
         return self._faces[way]
+
+    def rebase(self, bases: Mapping[int | None, Base]) -> None:
+        """Make texels relative to these, by channel; None: all others. Before anything is loaded: it is another tile
+        source then."""
+        found = {channel: base for channel, base in bases.items() if base != NO_BASE}
+        if found == self._voxels.bases:
+            return
+        self._voxels.bases = found
+        if self._voxels.recipe is not None:
+            function, path, options = self._voxels.recipe
+            self._voxels.recipe = (function, path, {**options, "bases": found})
+        for face in self.faces:
+            face._token = face._name()
 
     def invalidate(self) -> None:
         """The data have changed: tiles read before are no longer this source's."""
@@ -161,9 +175,12 @@ def _reopen(
     path: str, options: Mapping[str, Any], way: tuple[Displayed, str, str | None]
 ) -> OpenTileSource | Face:
     """In a worker process: the same face of the same source again."""
+    own = dict(options)
+    bases = own.pop("bases", {})
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SourceWarning)  # who opened it first has heard them
-        source = open_tile_source(path, **options)
+        source = open_tile_source(path, **own)
+    source.rebase(bases)
     return source if way == (PLANE, "", None) else Face(source._voxels, *way)
 
 
