@@ -216,6 +216,11 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         """Read again what could not be read, for all that share the pipeline."""
         self.pipeline.loader.retry_failed()
 
+    def refresh(self) -> None:
+        """The data have changed: read them anew, and draw what is there now, in all nodes that share the pipeline and
+        show this source. Shape and dtype must be what they were: else its tiles fail. Contrast limits stay."""
+        self.pipeline.refresh(self._layer.source)
+
     def close(self) -> None:
         """Stop loading, and free what no other node uses. Closing twice is harmless."""
         self._timer.stop()
@@ -268,7 +273,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         """Where is the camera, and where will it be? Plan, if that is news."""
         seen, px_per_base = self._view()
         motion = self._motion.measure(self.pipeline.clock.now_ms(), seen)
-        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer))
+        version = self._layer.source.version
+        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer), version)
         if looked == self._looked and not self._fresh:
             return
         plan = self._layer.plan_rect(

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
+import tifffile
+from PIL import Image
 from test_pipeline import settings_of
 
 from octree.pyramid import build
+from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.network import Network
 from octree.render.scene.pipeline import Pipeline
@@ -68,3 +72,70 @@ def test_coarse_tiles_in_memory_are_shown_at_once_after_go_to(
         node.go_to(z=2)
         node.turn()
         assert node.coverage.missing == pytest.approx(1)
+
+
+def write_pyramid(path: Path, value: int) -> None:
+    build(np.full((300, 400), value, np.uint8), path, overwrite=True)
+
+
+def write_png(path: Path, value: int) -> None:
+    Image.fromarray(np.full((300, 400), value, np.uint8)).save(path)
+
+
+def write_tiff(path: Path, value: int) -> None:
+    tifffile.imwrite(path, np.full((300, 400), value, np.uint8), tile=(128, 128), compression="zlib")
+
+
+def write_hdf5(path: Path, value: int) -> None:
+    with h5py.File(path.with_suffix(".new"), "w") as file:  # HDF5 truncates no file that is open
+        file.create_dataset("a", data=np.full((300, 400), value, np.uint8), chunks=(64, 64))
+    path.with_suffix(".new").replace(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [("a.zarr", write_pyramid), ("a.png", write_png), ("a.tif", write_tiff), ("a.h5", write_hdf5)],
+)
+def test_refresh_shows_what_a_file_holds_now(
+    window: Any, tmp_path: Path, name: str, write: Callable[[Path, int], None]
+) -> None:
+    """Whatever loader and reader keep of it."""
+    write(tmp_path / name, 50)
+    with Pipeline(settings_of(64)) as pipeline:
+        node, camera = node_in(window, tmp_path / name, pipeline=pipeline)
+        camera.rect = (100, 100, 200, 150)
+        for value in (50, 200, 90):
+            write(tmp_path / name, value)
+            node.refresh()
+            assert node.settle(timeout_s=20)
+            assert node.failures == []
+            assert set(np.unique(window.render()[5:-5, 5:-5, 0])) == {value}
+
+
+def test_refresh_of_an_array_reaches_all_nodes_that_show_it(window: Any) -> None:
+    pixels = np.full((300, 400), 50, np.uint8)
+    with Pipeline(settings_of(64)) as pipeline:
+        nodes = [node_in(window, pixels, pipeline=pipeline) for _ in range(2)]
+        for node, camera in nodes:
+            camera.rect = (100, 100, 200, 150)
+            assert node.settle(timeout_s=20)
+        pixels[:] = 200
+        nodes[0][0].refresh()
+        assert all(node.settle(timeout_s=20) for node, _ in nodes)
+        reads = [pipeline.loader.peek(key) for key in pipeline.loader._cache]
+        assert {int(tile.data.max()) for tile in reads if tile is not None} == {200}
+        assert set(np.unique(window.render()[5:-5, 5:-5, 0])) == {200}
+
+
+def test_another_image_in_its_place_is_not_drawn_as_if_it_were_the_same(window: Any, tmp_path: Path) -> None:
+    write_png(tmp_path / "a.png", 50)
+    loader = LoaderSettings(pools=((0, PoolSettings()),), retries=1)
+    with Pipeline(settings_of(64, loader)) as pipeline:
+        node, camera = node_in(window, tmp_path / "a.png", pipeline=pipeline)
+        camera.rect = (100, 100, 200, 150)
+        assert node.settle(timeout_s=20)
+        Image.fromarray(np.full((400, 300), 90, np.uint8)).save(tmp_path / "a.png")
+        node.refresh()
+        assert node.settle(timeout_s=20)
+        assert node.coverage.failed == 1
+        assert "another image now" in node.failures[0]["error"]

@@ -101,6 +101,7 @@ class Layer:
         self._slicing: Slicing | None = None
         self._standing: tuple[_Standing, ...] = ()
         self._lattice = source.lattice
+        self._version = source.version
         self._plan = NO_PLAN
         self._levels: Set[int] = {NO_PLAN.level}  # of the wanted tiles
         self._view = Region((0.0, 0.0), (0.0, 0.0))
@@ -170,6 +171,8 @@ class Layer:
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
         self.go_to(slicing)
+        if self._version != self.source.version:  # the data have changed
+            self._version, self._plan, self._sent = self.source.version, NO_PLAN, False
         self._part = None if part is None else (part[0].region(part[1]), part[1].region)
         limits = self._pipeline.settings.render
         plan = plan_view(

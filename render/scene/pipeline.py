@@ -106,6 +106,13 @@ class Pipeline:
             source.close()
         return self._shared.setdefault(source.token, source)
 
+    def refresh(self, source: OpenTileSource) -> None:
+        """The data of a source have changed: what loader and reader keep of it is dropped, and read anew by all views
+        that show it."""
+        source.invalidate()
+        for face in source.faces:
+            self.loader.invalidate(face.token)
+
     def join(self, view: View) -> None:
         """Raises UsageError when the atlas cannot hold a tile of everything that is drawn."""
         self._divide([*self.layers, *view.layers])

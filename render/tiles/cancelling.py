@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
@@ -10,6 +12,8 @@ from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.store.reading import Reading
 from octree.render.loading.load import current_cancel_token
+
+Close = Callable[[], None]
 
 
 class GivenUp(Exception):
@@ -69,3 +73,54 @@ class CancellableLevels:
             raise
         finally:
             token.forget_callbacks()
+
+
+class FreshLevels:
+    """``Levels`` that are opened anew once what was opened is out of date: readers keep chunks, tiles and whole images.
+
+    Any thread reads; ``forget`` is for the owner, and costs nothing until somebody reads again."""
+
+    def __init__(self, levels: Levels, close: Close, reopen: Callable[[], tuple[Levels, Close]]) -> None:
+        self.spec = levels.spec
+        self._levels, self._close, self._reopen = levels, close, reopen
+        self._lock = threading.Lock()
+        self._old = False
+
+    def forget(self) -> None:
+        """The data have changed."""
+        self._old = True
+
+    def start(self, level: int, box: Box) -> Reading:
+        return self._now().start(level, box)
+
+    def read(self, level: int, box: Box) -> NDArray[Any]:
+        return self._now().read(level, box)
+
+    def _now(self) -> Levels:
+        """Raises what opening raises, and SourceError when it is another image now."""
+        if self._old:
+            with self._lock:
+                if self._old:
+                    self._open_again()
+        return self._levels
+
+    def _open_again(self) -> None:
+        levels, close = self._reopen()
+        now, before = levels.spec, self.spec
+        if (now.axes, now.dtype, now.levels, now.rgb) != (
+            before.axes,
+            before.dtype,
+            before.levels,
+            before.rgb,
+        ):
+            close()
+            raise SourceError(
+                "the source is another image now: its shape, axes, voxel size or dtype have changed",
+                hint="open it anew",
+            )
+        self._close()  # reads that are still under way may fail: nobody wants them any more
+        self._levels, self._close, self._old = levels, close, False
+
+    def close(self) -> None:
+        with self._lock:
+            self._close()

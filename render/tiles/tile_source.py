@@ -9,14 +9,15 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from octree.pyramid.downsample import METHODS, Method
 from octree.pyramid.errors import SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import PyramidSpec
-from octree.render.tiles.cancelling import CancellableLevels, Levels
+from octree.render.tiles.cancelling import CancellableLevels, Close, FreshLevels, Levels
 from octree.render.tiles.face import Face, Voxels, fitting_tile
 from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
@@ -41,8 +42,14 @@ class OpenTileSource(Face):
         single_level: bool,
         untiled: bool,
         recipe: tuple[Any, ...] | None,
+        reopen: Callable[[], Opened],
     ) -> None:
-        levels: Levels = CancellableLevels(opened.levels)
+        def again() -> tuple[Levels, Close]:
+            anew = reopen()
+            return anew.levels, anew.close
+
+        self._fresh = FreshLevels(opened.levels, opened.close, again)
+        levels: Levels = CancellableLevels(self._fresh)
         spec = levels.spec
         stored, edges = len(spec.levels), (tile, tile) if tile else fitting_tile(spec)
         self._made: MadeLevels | None = None
@@ -84,7 +91,9 @@ class OpenTileSource(Face):
             face._token = face._name()
 
     def invalidate(self) -> None:
-        """The data have changed: tiles read before are no longer this source's."""
+        """The data have changed: tiles read before are no longer this source's, and what its reader keeps is dropped. The
+        next read opens it anew."""
+        self._fresh.forget()
         self._voxels.version += 1
         if self._made is not None:
             self._made.forget()
@@ -111,7 +120,7 @@ class OpenTileSource(Face):
 
     def close(self) -> None:
         """Close the files; nothing can be read any more. Closing twice is harmless."""
-        self._opened.close()
+        self._fresh.close()
 
     def __enter__(self) -> OpenTileSource:
         return self
@@ -165,6 +174,7 @@ def open_tile_source(
             single_level=single_level,
             untiled=untiled,
             recipe=recipe,
+            reopen=partial(open_levels, source, labels=labels, limits=limits, allow_outside=allow_outside),
         )
     except BaseException:
         opened.close()
