@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -95,8 +95,8 @@ class Shown:
         return list(self.view.pipeline.atlas.where(keys))
 
 
-def request_of(source: Any, pipeline: Pipeline) -> RenderRequest:
-    options = {"clim": "0,255", "size": "400x300"}
+def request_of(source: Any, pipeline: Pipeline, more: Mapping[str, Any] | None = None) -> RenderRequest:
+    options = {"clim": "0,255", "size": "400x300"} | dict(more or {})
     return parse_request([source], [], options, settings=pipeline.settings)
 
 
@@ -106,12 +106,13 @@ class Plain:
 
     pipeline: Pipeline
     source: Any
+    options: dict[str, Any] = field(default_factory=dict)
     layers: Sequence[Layer] = field(init=False)
 
     def __post_init__(self) -> None:
         from octree.render.gl.tiled_image import TiledImageVisual
 
-        request = request_of(self.source, self.pipeline)
+        request = request_of(self.source, self.pipeline, self.options)
         opened = self.pipeline.share(open_source(self.source, request, labels=False))
         looks = looks_of(opened, request.layers[0], request)
         self.layers = [make_layer(self.pipeline, opened, looks, request, TiledImageVisual)]
@@ -305,6 +306,48 @@ def test_a_plan_may_want_tiles_of_several_levels(stage: Any, monkeypatch: pytest
         assert pipeline.loader.stats().loaded == len(layer.plan_in_force.wanted) + len(
             layer.plan_in_force.coverage
         )
+
+
+def test_pages_that_old_tiles_hold_make_way_for_tiles_of_another_kind(stage: Any) -> None:
+    """There is room for all that is wanted, but a tile that is shown lies in each page, old ones around it: the atlas is
+    emptied and filled anew."""
+    with simulated(slots=64) as pipeline:
+        bytes_, words = (
+            Plain(pipeline, Recorded(2048, dtype), {"single_level": True}) for dtype in (np.uint8, np.uint16)
+        )
+
+        def look(view: Plain, row: int, col: int, tiles: int) -> None:
+            side = 256 * tiles - 100
+            middle = 256 * col + 128 * tiles, 256 * row + 128 * tiles
+            view.layers[0].plan(ViewState(Camera(*middle, 1.0)), (side, side), fresh=True)
+
+        def settle(*looks: tuple[Plain, int, int, int]) -> None:
+            for _ in range(300):
+                for each in looks:
+                    look(*each)
+                pipeline.take_in()
+                pipeline.upload(budgeted=True)
+                for view, *_ in looks:
+                    view.layers[0].make_cover()
+                if all(view.layers[0].is_complete for view, *_ in looks):
+                    return
+                pipeline.loader.wait(1 / 60)
+            raise AssertionError("some tile found no room")
+
+        shown = [(row, col) for row in range(3) for col in range(3)]
+        others = [(row, col) for row in range(8) for col in range(8) if (row, col) not in shown]
+        for number, (row, col) in enumerate(shown):
+            for at in ((row, col), *others[4 * number : 4 * number + 4]):
+                settle((bytes_, *at, 1))
+        evicted = pipeline.atlas.evicted
+        for at in others[36:]:
+            settle((bytes_, *at, 1))
+        assert pipeline.atlas.evicted == evicted == 0
+        settle((bytes_, 0, 0, 3), (words, 1, 1, 4))
+        for view, tiles in ((bytes_, 9), (words, 16)):
+            assert len(view.layers[0].drawn) == tiles
+            assert view.layers[0].cover is not None
+            assert view.layers[0].cover.coverage.ideal == 1
 
 
 # nodes have what frames have
