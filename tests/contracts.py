@@ -1,10 +1,12 @@
-"""What every tile source, every engine of the loader and every executor of a build promises: test classes to inherit.
+"""What every reader, every tile source, every engine of the loader and every executor of a build promises: test classes
+to inherit.
 
 A new one is tested by a subclass in ``test_contracts.py`` that gives its fixture.
 """
 
 from __future__ import annotations
 
+import json
 import pickle
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +22,8 @@ from numpy.typing import NDArray
 
 from octree.pyramid import build
 from octree.pyramid.errors import Interrupted, SourceError
-from octree.pyramid.model import TileKey
+from octree.pyramid.model import AXIS_ORDER, Box, TileKey
+from octree.pyramid.sources.source import ArraySource
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import Clock, RealClock
 from octree.render.loading.load import Arrival, CancelToken, Load, RegisteredSource, set_current_token
@@ -28,6 +31,76 @@ from octree.render.loading.loader import Engine
 from octree.render.loading.reading import DirectReader
 from octree.render.loading.requests import LoadKey, State, TileSource
 from octree.render.loading.schedule import Planned
+
+
+class ReaderContract:
+    """Give ``opened``: a function that opens an image with the reader under test anew; and ``expected``: its voxels, in the
+    order t, c, z, y, x."""
+
+    @pytest.fixture
+    def source(self, opened: Callable[[], ArraySource]) -> Iterator[ArraySource]:
+        with opened() as source:
+            yield source
+
+    @staticmethod
+    def boxes(source: ArraySource) -> list[Box]:
+        """The whole, the first and the last voxel, what lies across the first block's end, and nothing."""
+        shape, zero = source.shape, (0,) * len(source.shape)
+        last = tuple(n - 1 for n in shape)
+        over = tuple(min(edge + 1, n) for edge, n in zip(source.read_shape, shape, strict=True))
+        inner = tuple(min(1, n - 1) for n in shape)
+        return [
+            Box(zero, shape),
+            Box(zero, (1,) * len(shape)),
+            Box(last, shape),
+            Box(inner, tuple(map(max, over, (n + 1 for n in inner)))),
+            Box(inner, inner),
+        ]
+
+    def test_it_says_what_it_holds(self, source: ArraySource, expected: NDArray[Any]) -> None:
+        assert (source.shape, source.dtype) == (expected.shape, expected.dtype)
+        names = [axis.name for axis in source.axes]
+        assert names == sorted(names, key=AXIS_ORDER.index)
+        for per_axis in (source.axes, source.read_shape, source.voxel_size, source.translation):
+            assert len(per_axis) == len(source.shape)
+        assert all(1 <= edge <= n for edge, n in zip(source.read_shape, source.shape, strict=True))
+        assert source.held_bytes >= 0
+
+    def test_any_box_is_that_part_of_the_image(self, source: ArraySource, expected: NDArray[Any]) -> None:
+        for box in self.boxes(source):
+            data = source.read(box)
+            assert data.dtype == source.dtype
+            np.testing.assert_array_equal(data, expected[box.slices])
+            assert 0 in box.shape or source.transient_bytes(box) >= 0
+
+    def test_a_box_that_lies_outside_is_refused(self, source: ArraySource) -> None:
+        beyond = tuple(n + 1 for n in source.shape)
+        for wrong in (
+            Box((0,) * len(beyond), beyond),
+            Box((0,), (1,)),
+            Box((-1,) * len(beyond), source.shape),
+        ):
+            with pytest.raises(ValueError, match="does not lie in"):
+                source.read(wrong)
+
+    def test_any_thread_may_read_and_many_may_at_once(
+        self, source: ArraySource, expected: NDArray[Any]
+    ) -> None:
+        boxes = 4 * self.boxes(source)
+        with ThreadPoolExecutor(4) as threads:
+            for box, data in zip(boxes, threads.map(source.read, boxes), strict=True):
+                np.testing.assert_array_equal(data, expected[box.slices])
+
+    def test_opened_again_it_is_the_same(
+        self, source: ArraySource, opened: Callable[[], ArraySource]
+    ) -> None:
+        with opened() as again:
+            assert again.fingerprint() == source.fingerprint()
+        json.dumps(source.fingerprint())
+
+    def test_it_may_be_closed_twice(self, source: ArraySource) -> None:
+        source.close()
+        source.close()
 
 
 class TileSourceContract:

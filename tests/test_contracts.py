@@ -1,21 +1,28 @@
-"""Everything that promises to be a tile source, an engine of the loader or an executor of a build keeps the promise."""
+"""Everything that promises to be a reader, a tile source, an engine of the loader or an executor of a build keeps the promise."""
 
 from __future__ import annotations
 
+import importlib
+import inspect
+import pkgutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import distributed
 import numpy as np
 import pytest
+import tifffile
 import zarr
-from contracts import BuildSchedulerContract, EngineContract, Make, TileSourceContract
+from contracts import BuildSchedulerContract, EngineContract, Make, ReaderContract, TileSourceContract
 from loading_fakes import FakeSource, tile
+from numpy.typing import NDArray
 from PIL import Image
 
 from octree.pyramid import build
 from octree.pyramid.model import TileKey
+from octree.pyramid.sources.source import ArraySource, open_source
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.guard import guarded
 from octree.render.loading.pool import PoolGroup
@@ -185,3 +192,128 @@ class TestBuildOnACluster(BuildSchedulerContract):
     @pytest.fixture
     def scheduler(self, client: Any) -> Any:
         return client
+
+
+class TestBuildInProcesses(BuildSchedulerContract):
+    @pytest.fixture
+    def scheduler(self) -> str:
+        return "local"
+
+
+# readers
+
+
+class OpenedByPath(ReaderContract):
+    """Give ``write``: a function that stores ``PLANES`` (z, y, x), or what it gives back, in a folder, and gives the path."""
+
+    PLANES = RANDOM.integers(0, 60_000, (3, 40, 50), np.uint16)
+
+    @pytest.fixture
+    def stored(self, tmp_path: Path) -> tuple[Any, NDArray[Any]]:
+        return self.write(tmp_path)
+
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        raise NotImplementedError
+
+    @pytest.fixture
+    def opened(self, stored: tuple[Any, NDArray[Any]]) -> Callable[[], ArraySource]:
+        return lambda: open_source(stored[0])
+
+    @pytest.fixture
+    def expected(self, stored: tuple[Any, NDArray[Any]]) -> NDArray[Any]:
+        return stored[1]
+
+
+class TestDecodedArray(OpenedByPath):
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        Image.fromarray(self.PLANES[0].astype(np.uint8)).save(folder / "a.png")
+        return folder / "a.png", self.PLANES[0].astype(np.uint8)
+
+
+class TestRawFileArray(OpenedByPath):
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        np.save(folder / "a.npy", self.PLANES.astype(">u2"))
+        return folder / "a.npy", self.PLANES
+
+
+class TestTiffArray(OpenedByPath):
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        plain = {"photometric": "minisblack", "metadata": {"axes": "ZYX"}}
+        tifffile.imwrite(folder / "a.tif", self.PLANES, tile=(16, 32), compression="zlib", **plain)
+        return folder / "a.tif", self.PLANES
+
+
+class TestConvertedArray(OpenedByPath):
+    """Colours by a table."""
+
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        numbers = (self.PLANES[0] % 256).astype(np.uint8)
+        table = RANDOM.integers(0, 256, (3, 256)).astype(np.uint16) * 257
+        tifffile.imwrite(folder / "a.tif", numbers, photometric="palette", colormap=table)
+        return folder / "a.tif", (table[:, numbers] // 257).astype(np.uint8)
+
+
+class TestMergedSamples(OpenedByPath):
+    """Channels of colours: one axis."""
+
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        pixels = RANDOM.integers(0, 255, (2, 40, 50, 3), np.uint8)
+        tifffile.imwrite(folder / "a.ome.tif", pixels, photometric="rgb", metadata={"axes": "CYXS"})
+        return folder / "a.ome.tif", np.moveaxis(pixels, -1, 1).reshape(6, 40, 50)
+
+
+class TestHdf5Array(OpenedByPath):
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        import h5py
+
+        with h5py.File(folder / "a.h5", "w") as file:
+            file.create_dataset("a", data=self.PLANES, chunks=(1, 16, 16), compression="gzip", shuffle=True)
+        return folder / "a.h5", self.PLANES
+
+
+class TestZarrArray(OpenedByPath):
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        zarr.save_array(folder / "a.zarr", self.PLANES)
+        return folder / "a.zarr", self.PLANES
+
+
+class TestObjectArray(OpenedByPath):
+    def write(self, folder: Path) -> tuple[Any, NDArray[Any]]:
+        return self.PLANES, self.PLANES
+
+
+# nothing that keeps such a promise is left out
+
+
+def classes_with(room: ModuleType, *methods: str) -> set[str]:
+    found = set()
+    for module in pkgutil.walk_packages(room.__path__, f"{room.__name__}."):
+        for name, kind in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
+            ours = kind.__module__ == module.name and not getattr(kind, "_is_protocol", False)
+            if ours and all(hasattr(kind, method) for method in methods):
+                found.add(name)
+    return found
+
+
+def test_every_reader_tile_source_engine_and_executor_is_held_to_its_contract() -> None:
+    """A new one fails here until it has a test class above."""
+    from octree.pyramid import building, sources
+    from octree.render import loading, tiles
+
+    tested = {name.removeprefix("Test") for name in globals() if name.startswith("Test")}
+    assert classes_with(sources, "read", "block", "transient_bytes", "identity") <= tested
+    of = {"Face": "Across", "OpenTileSource": "Pyramid", "GuardedSource": "ForeignSource"}
+    known = classes_with(tiles, "read_tile", "tile_shape") | classes_with(loading, "read_tile", "tile_shape")
+    assert known == of.keys()
+    engines = classes_with(loading, "plan", "take", "wait_until", "counts")
+    assert engines == {"PoolGroup", "SimulatedPoolGroup"}
+    executors = classes_with(building, "run", "__enter__", "__exit__")
+    assert executors == {"Serial", "Threads", "Processes", "Distributed"}
+    assert {
+        *of.values(),
+        "Threads",
+        "Simulation",
+        "SerialBuild",
+        "ThreadedBuild",
+        "BuildInProcesses",
+    } <= tested
