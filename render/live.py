@@ -165,7 +165,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     @property
     def aspect(self) -> float:
         """How high a pixel is for its width, by voxel size: what a transform of the node or a camera may stretch rows by
-        so that other axes than y and x lie as they do in space."""
+        so that pixels have the shape of their voxels."""
         return aspect_of(self._layer.source.spec, self._slicing.displayed)
 
     @property
