@@ -285,7 +285,7 @@ def test_attributes_are_kept_or_named_and_go_from_pyramid_to_pyramid(tmp_path: P
 def test_ome_sizes_that_are_none_are_said(tmp_path: Path, attributes: str, said: str) -> None:
     with TiffWriter(tmp_path / "a.ome.tif", ome=True) as writer:
         writer.write(MAKER.grey(8), metadata={"axes": "YX"})
-    xml = tiffcomment(tmp_path / "a.ome.tif").replace("<Pixels ", f"<Pixels {attributes} ")  # type: ignore[union-attr]
+    xml = tiffcomment(tmp_path / "a.ome.tif").replace("<Pixels ", f"<Pixels {attributes} ")  # type: ignore[union-attr]  # it has one
     tiffcomment(tmp_path / "a.ome.tif", xml.encode())
     with warnings.catch_warnings(record=True) as found:
         warnings.simplefilter("always")

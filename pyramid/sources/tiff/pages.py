@@ -287,7 +287,7 @@ class TiffArray:
         """What one segment takes while it is decoded: its pixels, again where a predictor, another order of bytes or bits, or
         of colours is undone, and its encoded bytes, which may be more."""
         page, segment_bytes = self._page, int(self._segment_bytes)
-        undone = page.predictor != 1 or page.fillorder != 1 or self._ycbcr
+        undone = page.predictor != 1 or page.fillorder != 1 or self._to_rgb is not None
         swapped = page.parent.byteorder != _NATIVE and self.dtype.itemsize > 1
         encoded = min(int(max(page.databytecounts, default=0)), 2 * segment_bytes)
         return (1 + bool(undone) + bool(swapped)) * segment_bytes + encoded
