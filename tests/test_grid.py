@@ -181,9 +181,9 @@ def test_a_plan_on_any_number_of_axes_names_tiles_there_are(
     assert len(set(plan.wanted)) == len(plan.wanted) <= room
     assert bool(plan.wanted) != view.intersect(lattice.extent).is_empty
     assert {key.level for key in plan.wanted} <= {plan.level}
-    assert not {*plan.coverage, *plan.prefetch} & set(plan.wanted)
-    assert all(key.level > plan.level for key in plan.coverage)
-    for key in (*plan.wanted, *plan.coverage, *plan.prefetch):
+    assert not {*plan.stand_ins, *plan.prefetch} & set(plan.wanted)
+    assert all(key.level > plan.level for key in plan.stand_ins)
+    for key in (*plan.wanted, *plan.stand_ins, *plan.prefetch):
         counts = lattice.levels[key.level].tile_counts
         assert all(0 <= number < count for number, count in zip(key.grid, counts, strict=True))
         assert min(lattice.tile_shape(key.level, key.grid)) > 0

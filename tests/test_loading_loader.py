@@ -361,7 +361,7 @@ def test_stand_ins_come_before_ideal_tiles_and_those_before_prefetch() -> None:
         wishes = [
             *requests(source, [tile(8), tile(9)], Tier.PREFETCH),
             *requests(source, [tile(0), tile(1)], Tier.IDEAL),
-            request(source, tile(0, level=3), Tier.COVERAGE, above=0),
+            request(source, tile(0, level=3), Tier.STAND_IN, above=0),
         ]
         loader.plan("view", wishes, moved=False)
         order = [t.key.tile for t in drain(loader)]
@@ -373,7 +373,7 @@ def test_the_strongest_wish_of_several_owners_counts() -> None:
     with TileLoader(settings(workers=1), clock=VirtualClock(), network=Network(latency_ms=10)) as loader:
         loader.add_source(source)
         loader.plan("a", requests(source, [tile(i) for i in range(5)]), moved=False)
-        loader.plan("b", requests(source, [tile(4)], Tier.COVERAGE), moved=False)
+        loader.plan("b", requests(source, [tile(4)], Tier.STAND_IN), moved=False)
         assert [t.key.tile.grid[0] for t in drain(loader)] == [4, 0, 1, 2, 3]
 
 
@@ -503,7 +503,7 @@ def test_each_pool_has_its_own_delay() -> None:
     source, clock = FakeSource(), VirtualClock()
     with TileLoader(LoaderSettings(pools=pools), clock=clock, network=LATENCY) as loader:
         loader.add_source(source)
-        wishes = [request(source, tile(0, level=above), Tier.COVERAGE, above) for above in (0, 1, 2, 5)]
+        wishes = [request(source, tile(0, level=above), Tier.STAND_IN, above) for above in (0, 1, 2, 5)]
         loader.plan("view", wishes, moved=True)
         loader.wait(1)
         assert {t.key.tile.level for t in loader.poll()} == {2, 5}

@@ -155,7 +155,7 @@ def test_a_view_of_exactly_one_tile_wants_one_tile_d22() -> None:
 )
 def test_a_view_of_nothing_wants_nothing_d22_d23(view: Region) -> None:
     plan = plan_view(SEVEN, view, (1, 1), prefetch_margin=0.5, motion=(5, 5), margin_texels=0.5)
-    assert (plan.wanted, plan.coverage, plan.prefetch, plan.degraded) == ((), (), (), False)
+    assert (plan.wanted, plan.stand_ins, plan.prefetch, plan.degraded) == ((), (), (), False)
 
 
 def test_a_view_partly_outside_wants_what_is_inside() -> None:
@@ -219,7 +219,7 @@ def test_no_tile_is_named_that_does_not_exist_d18(size: int, ceil: bool) -> None
     plane = pyramid(size, size + 3, 5, ceil=ceil, tile=64)
     for level in range(5):
         plan = plan_view(plane, plane.extent, (1, 1), fixed_level=level)
-        for key in (*plan.wanted, *plan.coverage, *plan.prefetch):
+        for key in (*plan.wanted, *plan.stand_ins, *plan.prefetch):
             assert min(plane.tile_shape(key.level, key.grid)) > 0
         assert len(plan.wanted) == math.prod(plane.levels[level].tile_counts)
 
@@ -237,8 +237,8 @@ def test_the_index_is_in_every_key_d32() -> None:
     view = Region((0, 0), (900, 900))
     plans = [plan_view(SEVEN.at(index), view, (1, 1), prefetch_margin=0.5) for index in indices]
     for plan, index in zip(plans, indices, strict=True):
-        keys = (*plan.wanted, *plan.coverage, *plan.prefetch)
-        assert {key.level for key in plan.coverage}
+        keys = (*plan.wanted, *plan.stand_ins, *plan.prefetch)
+        assert {key.level for key in plan.stand_ins}
         assert all(key.index == index[key.level] for key in keys)
     assert not set(plans[0].wanted) & set(plans[1].wanted)
 
@@ -323,14 +323,14 @@ def test_stand_ins_and_prefetch_are_bounded_real_and_unknown(
 
     plan = plan_view(plane, view, (zoom, zoom), known=known, motion=motion, prefetch_margin=margin)
     missing = [key for key in plan.wanted if not known(key)]
-    roots = [key for key in plan.coverage if key.level == len(plane.levels) - 1]
-    assert len(plan.coverage) <= max(4, len(missing) // 3 + len(roots))
+    roots = [key for key in plan.stand_ins if key.level == len(plane.levels) - 1]
+    assert len(plan.stand_ins) <= max(4, len(missing) // 3 + len(roots))
     assert len(plan.prefetch) <= len(plan.wanted) + 8
-    assert all(key.level > plan.level for key in plan.coverage)
+    assert all(key.level > plan.level for key in plan.stand_ins)
     assert all(key.level == plan.level for key in plan.prefetch)
-    assert not {*plan.coverage, *plan.prefetch} & set(plan.wanted)
-    assert not any(known(key) for key in (*plan.coverage, *plan.prefetch))
-    for key in (*plan.coverage, *plan.prefetch):
+    assert not {*plan.stand_ins, *plan.prefetch} & set(plan.wanted)
+    assert not any(known(key) for key in (*plan.stand_ins, *plan.prefetch))
+    for key in (*plan.stand_ins, *plan.prefetch):
         counts = plane.levels[key.level].tile_counts
         assert 0 <= key.grid[0] < counts[0]
         assert 0 <= key.grid[1] < counts[1]
@@ -343,16 +343,16 @@ def test_stand_ins_and_prefetch_are_bounded_real_and_unknown(
 def test_the_coarsest_level_comes_first_of_all_then_the_nearest_that_the_budget_allows() -> None:
     plan = plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1))
     assert len(plan.wanted) == 20
-    assert plan.coverage[0] == TileKey(6, (), (0, 0))
-    assert {key.level for key in plan.coverage[1:]} == {2}
-    assert len(plan.coverage) <= 1 + 20 // 3
+    assert plan.stand_ins[0] == TileKey(6, (), (0, 0))
+    assert {key.level for key in plan.stand_ins[1:]} == {2}
+    assert len(plan.stand_ins) <= 1 + 20 // 3
 
 
 def test_stand_ins_cover_all_that_is_missing() -> None:
     view = Region((1000, 1000), (1768, 2024))
     plan = plan_view(SEVEN, view, (1, 1))
     area = sum(
-        SEVEN.tile_region(k.level, k.grid).intersect(view).volume for k in plan.coverage if k.level == 2
+        SEVEN.tile_region(k.level, k.grid).intersect(view).volume for k in plan.stand_ins if k.level == 2
     )
     assert area == pytest.approx(view.volume)
 
@@ -361,8 +361,8 @@ def test_nothing_is_loaded_beneath_a_known_stand_in() -> None:
     def known(key: TileKey) -> bool:
         return key.level in (1, 6)
 
-    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=known).coverage == ()
-    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=everything).coverage == ()
+    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=known).stand_ins == ()
+    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=everything).stand_ins == ()
 
 
 def test_an_image_of_one_level_has_no_stand_ins_d24() -> None:
@@ -370,26 +370,26 @@ def test_an_image_of_one_level_has_no_stand_ins_d24() -> None:
     plane = pyramid(5000, 5000, 1)
     plan = plan_view(plane, Region((3000, 3000), (4000, 4000)), (0.1, 0.1))
     assert plan.level == 0
-    assert plan.coverage == ()
+    assert plan.stand_ins == ()
     assert TileKey(0, (), (0, 0)) not in plan.wanted
 
 
 def test_a_coarsest_level_of_many_tiles_is_no_backdrop() -> None:
     plane = pyramid(2**16, 2**16, 2)
     plan = plan_view(plane, Region((0, 0), (2048, 2048)), (1, 1))
-    assert 0 < len(plan.coverage) <= len(plan.wanted) // 3
+    assert 0 < len(plan.stand_ins) <= len(plan.wanted) // 3
     last = plan.wanted[-1]
     plan = plan_view(
         plane, Region((0, 0), (2048, 2048)), (1, 1), known=lambda key: key.level == 0 and key != last
     )
-    assert plan.coverage == ()
+    assert plan.stand_ins == ()
 
 
 def test_levels_that_are_made_and_not_read_are_no_stand_ins_and_are_not_prefetched() -> None:
     view = Region((1000, 1000), (1768, 2024))
-    assert {k.level for k in plan_view(SEVEN, view, (1, 1), cheap_levels=4).coverage} <= {1, 2, 3}
+    assert {k.level for k in plan_view(SEVEN, view, (1, 1), cheap_levels=4).stand_ins} <= {1, 2, 3}
     plan = plan_view(SEVEN, view, (0.5, 0.5), cheap_levels=1, prefetch_margin=1.0)
-    assert (plan.coverage, plan.prefetch) == ((), ())
+    assert (plan.stand_ins, plan.prefetch) == ((), ())
 
 
 def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
@@ -398,13 +398,13 @@ def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
     first = plan_view(SEVEN, view, (1, 1))
     arrived = set(first.wanted[:15])
     after = plan_view(SEVEN, view, (1, 1), known=arrived.__contains__, previous=first)
-    assert set(first.coverage) <= set(after.coverage)
+    assert set(first.stand_ins) <= set(after.stand_ins)
     done = plan_view(SEVEN, view, (1, 1), known=lambda key: key.level == 0, previous=after)
-    assert {key.level for key in done.coverage} <= {6}
-    stand_ins = arrived | set(after.coverage)
-    assert plan_view(SEVEN, view, (1, 1), known=stand_ins.__contains__, previous=after).coverage == ()
+    assert {key.level for key in done.stand_ins} <= {6}
+    stand_ins = arrived | set(after.stand_ins)
+    assert plan_view(SEVEN, view, (1, 1), known=stand_ins.__contains__, previous=after).stand_ins == ()
     elsewhere = plan_view(SEVEN, Region((9000, 9000), (9768, 10024)), (1, 1), previous=first)
-    assert not set(first.coverage[1:]) & set(elsewhere.coverage)
+    assert not set(first.stand_ins[1:]) & set(elsewhere.stand_ins)
 
 
 # motion
@@ -413,12 +413,12 @@ def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
 def test_while_the_view_moves_a_stand_in_is_still_in_view_when_it_arrives() -> None:
     view = Region((4000, 1000), (4768, 2024))
     slow = plan_view(SEVEN, view, (1, 1), motion=(0.0, 100.0))
-    assert {key.level for key in slow.coverage} == {6, 2}
+    assert {key.level for key in slow.stand_ins} == {6, 2}
     later = Region((view.y0, view.x0 + 6000), (view.y1, view.x1 + 6000))
     fast = plan_view(SEVEN, view, (1, 1), motion=(0.0, 6000.0))
-    for key in fast.coverage:
+    for key in fast.stand_ins:
         assert not SEVEN.tile_region(key.level, key.grid).intersect(later).is_empty
-    assert fast.coverage == (TileKey(6, (), (0, 0)),)
+    assert fast.stand_ins == (TileKey(6, (), (0, 0)),)
 
 
 def test_tiles_that_will_have_left_are_named_and_no_load_is_begun_for_them() -> None:
@@ -467,7 +467,7 @@ class FakeSource:
 def test_requests_come_in_order_of_urgency_with_levels_above_the_ideal() -> None:
     plan = plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (0.5, 0.5), prefetch_margin=0.2)
     requests = load_requests(plan, FakeSource())
-    assert [r.key.tile for r in requests] == [*plan.coverage, *plan.wanted, *plan.prefetch]
+    assert [r.key.tile for r in requests] == [*plan.stand_ins, *plan.wanted, *plan.prefetch]
     assert [r.tier for r in requests] == sorted(r.tier for r in requests)
     assert all(r.levels_above_ideal == r.key.tile.level - plan.level for r in requests)
     assert {(r.key.source, r.key.version) for r in requests} == {("source", 3)}

@@ -86,8 +86,8 @@ def test_no_hole_where_a_coarser_tile_is_in_memory(
 
     plan = plan_view(plane, view, (zoom, zoom), known=known, max_tiles=500)
     levels = len(plane.levels) if going_on else 0
-    spare = stand_ins_at_hand(plane, plan, view, known, on_their_way=levels)
-    named = {*spare, *plan.coverage, *plan.wanted}
+    at_hand = stand_ins_at_hand(plane, plan, view, known, on_their_way=levels)
+    named = {*at_hand, *plan.stand_ins, *plan.wanted}
 
     def holes(resident) -> float:
         cover = cover_view(plane, view, plan.level, resident, size_px=size_px)
@@ -96,11 +96,11 @@ def test_no_hole_where_a_coarser_tile_is_in_memory(
     assert holes(lambda key: key in named and known(key)) == pytest.approx(
         holes(lambda key: (key.level > plan.level or key in named) and known(key)), abs=1e-9
     )
-    assert all(key.level > plan.level for key in spare)
-    assert [key.level for key in spare] == sorted((key.level for key in spare), reverse=True)
-    assert len(set(spare)) == len(spare)
+    assert all(key.level > plan.level for key in at_hand)
+    assert [key.level for key in at_hand] == sorted((key.level for key in at_hand), reverse=True)
+    assert len(set(at_hand)) == len(at_hand)
     if not going_on:
-        assert all(known(key) for key in spare)
+        assert all(known(key) for key in at_hand)
 
 
 def test_the_coarsest_level_stays_named_when_it_is_known_and_few_tiles_are_wanted() -> None:
@@ -114,7 +114,7 @@ def test_the_coarsest_level_stays_named_when_it_is_known_and_few_tiles_are_wante
 
     plan = plan_view(plane, view, (4, 4), known=known)
     assert len(plan.wanted) == 1
-    assert root not in plan.coverage
+    assert root not in plan.stand_ins
     assert stand_ins_at_hand(plane, plan, view, known)[0] == root
     assert stand_ins_at_hand(plane, plan, view, known, on_their_way=6)[0] == root
 

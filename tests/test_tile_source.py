@@ -265,7 +265,7 @@ def test_the_whole_of_an_image_without_a_pyramid_is_loaded_in_the_background() -
     source = open_tile_source(data, tile=256)
     plan = plan_view(source.lattice, source.lattice.extent, (0.1, 0.1), cheap_levels=source.cheap_levels)
     assert plan.level == 3
-    assert plan.coverage == ()
+    assert plan.stand_ins == ()
     with TileLoader() as loader:
         loader.add_source(source)
         loader.plan("view", load_requests(plan, source), moved=False)

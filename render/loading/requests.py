@@ -34,7 +34,7 @@ class LoadKey(NamedTuple):
 class Tier(IntEnum):
     """Lower is more urgent."""
 
-    COVERAGE = 0
+    STAND_IN = 0
     IDEAL = 1
     PREFETCH = 2
 

@@ -35,7 +35,7 @@ def load_requests(plan: ViewPlan, source: TileSource) -> tuple[LoadRequest, ...]
     """A plan as requests for the loader, most urgent first. No load is begun for tiles that are leaving."""
     token, version, level, leaving = source.token, source.version, plan.level, plan.leaving
     tiers: Iterable[tuple[Tier, tuple[TileKey, ...]]] = (
-        (Tier.COVERAGE, plan.coverage),
+        (Tier.STAND_IN, plan.stand_ins),
         (Tier.IDEAL, plan.wanted),
         (Tier.PREFETCH, plan.prefetch),
     )

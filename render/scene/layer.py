@@ -108,7 +108,9 @@ class Layer:
         self._part: tuple[Region, Region] | None = (
             None  # of the view, if only a part is wanted now; its pixels
         )
-        self._spare: tuple[TileKey, ...] = ()  # coarser tiles at hand that stand in besides those of the plan
+        self._at_hand: tuple[
+            TileKey, ...
+        ] = ()  # coarser tiles at hand that stand in besides those of the plan
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
         self._sent = False  # the loader knows the plan
         self.cover: Cover | None = None
@@ -195,12 +197,12 @@ class Layer:
             # a view that has just been chosen has nothing to do with what the one before asked for
             levels = 0 if fresh else self.source.stored_levels
             shown = view if self._part is None else self._part[0]
-            spare = stand_ins_at_hand(self._lattice, plan, shown, self._known, on_their_way=levels)
-            if changed or spare != self._spare:
-                self._loader.plan(self, self._requests(plan, spare), moved=moved)
-                tiles = (*spare, *plan.coverage, *plan.wanted, *plan.prefetch)
+            at_hand = stand_ins_at_hand(self._lattice, plan, shown, self._known, on_their_way=levels)
+            if changed or at_hand != self._at_hand:
+                self._loader.plan(self, self._requests(plan, at_hand), moved=moved)
+                tiles = (*at_hand, *plan.stand_ins, *plan.wanted, *plan.prefetch)
                 self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
-            self._spare = spare
+            self._at_hand = at_hand
         if plan.wanted is not self._plan.wanted:
             self._levels = plan.levels or {plan.level}
         self._plan, self._view, self._sent = plan, view, True
@@ -254,13 +256,13 @@ class Layer:
     def _known(self, tile: TileKey) -> bool:
         return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
 
-    def _requests(self, plan: ViewPlan, spare: tuple[TileKey, ...]) -> list[LoadRequest]:
-        face, asked = self.face, set(plan.coverage)
+    def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[LoadRequest]:
+        face, asked = self.face, set(plan.stand_ins)
         wished = load_requests(plan, face) + tuple(
             LoadRequest(
-                LoadKey(face.token, face.version, tile), Tier.COVERAGE, max(0, tile.level - plan.level), False
+                LoadKey(face.token, face.version, tile), Tier.STAND_IN, max(0, tile.level - plan.level), False
             )
-            for tile in spare
+            for tile in at_hand
             if tile not in asked
         )
         return [

@@ -23,7 +23,7 @@ from octree.pyramid.model import TileKey
 MAX_WANTED = 16_384
 """Most tiles one plan names when the caller knows no smaller bound: far more than any atlas holds."""
 _SAME_SCALE = 1e-6
-COVERAGE_SHARE = 3
+STAND_IN_SHARE = 3
 """Stand-ins may add one read for so many missing tiles."""
 
 
@@ -34,7 +34,7 @@ class ViewPlan:
     ``ideal_level`` is what the zoom asks for; ``degraded`` when another is wanted for want of room, or when not
                   even that level's tiles fit and ``wanted`` is only the middle of the view.
     ``wanted``    the ideal tiles, each with its level, the one nearest to the view's centre first.
-    ``coverage``  coarser stand-ins that are not known yet: the coarsest level first of all.
+    ``stand_ins`` coarser stand-ins that are not known yet: the coarsest level first of all.
     ``prefetch``  tiles not yet in view and not known, soonest needed first.
     ``leaving``   wanted tiles that the motion will have carried out of view: not worth a new load.
     """
@@ -42,7 +42,7 @@ class ViewPlan:
     ideal_level: int
     degraded: bool
     wanted: tuple[TileKey, ...]
-    coverage: tuple[TileKey, ...] = ()
+    stand_ins: tuple[TileKey, ...] = ()
     prefetch: tuple[TileKey, ...] = ()
     leaving: frozenset[TileKey] = frozenset()
 
@@ -151,7 +151,7 @@ def plan_view(
     stay = tiles_with_margin(lattice, level, later, margin_texels) if moving else tiles
     return replace(
         plan,
-        coverage=_stand_ins(lattice, plan, previous, seen, later if moving else None, known, cheap),
+        stand_ins=_stand_ins(lattice, plan, previous, seen, later if moving else None, known, cheap),
         prefetch=_prefetch(lattice, plan, tiles, view, later, known, prefetch_margin, room)
         if level < cheap
         else (),
@@ -261,7 +261,7 @@ def _stand_ins(
     if coarsest <= plan.level or not plan.wanted:
         return ()
     missing = [key.grid for key in plan.wanted if not known(key)]
-    budget = max(1, len(missing) // COVERAGE_SHARE)
+    budget = max(1, len(missing) // STAND_IN_SHARE)
     centre = seen.centre
     root_range = lattice.blocks_meeting(coarsest, seen)
     if root_range.size > max(budget, 4):
@@ -273,7 +273,7 @@ def _stand_ins(
         return roots
     begun = dict.fromkeys(
         key
-        for key in (previous.coverage if previous is not None else ())
+        for key in (previous.stand_ins if previous is not None else ())
         if plan.level < key.level < coarsest
         and key.index == lattice.levels[key.level].index
         and not lattice.tile_region(key.level, key.grid).intersect(seen).is_empty
