@@ -234,6 +234,18 @@ def test_a_name_that_is_no_text_can_be_read_and_is_refused_where_it_cannot_be_wr
     assert r"n\xff.zarr" in done.stderr
 
 
+def test_a_dest_with_a_backslash_is_refused_and_nothing_is_written_elsewhere(
+    image: Path, tmp_path: Path
+) -> None:
+    """TensorStore would write the levels of ``a\\b`` into the folder ``b`` of ``a``, which is somebody's."""
+    (tmp_path / "a").mkdir()
+    done = octree("build", image, tmp_path / "a\\b")
+    no_bug(done, 4)
+    assert "backslash" in done.stderr
+    assert os.listdir(tmp_path / "a") == []
+    assert sorted(os.listdir(tmp_path)) == ["a", "a.npy"]
+
+
 @pytest.mark.parametrize(
     "options", [{}, {"ome_version": "0.4"}, {"codec": "blosc-lz4", "shard": 0}], ids=["0.5", "0.4", "blosc"]
 )

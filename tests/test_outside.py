@@ -271,6 +271,22 @@ def test_no_way_leads_out(
     assert holds_the_secret(dest)
 
 
+@pytest.mark.parametrize("allow_outside", [False, True])
+def test_a_backslash_is_part_of_a_name_not_a_way_through_a_link(
+    tmp_path: Path, places: tuple[Path, Path], allow_outside: bool
+) -> None:
+    """To TensorStore ``link\\0`` is ``link/0``: that was read and copied, unseen by what looks for ways out."""
+    folder, secret = places
+    source, dest = level_named(folder, secret, "link\\0"), tmp_path / "out/p.zarr"
+    (source / "0").rename(source / "link\\0")
+    (source / "link").symlink_to(secret / "secret.zarr")
+    more = ["--allow-outside"] * allow_outside
+    assert run(["build", str(source), str(dest), "--codec", "none", "--quiet", *more]) == 0
+    assert not holds_the_secret(dest)
+    with open_source(dest) as built:
+        assert np.array_equal(built.read(Box((0, 0), OWN.shape)), OWN + 1)
+
+
 def test_a_chunk_that_leads_out_is_no_hole_to_be_filled(
     tmp_path: Path, places: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import tracemalloc
 import zipfile
@@ -612,6 +613,28 @@ def test_labels_of_ome_zarr_are_labels_again(tmp_path: Path, version: str) -> No
     spec = ngff.read_spec(tmp_path / "again.zarr")
     assert spec.labels
     assert spec.method == "mode"
+
+
+def test_numbers_of_single_labels_that_json_has_no_word_for_are_built_as_text(tmp_path: Path) -> None:
+    """Tables of measured properties are full of NaN, and Python writes them as such."""
+    from octree.pyramid import build
+
+    build(image((100, 90)), tmp_path / "labels.zarr", tile=32, labels=True, workers=1)
+    metadata = tmp_path / "labels.zarr/zarr.json"
+    node = json.loads(metadata.read_text())
+    properties = [{"label-value": 1, "area": math.nan, "axes": [1.5, math.inf]}]
+    node["attributes"]["ome"]["image-label"]["properties"] = properties
+    metadata.write_text(json.dumps(node))
+    build(tmp_path / "labels.zarr", tmp_path / "again.zarr", tile=32, workers=1)
+    found = ngff.read_spec(tmp_path / "again.zarr").label_facts.properties
+    assert found == ({"label-value": 1, "area": "nan", "axes": [1.5, "inf"]},)
+    deep: list[Any] = []
+    for _ in range(900):
+        deep = [deep]
+    node["attributes"]["ome"]["image-label"]["properties"] = deep
+    metadata.write_text(json.dumps(node))
+    with pytest.raises(SourceError, match="broken: RecursionError"):
+        ngff.read_spec(tmp_path / "labels.zarr")
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])

@@ -23,6 +23,7 @@ from octree.pyramid.building.journal import Header, read_header, remove_journal
 from octree.pyramid.building.replaceable import check_replaceable, in_use
 from octree.pyramid.errors import DestinationError, UsageError, WriteError
 from octree.pyramid.options import PATH
+from octree.pyramid.store.place import tensorstore_path
 from octree.pyramid.store.removal import (
     MARKER,
     REPLACED,
@@ -87,10 +88,10 @@ def places_of(dest: str | os.PathLike[str]) -> Places:
         raise UsageError("DEST is empty", hint="name the folder to write")
     path = Path(os.path.realpath(PATH.read("DEST", dest)))
     try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
+        tensorstore_path(path)
+    except ValueError as error:
         raise DestinationError(
-            f"{path} cannot be written: its name is not UTF-8 text, as TensorStore wants it",
+            f"{path} cannot be written: {error}",
             hint="choose another name for DEST or its folder",
             path=str(path),
         ) from error

@@ -17,7 +17,7 @@ import numpy as np
 from octree.pyramid.axes import SAMPLE_COUNTS, name_axes
 from octree.pyramid.errors import OutsideError, SourceError, SourceNotFound
 from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LabelFacts, LevelInfo, PyramidSpec
-from octree.pyramid.store.json_files import read_json
+from octree.pyramid.store.json_files import finite, read_json
 from octree.pyramid.store.place import Place, Where, place_of
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 from octree.pyramid.units import known_unit
@@ -177,7 +177,7 @@ def understand(group: Place, attributes: Mapping[str, Any], version: str) -> Mul
     SourceError, OutsideError."""
     try:
         return _multiscale(group, attributes, version)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
         raise SourceError(
             f"{group}: the OME-Zarr metadata are broken: {type(error).__name__}: {error}",
             hint="octree verify says which field",
@@ -260,7 +260,7 @@ def _multiscale(group: Place, attributes: Mapping[str, Any], version: str) -> Mu
 def _label_facts(given: Any) -> LabelFacts:
     """Colours and properties of labels. Not the link to their image, which leads elsewhere from another place."""
     found = _object(given)
-    colors, properties = (found.get(key) for key in ("colors", "properties"))
+    colors, properties = (finite(found.get(key)) for key in ("colors", "properties"))
     return LabelFacts(
         tuple(colors) if isinstance(colors, list) else (),
         tuple(properties) if isinstance(properties, list) else (),

@@ -86,7 +86,7 @@ class Place(ABC):
     @property
     @abstractmethod
     def kvstore(self) -> Any:
-        """For TensorStore: a specification as JSON, or an open ``KvStore``."""
+        """For TensorStore: a specification as JSON, or an open ``KvStore``. Raises ValueError for what it cannot reach."""
 
     @property
     @abstractmethod
@@ -179,9 +179,8 @@ class LocalPlace(Place):
 
     @property
     def kvstore(self) -> dict[str, Any]:
-        path = f"{self.path}/"
-        path.encode()  # TensorStore takes UTF-8 only; the error is a ValueError, as for what it cannot open
-        return {"driver": "file", "path": path}
+        """Raises ValueError for a path that TensorStore takes for another one."""
+        return {"driver": "file", "path": f"{tensorstore_path(self.path)}/"}
 
     @property
     def identity(self) -> str:
@@ -189,6 +188,20 @@ class LocalPlace(Place):
 
     def local(self) -> Path:
         return self.path
+
+
+def tensorstore_path(path: Path) -> str:
+    """The path as TensorStore takes it. Raises ValueError where that would be no path, or another one: to it a backslash
+    separates folders on every system, so that ``a\\b`` would be read and written at ``a/b``."""
+    # it takes no .. either; what that means when there are links on the way, only the system knows
+    text = os.path.realpath(path) if ".." in path.parts else str(path)
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("its name is not UTF-8 text, as TensorStore wants it") from error
+    if os.sep != "\\" and "\\" in text:
+        raise ValueError("there is a backslash in its name, which TensorStore takes for a separator")
+    return text
 
 
 def end_of(file: int) -> End:
