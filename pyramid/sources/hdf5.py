@@ -175,8 +175,12 @@ _ATTRIBUTE_BYTES = 1 << 16
 
 def _attributes(dataset: Any) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What the file says of a dataset; attributes that are too large are not read."""
+    import h5py
+
     found: dict[str, Any] = {}
-    for name in dataset.attrs:
+    # by number: to go through them by name, HDF5 opens the dataset once more, without knowing where its external files are
+    for number in range(h5py.h5a.get_num_attrs(dataset.id)):
+        name = h5py.h5a.open(dataset.id, index=number).name.decode("utf-8", "surrogateescape")
         if name in _OF_HDF5:
             continue
         try:
