@@ -29,8 +29,8 @@ from octree.render.loading.clock import Clock, RealClock
 from octree.render.loading.load import Arrival, CancelToken, Load, RegisteredSource, set_current_token
 from octree.render.loading.loader import Engine
 from octree.render.loading.reading import DirectReader
-from octree.render.loading.requests import LoadKey, State, TileSource
 from octree.render.loading.schedule import Planned
+from octree.render.loading.values import LoadKey, State, TileSource
 
 
 class ReaderContract:

@@ -14,7 +14,7 @@ from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.loading.values import LoadedTile, LoadKey
 from octree.render.view.cover import Cover, cover_view
 
 

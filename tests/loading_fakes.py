@@ -13,7 +13,7 @@ from octree.pyramid.grid import Lattice, LatticeLevel
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.loader import TileLoader
-from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
 
 
 class FakeSource:

@@ -19,7 +19,7 @@ from octree.render.loading.clock import Clock, RealClock, VirtualClock
 from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
-from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.tiles.cancelling import CancellableLevels, GivenUp
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 

@@ -26,8 +26,8 @@ from octree.pyramid.sources.source import ArraySource, open_source
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.guard import guarded
 from octree.render.loading.pool import PoolGroup
-from octree.render.loading.requests import TileSource
 from octree.render.loading.simulated import SimulatedPoolGroup
+from octree.render.loading.values import TileSource
 from octree.render.option_table import Projection, parse_projection
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source

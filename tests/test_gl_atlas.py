@@ -16,7 +16,7 @@ from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import TABLE_SIZE
 from octree.render.gl.library import gl
 from octree.render.gl.texture_atlas import FORMATS, Atlas
-from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.loading.values import LoadedTile, LoadKey
 
 RNG = np.random.default_rng(3)
 SIZE = (64, 48)

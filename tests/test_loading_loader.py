@@ -20,7 +20,7 @@ from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
-from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, Tier
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.view.plan import plan_view
 

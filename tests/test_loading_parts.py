@@ -22,7 +22,7 @@ from octree.render.loading.load import Load, RegisteredSource
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network, dice
 from octree.render.loading.reading import retry_delay_ms
-from octree.render.loading.requests import Event, LoadedTile, LoadKey, State, Tier, transition
+from octree.render.loading.values import Event, LoadedTile, LoadKey, State, Tier, transition
 
 # states
 

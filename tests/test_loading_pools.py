@@ -31,7 +31,7 @@ from octree.render.loading.load import (
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.processes import ProcessReader
-from octree.render.loading.requests import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.tiles.tile_source import open_tile_source
 
 
@@ -279,7 +279,7 @@ def test_processes_work_from_a_plain_script(tmp_path: Path) -> None:
         from octree.pyramid.model import TileKey
         from octree.render.config import LoaderSettings, PoolSettings
         from octree.render.loading.loader import TileLoader
-        from octree.render.loading.requests import LoadKey, LoadRequest, Tier
+        from octree.render.loading.values import LoadKey, LoadRequest, Tier
         from octree.render.tiles.tile_source import open_tile_source
 
         print("begun")

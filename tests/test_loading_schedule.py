@@ -23,7 +23,6 @@ from octree.render.loading.delay_queue import DelayQueue
 from octree.render.loading.load import Load, RegisteredSource, current_cancel_token
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
-from octree.render.loading.requests import LoadKey, State
 from octree.render.loading.schedule import (
     Action,
     Answered,
@@ -43,6 +42,7 @@ from octree.render.loading.schedule import (
     Tick,
     TimedOut,
 )
+from octree.render.loading.values import LoadKey, State
 
 SOURCE = RegisteredSource(FakeSource(), 0)
 PATIENT = FakeSource()

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from octree.pyramid.grid import TOLERANCE_TILES, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
-from octree.render.loading.requests import Tier
+from octree.render.loading.values import Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, untiled_lattice
 

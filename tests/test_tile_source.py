@@ -23,7 +23,7 @@ from octree.render.loading.clock import VirtualClock
 from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
-from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.tiles.made_levels import GivenUp
 from octree.render.tiles.open_levels import open_levels

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import GLError, UsageError
 from octree.render.gl.slots import GUTTER, Change, Page, SlotClass, Slots, slot_class
-from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.loading.values import LoadedTile, LoadKey
 
 MIB = 1024 * 1024
 

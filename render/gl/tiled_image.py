@@ -36,7 +36,7 @@ from octree.render.gl.marks import (
 from octree.render.gl.page import PageTexture
 from octree.render.gl.quads import VERTEX, Quads, corner_indices, exact_vertices, place_quads, plain_vertices
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.loading.requests import LoadKey
+from octree.render.loading.values import LoadKey
 from octree.render.view.cover import Cover, rows_of
 
 

@@ -2,7 +2,7 @@
 
 The way of a wish:  loader → schedule (delay_queue) → pool (a worker reads) → loader → cache
 
-requests.py    the values that cross threads, the states of a load and their one transition function
+values.py      the values that cross threads, the states of a load and their one transition function
 loader.py      TileLoader: owners, plans, what arrives; the only thing that the frame loop talks to
 wishes.py      who wishes which tiles (pure book-keeping)
 stats.py       what the loader counts

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 
-from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.loading.values import LoadedTile, LoadKey
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from octree.pyramid.model import TileKey
 from octree.render.loading.load import Load
-from octree.render.loading.requests import LoadKey
+from octree.render.loading.values import LoadKey
 
 _Tie = tuple[int, int, TileKey]
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.model import TileKey
-from octree.render.loading.requests import TileSource
+from octree.render.loading.values import TileSource
 
 
 class ReadCounter:

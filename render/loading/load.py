@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeError
 from octree.pyramid.model import TileKey
-from octree.render.loading.requests import Event, LoadKey, State, TileSource, transition
+from octree.render.loading.values import Event, LoadKey, State, TileSource, transition
 
 
 class CancelToken:

@@ -12,7 +12,7 @@ from octree.pyramid.errors import DestinationError
 from octree.pyramid.foreign import printable
 from octree.pyramid.store.removal import append_to
 from octree.render.loading.load import Arrival
-from octree.render.loading.requests import LoadRequest, Tier
+from octree.render.loading.values import LoadRequest, Tier
 
 
 class TextLog:

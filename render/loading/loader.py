@@ -20,7 +20,10 @@ from octree.render.loading.load_log import TextLog, load_line, plan_line
 from octree.render.loading.network import Network
 from octree.render.loading.pool import PoolGroup
 from octree.render.loading.reading import DirectReader, Reader
-from octree.render.loading.requests import (
+from octree.render.loading.schedule import Planned
+from octree.render.loading.simulated import SimulatedPoolGroup
+from octree.render.loading.stats import Counts, LoaderStats
+from octree.render.loading.values import (
     FailedTile,
     LoadedTile,
     LoadKey,
@@ -30,9 +33,6 @@ from octree.render.loading.requests import (
     Tier,
     TileSource,
 )
-from octree.render.loading.schedule import Planned
-from octree.render.loading.simulated import SimulatedPoolGroup
-from octree.render.loading.stats import Counts, LoaderStats
 from octree.render.loading.wishes import Rank, Wishes
 
 __all__ = ["LoaderStats", "TileLoader"]

@@ -18,7 +18,6 @@ from octree.render.loading.clock import Clock, later_ms
 from octree.render.loading.load import Arrival, BadTile, CancelToken, Load, error_text
 from octree.render.loading.network import Network, Weather
 from octree.render.loading.reading import LOST, Reader, read_checked
-from octree.render.loading.requests import LoadKey, State
 from octree.render.loading.schedule import (
     Answered,
     Closed,
@@ -36,6 +35,7 @@ from octree.render.loading.schedule import (
     Stopped,
     Tick,
 )
+from octree.render.loading.values import LoadKey, State
 
 _TICK = Tick()
 

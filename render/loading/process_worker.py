@@ -18,7 +18,7 @@ import numpy as np
 
 from octree.pyramid.errors import LimitError, OutsideError, WriteError
 from octree.render.loading.load import error_text
-from octree.render.loading.requests import TileSource
+from octree.render.loading.values import TileSource
 
 
 def main() -> None:

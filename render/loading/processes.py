@@ -31,7 +31,7 @@ from octree.render.loading.load import (
     WorkerFailed,
     current_cancel_token,
 )
-from octree.render.loading.requests import TileSource
+from octree.render.loading.values import TileSource
 
 CLOSE_TIMEOUT_S = 0.3
 

@@ -27,8 +27,8 @@ from octree.render.loading.delay_queue import DelayQueue
 from octree.render.loading.load import Load
 from octree.render.loading.network import Network, Weather
 from octree.render.loading.reading import retry_delay_ms, tile_bytes
-from octree.render.loading.requests import Event as Change
-from octree.render.loading.requests import LoadKey, State
+from octree.render.loading.values import Event as Change
+from octree.render.loading.values import LoadKey, State
 
 
 class Planned(NamedTuple):

@@ -23,7 +23,6 @@ from octree.render.loading.clock import VirtualClock
 from octree.render.loading.load import Arrival, BadTile, Load, error_text
 from octree.render.loading.network import Network
 from octree.render.loading.reading import LOST, Reader, read_checked
-from octree.render.loading.requests import LoadKey
 from octree.render.loading.schedule import (
     Answered,
     Closed,
@@ -42,6 +41,7 @@ from octree.render.loading.schedule import (
     Tick,
     TimedOut,
 )
+from octree.render.loading.values import LoadKey
 
 REAL_THREADS = 4
 """Threads that read for the simulation; how many there are changes nothing but the real time a run takes."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from octree.pyramid.model import TileKey
-from octree.render.loading.requests import LoadKey, LoadRequest, Owner, Tier, TileSource
+from octree.render.loading.values import LoadKey, LoadRequest, Owner, Tier, TileSource
 from octree.render.view.plan import ViewPlan
 
 Rank = tuple[int, int]

@@ -15,7 +15,7 @@ from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import RealClock, later_ms
 from octree.render.loading.loader import TileLoader
-from octree.render.loading.requests import LoadKey, LoadRequest, Tier
+from octree.render.loading.values import LoadKey, LoadRequest, Tier
 from octree.render.tiles.face import Face
 
 SAMPLE_TILES = 16

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
 from octree.pyramid.model import PyramidSpec, TileKey
-from octree.render.loading.requests import LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
 from octree.render.scene.look import Look

@@ -23,7 +23,7 @@ from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
-from octree.render.loading.requests import LoadedTile
+from octree.render.loading.values import LoadedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.scene.layer import Layer
 from octree.render.tiles.face import Face

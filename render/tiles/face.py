@@ -63,7 +63,7 @@ class Voxels:
 
 
 class Face:
-    """One source as planes. Satisfies ``loading.requests.TileSource``; see there for threads.
+    """One source as planes. Satisfies ``loading.values.TileSource``; see there for threads.
 
     ``spec``   all levels, the made ones included.  ``lattice``  their geometry on the axes that are ``displayed``.
     ``stored_levels``  how many of them are read and not made.

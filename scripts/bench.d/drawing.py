@@ -19,7 +19,7 @@ from octree.render.gl.library import gl
 from octree.render.gl.quads import exact_vertices, place_quads
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
-from octree.render.loading.requests import LoadedTile, LoadKey
+from octree.render.loading.values import LoadedTile, LoadKey
 from octree.render.view.cover import cover_view
 
 SIZE = (1024, 768)

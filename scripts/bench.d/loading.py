@@ -25,7 +25,7 @@ from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
-from octree.render.loading.requests import LoadKey, LoadRequest, Tier
+from octree.render.loading.values import LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.plan import plan_view
