@@ -375,7 +375,7 @@ def test_the_plan_log_has_a_line_per_plan(tmp_path: Path) -> None:
         drain(loader)
         loader.plan("view", requests(source, [tile(1), tile(2), tile(3)]), moved=False)
     first, second = path.read_text(encoding="utf-8").splitlines()
-    assert "level=0 coverage=0 ideal=2 prefetch=0 begun=2 moved=True" in first
+    assert "level=0 stand_in=0 ideal=2 prefetch=0 begun=2 moved=True" in first
     assert "ideal=3" in second
     assert "begun=2" in second
 
