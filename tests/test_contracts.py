@@ -301,7 +301,10 @@ def test_every_reader_tile_source_engine_and_executor_is_held_to_its_contract() 
     from octree.render import loading, tiles
 
     tested = {name.removeprefix("Test") for name in globals() if name.startswith("Test")}
-    assert classes_with(sources, "read", "block", "transient_bytes", "identity") <= tested
+    # what turns, masks or translates pages of a TIFF is tested with the pages
+    pages = {"Masked", "PagesOfTheirOwn", "Turned"}
+    readers = classes_with(sources, "read", "transient_bytes", "identity", "close")
+    assert {"TiffArray", "ZarrArray", "ObjectArray"} <= readers <= tested | pages
     of = {"Face": "Across", "OpenTileSource": "Pyramid", "GuardedSource": "ForeignSource"}
     known = classes_with(tiles, "read_tile", "tile_shape") | classes_with(loading, "read_tile", "tile_shape")
     assert known == of.keys()
