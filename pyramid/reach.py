@@ -7,6 +7,7 @@ what its reader may read into the pyramid.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -113,6 +114,26 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
     except BaseException:
         os.close(fd)
         raise
+
+
+MOST_SMALL_BYTES = 16 * 2**20
+"""Settings and camera paths are written by hand or by small programs."""
+
+
+def read_small(path: str | os.PathLike[str]) -> bytes:
+    """The bytes of a regular file of settings or the like, or of a pipe that the shell hands over (``/dev/fd/63``). Raises
+    OSError, at once for other pipes and devices: they may never have anything to read, or no end."""
+    fd = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    with os.fdopen(fd, "rb") as file:
+        mode = os.fstat(fd).st_mode
+        if stat.S_ISFIFO(mode) and os.fspath(path).startswith(("/dev/fd/", "/dev/stdin", "/proc/self/fd/")):
+            os.set_blocking(fd, True)
+        elif not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "it is not a regular file")
+        data = file.read(MOST_SMALL_BYTES + 1)
+    if len(data) > MOST_SMALL_BYTES:
+        raise OSError(errno.EFBIG, f"it is larger than {MOST_SMALL_BYTES} bytes")
+    return data
 
 
 def reach_of(source: str | os.PathLike[str], *, anywhere: bool = False) -> Reach:

@@ -17,6 +17,7 @@ from typing import Any
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import DECODED, MAX_DECODED_BYTES, MAX_PIXELS, PIXELS, Limits
 from octree.pyramid.options import ANY, BYTES, FLAG, MS, PATH, Kind, number, shown, whole
+from octree.pyramid.reach import read_small
 
 MAX_WORKERS = 256
 """Workers of one pool; also the most concurrent loads a busy server takes kindly."""
@@ -156,7 +157,7 @@ def load_settings(
 
 def _read_json(path: Path) -> Any:
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = read_small(path).decode("utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise UsageError(

@@ -294,6 +294,30 @@ def test_a_folder_whose_name_is_no_text_is_a_place_like_any_other(
     assert json.loads((odd / "report").read_text())["sources"][0]["path"] == str(here)
 
 
+@pytest.mark.parametrize("option", ["--config", "--camera"])
+@pytest.mark.parametrize("kind", ["pipe", "device", "hole"])
+def test_settings_and_camera_paths_without_an_end_are_refused(
+    image: Path, tmp_path: Path, option: str, kind: str
+) -> None:
+    """A suite from somebody's branch names such files, too."""
+    endless = tmp_path / "endless.json"
+    if kind == "pipe":
+        os.mkfifo(endless)
+    elif kind == "device":
+        endless.symlink_to("/dev/zero")
+    else:
+        with endless.open("wb") as file:
+            file.truncate(1 << 40)
+    done = octree("render", image, "-o", tmp_path / "o.png", option, endless)
+    no_bug(done, 2)
+    assert "regular file" in done.stderr or "larger than" in done.stderr
+
+
+def test_settings_may_come_from_the_shell(image: Path, tmp_path: Path) -> None:
+    done = in_shell("--config <(echo {})", "render", image, "-o", tmp_path / "o.png")
+    no_bug(done, 0)
+
+
 @pytest.mark.parametrize("key", ["shape", "chunk_shape"])
 def test_metadata_of_infinite_numbers_are_damaged_sources(tmp_path: Path, key: str) -> None:
     document = {

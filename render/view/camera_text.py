@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
+from octree.pyramid.reach import read_small
 from octree.render.view.camera import DEFAULT_FPS, Camera, CameraPath, Keyframe
 
 Extent: TypeAlias = Region | tuple[float, float]
@@ -135,7 +136,7 @@ def _zoom(zoom: float, where: str) -> float:
 def read_path(path: Path) -> CameraPath:
     """A path file. Raises ``UsageError`` for a file that is missing, is not JSON, or has an unknown key."""
     try:
-        document = json.loads(path.read_bytes())
+        document = json.loads(read_small(path))
     except FileNotFoundError:
         raise UsageError(f"no camera path file {path}", hint=f"a camera is {FORMS}", path=str(path)) from None
     except OSError as error:
