@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from octree.cli.app import run
@@ -81,3 +84,28 @@ def test_the_probe_draws_and_reads_back(
     monkeypatch.setattr(Canvas, "read", lambda self: read(self) // 2)
     assert probe.main(["osmesa"]) == 6
     assert "wrong colours" in json.loads(capsys.readouterr().out)["message"]
+
+
+@pytest.mark.parametrize("command", ["doctor", "render"])
+def test_a_machine_without_fontconfig_is_told_so(tmp_path: Path, command: str) -> None:
+    """vispy is not imported there, in whatever it draws."""
+    np.save(tmp_path / "a.npy", np.zeros((8, 8), np.uint8))
+    words = ["octree", command, *(["a.npy", "-o", "o.png"] if command == "render" else [])]
+    program = (
+        "import ctypes.util, sys\n"
+        "find = ctypes.util.find_library\n"
+        "ctypes.util.find_library = lambda name: None if 'fontconfig' in name else find(name)\n"
+        f"sys.argv = {words!r}\n"
+        "from octree.cli import main\n"
+        "main()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 6, done.stdout + done.stderr
+    assert "libfontconfig1" in done.stdout + done.stderr

@@ -36,6 +36,11 @@ def _import_gl() -> Any:
         os.environ[_LIBRARY] = name
     try:
         from vispy.gloo.gl import gl2
+    except ImportError as error:
+        raise GLError(
+            f"vispy cannot be imported: {error}",
+            hint="on Linux it needs fontconfig (Debian, Ubuntu: apt-get install libfontconfig1; Fedora: dnf install fontconfig)",
+        ) from error
     finally:
         # child processes make their own choice
         if before is None:

@@ -105,12 +105,10 @@ class Layer:
         self._plan = NO_PLAN
         self._levels: Set[int] = {NO_PLAN.level}  # of the wanted tiles
         self._view = Region((0.0, 0.0), (0.0, 0.0))
-        self._part: tuple[Region, Region] | None = (
-            None  # of the view, if only a part is wanted now; its pixels
-        )
-        self._at_hand: tuple[
-            TileKey, ...
-        ] = ()  # coarser tiles at hand that stand in besides those of the plan
+        # of the view, if only a part is wanted now; its pixels
+        self._part: tuple[Region, Region] | None = None
+        # coarser tiles that stand in besides those of the plan
+        self._at_hand: tuple[TileKey, ...] = ()
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
         self._sent = False  # the loader knows the plan
         self.cover: Cover | None = None
