@@ -48,7 +48,7 @@ def build(
     use_one_heap()
     report = make_reporter(progress, quiet=quiet)
     if dry_run:
-        plan = plan_build(source, dest, **given_of(BUILD, given))
+        plan = plan_build(source, dest, **given_of(BUILD, given), **given_of(RUNNING, given))
         if json:
             print_json({"source": source, "dest": dest, "dry_run": True, **plan.to_json()})
         else:

@@ -37,6 +37,18 @@ def test_the_result_says_what_the_contract_lists(tmp_path: Path, source: Path) -
     assert {axis.unit for axis in open_pyramid(tmp_path / "p").spec.axes} == {"micrometer"}
 
 
+def test_a_dry_run_refuses_the_dest_that_a_build_refuses(tmp_path: Path, source: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "one.jpg").write_bytes(b"x")
+    for words in ([], ["--overwrite"]):
+        said = [octree("build", source, tmp_path / "photos", *words, *dry) for dry in (["--dry-run"], [])]
+        assert [done.returncode for done in said] == [4, 4]
+        assert said[0].stderr == said[1].stderr
+    assert octree("build", source, tmp_path / "p").returncode == 0
+    for words, code in (([], 4), (["--overwrite"], 0), (["--resume"], 0)):
+        assert octree("build", source, tmp_path / "p", "--dry-run", *words).returncode == code, words
+
+
 def test_a_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path, source: Path) -> None:
     plan = octree_json("build", source, tmp_path / "p", "--dry-run", "--tile", 64)
     assert [level["shape"] for level in plan["levels"]][-1] == [44, 38]

@@ -313,3 +313,38 @@ def test_the_calibration_of_metamorph_is_taken() -> None:
 def test_a_plan_fails_where_the_build_would(name: str) -> None:
     with pytest.raises(SourceError):
         plan_build(ODD / name)
+
+
+def test_images_that_are_not_read_and_inks_are_said(tmp_path: Path) -> None:
+    with TiffWriter(tmp_path / "two.tif") as tiff:
+        tiff.write(np.zeros((20, 30), np.uint8), metadata={"Name": "here"})
+        tiff.write(np.zeros((5, 6, 7), np.uint16), metadata={"Name": "there"})
+    with (
+        pytest.warns(SourceWarning, match="another image in it is not read: ") as said,
+        open_source(tmp_path / "two.tif") as source,
+    ):
+        assert source.shape == (20, 30)
+    assert len(said) == len(source.warnings) == 1
+    with TiffWriter(tmp_path / "slide.tif", ome=True) as tiff:
+        tiff.write(np.zeros((20, 30), np.uint8), metadata={"axes": "YX", "Name": "slide"})
+        tiff.write(np.zeros((5, 6), np.uint16), metadata={"axes": "YX", "Name": "Label"})
+    with open_source(tmp_path / "slide.tif") as source:
+        assert not source.warnings
+    with TiffWriter(tmp_path / "inks.tif") as tiff:
+        tiff.write(np.zeros((20, 30, 4), np.uint8), photometric="separated")
+    with (
+        pytest.warns(SourceWarning, match="its inks are kept as channels"),
+        open_source(tmp_path / "inks.tif"),
+    ):
+        pass
+
+
+def test_an_ome_tiff_of_two_images_says_which_it_reads(tmp_path: Path) -> None:
+    with TiffWriter(tmp_path / "two.ome.tif", ome=True) as tiff:
+        tiff.write(np.zeros((20, 30), np.uint8), metadata={"axes": "YX"})
+        tiff.write(np.zeros((3, 30, 40), np.uint8), metadata={"axes": "ZYX"})
+    with (
+        pytest.warns(SourceWarning, match="another image in it is not read"),
+        open_source(tmp_path / "two.ome.tif"),
+    ):
+        pass

@@ -189,6 +189,7 @@ def test_ycbcr_without_jpeg_becomes_rgb(
     assert np.abs(whole.astype(int) - pixels).max() <= 2, "rounded twice"
 
 
+@pytest.mark.filterwarnings("ignore:.*its inks are kept")
 @pytest.mark.parametrize(
     ("samples", "photometric"), [(3, "minisblack"), (4, "minisblack"), (4, "separated"), (5, "minisblack")]
 )
@@ -225,6 +226,7 @@ def test_stack_of_pages(tmp_path: Path, bigtiff: bool, codec: str, layout: str) 
         same_everywhere(source, pixels)
 
 
+@pytest.mark.filterwarnings("ignore:.*its inks are kept")
 def test_inks_are_channels_with_names(tmp_path: Path) -> None:
     pixels = image((40, 50, 4))
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="separated")

@@ -9,11 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from octree.pyramid.building.destination import (
-    Places,
-    check_apart,
-    places_of,
-)
+from octree.pyramid.building.destination import Places, check_apart, check_writable, places_of
 from octree.pyramid.building.executors import never
 from octree.pyramid.building.job import Job, Progress
 from octree.pyramid.building.lock import DestLock
@@ -81,16 +77,19 @@ class BuildResult:
         }
 
 
-@takes(BUILD)
+@takes(BUILD, RUNNING)
 def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **options: Any) -> BuildPlan:
     """What ``build`` would do with these options; writes nothing. Raises as ``build`` does.
 
-    With ``dest``, also refuses a SOURCE and DEST that contain one another.
+    With ``dest``, also refuses a SOURCE and DEST that contain one another, and a DEST that may not be written.
     """
+    running = RUNNING.read({name: options.pop(name) for name in RUNNING.names if name in options})
     wanted = BuildOptions.read(options)
     with _open(source, wanted) as opened:
         if dest is not None:
-            check_apart(opened.path, places_of(dest))
+            places = places_of(dest)
+            check_apart(opened.path, places)
+            check_writable(places, overwrite=running["overwrite"], resume=running["resume"])
         if wanted.on_error == "fail":
             _check_decodes(opened)
         return replace(make_plan(wanted.request(opened), opened.transient_bytes), warnings=opened.warnings)

@@ -129,6 +129,27 @@ def inspect(places: Places) -> tuple[State, Header | None]:
     return (State.FREE if _is_free(places) else State.OCCUPIED), None
 
 
+def refused(places: Places, state: State) -> DestinationError:
+    """Why a plain build leaves alone what is there."""
+    if state is State.OCCUPIED:
+        what, hint = "exists and is not empty", "choose another DEST, or give --overwrite"
+    else:
+        what, hint = "holds an interrupted build", "go on with --resume, or start again with --overwrite"
+    return DestinationError(f"{places.dest} {what}", hint=hint, path=str(places.dest))
+
+
+def check_writable(places: Places, *, overwrite: bool, resume: bool) -> None:
+    """Raises DestinationError where a build would refuse DEST; changes nothing. Whether ``resume`` finds the same build is
+    not looked at."""
+    state, _ = inspect(places)
+    if state is State.FREE or resume:
+        return
+    if not overwrite:
+        raise refused(places, state)
+    if state in (State.OCCUPIED, State.PARTIAL_ASIDE) and places.dest.exists():
+        check_replaceable(places.dest, through_link=places.through_link)
+
+
 def _is_free(places: Places) -> bool:
     dest = places.dest
     if not os.path.lexists(dest):

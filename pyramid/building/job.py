@@ -17,6 +17,7 @@ from octree.pyramid.building.destination import (
     discard,
     finish,
     inspect,
+    refused,
     tidy_swap,
 )
 from octree.pyramid.building.executors import Executor
@@ -100,7 +101,7 @@ class Job:
             begun = True
         else:
             if state is not State.FREE and not overwrite:
-                raise self._refused(state)
+                raise refused(self.places, state)
             # an interrupted build in DEST itself is no pyramid that is worth keeping until the new one is done
             aside = state in (State.OCCUPIED, State.PARTIAL_ASIDE) and self.places.dest.exists()
             if aside:
@@ -131,14 +132,6 @@ class Job:
         except DestinationError:
             with suppress(DestinationError):  # no journal of ours: what reads it next says so
                 remove_journal(self.places.journal, self.places.name)
-
-    def _refused(self, state: State) -> DestinationError:
-        if state is State.OCCUPIED:
-            what, hint = "exists and is not empty", "choose another DEST, or give --overwrite"
-        else:
-            what = "holds an interrupted build"
-            hint = "go on with --resume, or start again with --overwrite"
-        return DestinationError(f"{self.places.dest} {what}", hint=hint, path=str(self.places.dest))
 
     def _facts(self) -> dict[str, Any]:
         """What must be the same for two runs to be one build. JSON-able."""
@@ -173,7 +166,7 @@ class Job:
         try:
             found = ngff.read_spec(dest)
         except SourceError:
-            raise self._refused(State.OCCUPIED) from None
+            raise refused(self.places, State.OCCUPIED) from None
         nodata = found.metadata.get("nodata")
         changed = changed_facts(_facts_of(found, nodata), _facts_of(self.plan.spec, self.plan.nodata))
         if self._is_older_than_source():

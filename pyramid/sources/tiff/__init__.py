@@ -11,6 +11,7 @@ ifd.py         single tags of single pages
 missing.py     pixels that count for nothing: nodata values and masks
 codecs.py      compressions that are refused, or need a hand
 subsampled.py  YCbCr: as RGB, and with colours of a lower resolution
+unread.py      other images of the file, inks: said in warnings
 planes.py      planes that are said to be there and are not
 segments.py    decoded segments that neighbouring reads share
 """

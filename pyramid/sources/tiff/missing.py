@@ -49,6 +49,11 @@ def without(raw: RawArray, value: float) -> RawArray:
     return ConvertedArray(raw, lambda data: np.where(data == own, nan, data))
 
 
+def is_mask(page: Any) -> bool:
+    """Is it no image, but says which pixels of one are there?"""
+    return bool(int(page.subfiletype or 0) & _MASK)
+
+
 def mask_series(tiff: Any, series: Any) -> Any:
     """The series that says which pixels of ``series`` are there; None when there is none."""
     page = series.keyframe

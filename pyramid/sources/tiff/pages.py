@@ -36,6 +36,7 @@ from octree.pyramid.sources.tiff.missing import Masked, mask_series, nodata_of, 
 from octree.pyramid.sources.tiff.planes import UNNAMED, absent_planes, summary
 from octree.pyramid.sources.tiff.segments import SegmentCache
 from octree.pyramid.sources.tiff.subsampled import ToRgb, is_subsampled, unit_bytes, unpacked
+from octree.pyramid.sources.tiff.unread import unread
 from octree.pyramid.sources.tiff.values import (
     PALETTE,
     WHITE_IS_ZERO,
@@ -136,7 +137,9 @@ def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: L
     check_readable(path, series)
     facts = dataclasses.replace(series_facts(tiff, series, image), missing=summary(absent))
     nodata, said = nodata_of(series.keyframe, np.dtype(series.dtype))
-    facts = dataclasses.replace(facts, nodata=nodata, warnings=(*facts.warnings, *said))
+    facts = dataclasses.replace(
+        facts, nodata=nodata, warnings=(*facts.warnings, *said, *unread(tiff, series))
+    )
     block = _contiguous(path, tiff, series, facts)
     stored = block or TiffArray(path, tiff, series, facts, absent, limits)
     raw: RawArray = stored
