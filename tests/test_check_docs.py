@@ -148,7 +148,7 @@ def test_the_action_installs_what_is_missing(place: Path) -> None:
     assert run_step("Install octree", place, {"install": "octree==1.0"}, none).returncode == 0
     assert (place / "said").read_text().splitlines() == [
         "sudo apt-get update -q",
-        "sudo apt-get install -y --no-install-recommends libosmesa6",
+        "sudo apt-get install -y --no-install-recommends libosmesa6 libfontconfig1",
         f"python -m pip install --disable-pip-version-check {ROOT}",
         "python -m pip install --disable-pip-version-check octree==1.0",
     ]
