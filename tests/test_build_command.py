@@ -40,7 +40,7 @@ def test_the_result_says_what_the_contract_lists(tmp_path: Path, source: Path) -
 def test_a_dry_run_refuses_the_dest_that_a_build_refuses(tmp_path: Path, source: Path) -> None:
     (tmp_path / "photos").mkdir()
     (tmp_path / "photos" / "one.jpg").write_bytes(b"x")
-    for words in ([], ["--overwrite"]):
+    for words in ([], ["--overwrite"], ["--overwrite", "--resume"]):
         said = [octree("build", source, tmp_path / "photos", *words, *dry) for dry in (["--dry-run"], [])]
         assert [done.returncode for done in said] == [4, 4]
         assert said[0].stderr == said[1].stderr

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from octree.pyramid.building.destination import Places, check_apart, check_writable, places_of
+from octree.pyramid.building.destination import Places, check_apart, check_writable, inspect, places_of
 from octree.pyramid.building.executors import never
 from octree.pyramid.building.job import Job, Progress
 from octree.pyramid.building.lock import DestLock
@@ -89,7 +89,10 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
         if dest is not None:
             places = places_of(dest)
             check_apart(opened.path, places)
-            check_writable(places, overwrite=running["overwrite"], resume=running["resume"])
+            state, header = inspect(places)
+            # whether what is there is the same build, is for the build to find out
+            if not running["resume"] or (header is None and running["overwrite"]):
+                check_writable(places, state, overwrite=running["overwrite"])
         if wanted.on_error == "fail":
             _check_decodes(opened)
         return replace(make_plan(wanted.request(opened), opened.transient_bytes), warnings=opened.warnings)

@@ -138,16 +138,16 @@ def refused(places: Places, state: State) -> DestinationError:
     return DestinationError(f"{places.dest} {what}", hint=hint, path=str(places.dest))
 
 
-def check_writable(places: Places, *, overwrite: bool, resume: bool) -> None:
-    """Raises DestinationError where a build would refuse DEST; changes nothing. Whether ``resume`` finds the same build is
-    not looked at."""
-    state, _ = inspect(places)
-    if state is State.FREE or resume:
-        return
-    if not overwrite:
+def check_writable(places: Places, state: State, *, overwrite: bool) -> bool:
+    """Whether a new build must leave what is in DEST until it is done. Raises DestinationError where it may not take the
+    place of what is there; changes nothing."""
+    if state is not State.FREE and not overwrite:
         raise refused(places, state)
-    if state in (State.OCCUPIED, State.PARTIAL_ASIDE) and places.dest.exists():
+    # an interrupted build in DEST itself is no pyramid that is worth keeping until the new one is done
+    aside = state in (State.OCCUPIED, State.PARTIAL_ASIDE) and places.dest.exists()
+    if aside:
         check_replaceable(places.dest, through_link=places.through_link)
+    return aside
 
 
 def _is_free(places: Places) -> bool:

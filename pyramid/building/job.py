@@ -14,6 +14,7 @@ from octree.pyramid.building.destination import (
     Places,
     State,
     begin_folder,
+    check_writable,
     discard,
     finish,
     inspect,
@@ -32,7 +33,6 @@ from octree.pyramid.building.journal import (
 )
 from octree.pyramid.building.options import BuildOptions
 from octree.pyramid.building.plan import BuildPlan
-from octree.pyramid.building.replaceable import check_replaceable
 from octree.pyramid.building.task import Recipe, Task, TaskRunner
 from octree.pyramid.building.windows import with_windows
 from octree.pyramid.errors import (
@@ -100,12 +100,7 @@ class Job:
             )
             begun = True
         else:
-            if state is not State.FREE and not overwrite:
-                raise refused(self.places, state)
-            # an interrupted build in DEST itself is no pyramid that is worth keeping until the new one is done
-            aside = state in (State.OCCUPIED, State.PARTIAL_ASIDE) and self.places.dest.exists()
-            if aside:
-                check_replaceable(self.places.dest, through_link=self.places.through_link)
+            aside = check_writable(self.places, state, overwrite=overwrite)
             discard(self.places, header, aside=aside)
             journal, done, begun = self._begin(aside), Done(), False
         writing = False

@@ -234,5 +234,5 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         view.view_program.vert["transform"] = self._placing.current
 
     def _bind(self) -> None:
-        """Give the new program its vertices."""
-        raise NotImplementedError
+        """Give the new program its vertices. Each kind of visual has its own; this class is drawn by none of itself."""
+        raise NotImplementedError  # a visual without it is a mistake of ours, and heard at its first frame

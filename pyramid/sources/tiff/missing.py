@@ -61,7 +61,7 @@ def mask_series(tiff: Any, series: Any) -> Any:
         own = other.keyframe
         kind = int(own.subfiletype or 0)
         same = (own.imagelength, own.imagewidth) == (page.imagelength, page.imagewidth)
-        if own is not page and kind & _MASK and not kind & _REDUCED and same and len(other) == 1:
+        if own is not page and is_mask(own) and not kind & _REDUCED and same and len(other) == 1:
             return other
     return None
 
