@@ -227,16 +227,23 @@ class Renderer:
                 self._pipeline.take_in(wait=False)
                 uploaded = self._pipeline.upload(budgeted=False)
             done = self.scene.is_complete
-            if done or uploaded or not covered:
+            # what waits has no room when nothing is under way that could change this view
+            stuck = not uploaded and not self._pipeline.is_loading
+            last = done or stuck or self._now_ms() >= deadline_ms
+            # a cover is the dearest part of a turn: those that nobody draws are for milestones and watchers
+            if last or not covered or (uploaded and self._is_watched):
                 with meter.part("cover", self._trace):
                     self._cover(shot, before)
                 covered = True
-            # what waits has no room when nothing is under way that could change this view
-            stuck = not uploaded and not self._pipeline.is_loading
-            if done or stuck or self._now_ms() >= deadline_ms:
+            if last:
                 break
             with meter.part("load_wait", self._trace):
                 self._pipeline.loader.wait_until(deadline_ms)
+
+    @property
+    def _is_watched(self) -> bool:
+        """What a frame shows before it is done is news to somebody."""
+        return self._on_progress is not None or "ideal_ms" not in self._milestones
 
     def _stream(self, shot: Shot) -> Frame:
         if shot.starts_path:

@@ -152,6 +152,17 @@ class _Pool:
     workers: int
     queue: DelayQueue = field(default_factory=DelayQueue)
     running: dict[LoadKey, _Try] = field(default_factory=dict)
+    expires_ms: float = math.inf
+    """No try takes too long before that."""
+
+    def expired(self, now_ms: float) -> list[_Try]:
+        """Tries that have taken too long, the one that was to end first in front."""
+        late = [t for t in self.running.values() if t.expires_ms <= now_ms]
+        late.sort(key=lambda t: (t.expires_ms, t.load.rank, t.load.tie))
+        self.expires_ms = min(
+            (t.expires_ms for t in self.running.values() if t not in late), default=math.inf
+        )
+        return late
 
     def to_give_up(self) -> list[_Try]:
         """Tries that nobody wants any more, the one that has come least far first."""
@@ -301,13 +312,15 @@ class Schedule:
     def _tick(self, now_ms: float) -> list[Action]:
         actions: list[Action] = []
         for pool in self._pools.values():
-            if late := [t for t in pool.running.values() if t.expires_ms <= now_ms]:
-                late.sort(key=lambda t: (t.expires_ms, t.load.rank, t.load.tie))
-                for current in late:
+            # once or twice for each tile, with the lock of all workers: what need not be looked at is not
+            if now_ms >= pool.expires_ms:
+                for current in pool.expired(now_ms):
                     actions += self._expire(current, now_ms)
+            if not pool.queue:
+                continue
             while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
                 actions.append(self._start(pool, load, now_ms))
-            if len(pool.queue) and (unwanted := pool.to_give_up()):
+            if pool.queue and (unwanted := pool.to_give_up()):
                 actions += self._make_room(pool, unwanted, now_ms)
         return actions
 
@@ -329,6 +342,7 @@ class Schedule:
         if not limit_ms or load.registered.patient(load.key.tile.level):
             limit_ms = math.inf
         pool.running[load.key] = _Try(load, load.run, now_ms + limit_ms)
+        pool.expires_ms = min(pool.expires_ms, now_ms + limit_ms)
         weather = self._calm or self._network.weather(load.registered.number, load.key.tile, load.attempt)
         return Start(load, load.run, weather, now_ms + limit_ms)
 
