@@ -18,6 +18,11 @@ from octree.render.loading.values import LoadedTile, LoadKey
 from octree.render.view.cover import Cover, cover_view
 
 
+def show(visual: Any, cover: Cover, origin: tuple[float, ...] = (0.0, 0.0)) -> None:
+    """Have a visual draw a cover of the tiles that ``load_key`` names."""
+    visual.set_cover(cover, [load_key(tile) for tile in cover.quads.keys], origin)
+
+
 def load_key(tile: TileKey) -> LoadKey:
     return LoadKey("source", 0, tile)
 
@@ -87,7 +92,7 @@ class Stage:
         """The frame, (h, w, 4)."""
         self.canvas.resize(size_px)
         self.visual.set_view(view, size_px)
-        self.visual.set_cover(self.cover(view, level, failed), load_key)
+        show(self.visual, self.cover(view, level, failed))
         self.canvas.draw([self.visual])
         return self.canvas.read()
 

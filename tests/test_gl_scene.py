@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from gl_scene import Stage, load_key
+from gl_scene import Stage, show
 from vispy.visuals.transforms import PolarTransform, STTransform
 
 from octree.pyramid.grid import Lattice, LatticeLevel, Region
@@ -57,7 +57,7 @@ def test_a_camera_of_vispy_sees_the_texels(canvas: Canvas, scene: Any, far: int)
     node.transform = STTransform(translate=(-far, -far))
     scene[1].camera.rect = (-96 / zoom / 2, -64 / zoom / 2, 96 / zoom, 64 / zoom)
     cover = stage.cover(Region((far - 32, far - 32), (far + 32, far + 32)), 0)
-    node.set_cover(cover, load_key, (far, far))
+    show(node, cover, (far, far))
     frame = scene[0].render(alpha=True)
     wanted = np.kron(BOARD[:16, :24] == BOARD[0, 0], np.ones((4, 4), bool))
     shown = frame[..., 0] > 127
@@ -67,7 +67,7 @@ def test_a_camera_of_vispy_sees_the_texels(canvas: Canvas, scene: Any, far: int)
 def test_a_camera_that_is_not_affine(canvas: Canvas, scene: Any) -> None:
     stage = board_at(canvas, 64)
     node = node_of(scene, stage)
-    node.set_cover(stage.cover(Region((32, 32), (96, 96)), 0), load_key, (64, 64))
+    show(node, stage.cover(Region((32, 32), (96, 96)), 0), (64, 64))
     node.transform = PolarTransform() * STTransform(scale=(np.pi / 64, 1, 1))
     scene[1].camera.rect = (-96, -96, 192, 192)
     frame = scene[0].render(alpha=True)
@@ -77,7 +77,7 @@ def test_a_camera_that_is_not_affine(canvas: Canvas, scene: Any) -> None:
 def test_bounds_are_those_of_what_is_drawn(canvas: Canvas) -> None:
     stage = board_at(canvas, 64)
     assert stage.visual.bounds(0) is None
-    stage.visual.set_cover(stage.cover(Region((32, 40), (96, 90)), 0), load_key)
+    show(stage.visual, stage.cover(Region((32, 40), (96, 90)), 0))
     assert stage.visual.bounds(0) == (40, 90)
     assert stage.visual.bounds(1) == (32, 96)
 
@@ -94,7 +94,7 @@ def test_opacity_of_a_node_of_vispy(canvas: Canvas, scene: Any) -> None:
     node = node_of(scene, stage)
     node.transform = STTransform(translate=(-64, -64))
     scene[1].camera.rect = (-12, -8, 24, 16)
-    node.set_cover(stage.cover(Region((32, 32), (96, 96)), 0), load_key, (64, 64))
+    show(node, stage.cover(Region((32, 32), (96, 96)), 0), (64, 64))
     node.opacity = 0.5
     # linear, four times: pixel centres lie an eighth of a texel beside texel centres
     for interpolation, brightest in (("nearest", 128), ("linear", 128 * (0.875**2 + 0.125**2))):
@@ -112,7 +112,7 @@ def test_tiles_keep_their_size_far_from_the_origin(canvas: Canvas, scene: Any) -
     scale = float(np.float32(0.37))
     middle, width, height = far * scale - shift, 8 * scale, 8 * scale * 64 / 96
     scene[1].camera.rect = (middle - width / 2, middle - height / 2, width, height)
-    node.set_cover(stage.cover(Region((far - 32, far - 32), (far + 32, far + 32)), 0), load_key, (far, far))
+    show(node, stage.cover(Region((far - 32, far - 32), (far + 32, far + 32)), 0), (far, far))
     row = scene[0].render(alpha=True)[30, :, 0] > 127
     edges = np.flatnonzero(np.diff(row.astype(int)))
     assert np.abs(edges - (np.arange(1, 8) * 12 - 1)).max() <= 1

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from octree.pyramid.grid import BlockRange, Lattice, LatticeLevel, Region, lattice_of
 from octree.pyramid.model import Axis, LevelInfo, PyramidSpec, TileKey
 from octree.render.view.cover import cover_view, pixel_edges, rows_of
-from octree.render.view.plan import plan_view
+from octree.render.view.plan import plan_view, unless
 
 
 @st.composite
@@ -174,7 +174,7 @@ def test_a_plan_on_any_number_of_axes_names_tiles_there_are(
         *(lattice, view, (1.0,) * axes),
         fixed_level=level,
         max_tiles=room,
-        known=known,
+        lacking=unless(known),
         prefetch_margin=margin,
         motion=(1.5,) * axes,
     )

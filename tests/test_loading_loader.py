@@ -21,8 +21,8 @@ from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, Tier
-from octree.render.loading.wishes import load_requests
-from octree.render.view.plan import plan_view
+from octree.render.loading.wishes import keys_of, load_requests
+from octree.render.view.plan import plan_view, unless
 
 LATENCY = Network(latency_ms=50.0)
 
@@ -903,11 +903,11 @@ def test_force_synchronous_waits_until_settled(clock: RealClock | VirtualClock) 
 
 def view_at(plane, x: float, *, motion: float = 0.0, known=lambda key: False, previous=None):
     view = Region((4096.0, x), (4096.0 + 768, x + 1024))
-    return plan_view(plane, view, (1, 1), known=known, motion=(0.0, motion), previous=previous)
+    return plan_view(plane, view, (1, 1), lacking=unless(known), motion=(0.0, motion), previous=previous)
 
 
 def plan_for(plane, source, x: float):
-    return load_requests(view_at(plane, x), source)
+    return load_requests(view_at(plane, x), keys_of(source))
 
 
 class Tiles256(FakeSource):
@@ -946,7 +946,7 @@ def test_a_swipe_wastes_no_more_reads_than_there_are_workers(frames: int) -> Non
         plan = None
         for frame in range(frames):
             plan = view_at(plane, frame * step, motion=step * 6, known=known, previous=plan)
-            loader.plan("view", load_requests(plan, source), moved=frame > 0)
+            loader.plan("view", load_requests(plan, keys_of(source)), moved=frame > 0)
             loader.wait(1 / 60)
             loader.poll()
             while clock.now_ms() < (frame + 1) * 1000 / 60 - 1e-6:
@@ -955,7 +955,7 @@ def test_a_swipe_wastes_no_more_reads_than_there_are_workers(frames: int) -> Non
         assert loader.stats().reads_wasted <= 10
         plan = view_at(plane, (frames - 1) * step, known=known, previous=plan)
         stopped_ms = clock.now_ms()
-        loader.plan("view", load_requests(plan, source), moved=False)
+        loader.plan("view", load_requests(plan, keys_of(source)), moved=False)
         drain(loader)
         took_ms = clock.now_ms() - stopped_ms
         assert set(source.counts.values()) == {1}

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from octree.pyramid.grid import TOLERANCE_TILES, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.loading.values import Tier
-from octree.render.loading.wishes import load_requests
-from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, untiled_lattice
+from octree.render.loading.wishes import keys_of, load_requests
+from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, unless, untiled_lattice
 
 
 def pyramid(
@@ -321,7 +321,7 @@ def test_stand_ins_and_prefetch_are_bounded_real_and_unknown(
     def known(key: TileKey) -> bool:
         return hash((key, seed)) % 3 == 0
 
-    plan = plan_view(plane, view, (zoom, zoom), known=known, motion=motion, prefetch_margin=margin)
+    plan = plan_view(plane, view, (zoom, zoom), lacking=unless(known), motion=motion, prefetch_margin=margin)
     missing = [key for key in plan.wanted if not known(key)]
     roots = [key for key in plan.stand_ins if key.level == len(plane.levels) - 1]
     assert len(plan.stand_ins) <= max(4, len(missing) // 3 + len(roots))
@@ -361,8 +361,11 @@ def test_nothing_is_loaded_beneath_a_known_stand_in() -> None:
     def known(key: TileKey) -> bool:
         return key.level in (1, 6)
 
-    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=known).stand_ins == ()
-    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), known=everything).stand_ins == ()
+    assert plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), lacking=unless(known)).stand_ins == ()
+    assert (
+        plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (1, 1), lacking=unless(everything)).stand_ins
+        == ()
+    )
 
 
 def test_an_image_of_one_level_has_no_stand_ins_d24() -> None:
@@ -380,7 +383,10 @@ def test_a_coarsest_level_of_many_tiles_is_no_backdrop() -> None:
     assert 0 < len(plan.stand_ins) <= len(plan.wanted) // 3
     last = plan.wanted[-1]
     plan = plan_view(
-        plane, Region((0, 0), (2048, 2048)), (1, 1), known=lambda key: key.level == 0 and key != last
+        plane,
+        Region((0, 0), (2048, 2048)),
+        (1, 1),
+        lacking=unless(lambda key: key.level == 0 and key != last),
     )
     assert plan.stand_ins == ()
 
@@ -397,12 +403,14 @@ def test_a_stand_in_on_its_way_stays_wanted_while_it_helps() -> None:
     view = Region((1000, 1000), (1768, 2024))
     first = plan_view(SEVEN, view, (1, 1))
     arrived = set(first.wanted[:15])
-    after = plan_view(SEVEN, view, (1, 1), known=arrived.__contains__, previous=first)
+    after = plan_view(SEVEN, view, (1, 1), lacking=unless(arrived.__contains__), previous=first)
     assert set(first.stand_ins) <= set(after.stand_ins)
-    done = plan_view(SEVEN, view, (1, 1), known=lambda key: key.level == 0, previous=after)
+    done = plan_view(SEVEN, view, (1, 1), lacking=unless(lambda key: key.level == 0), previous=after)
     assert {key.level for key in done.stand_ins} <= {6}
     stand_ins = arrived | set(after.stand_ins)
-    assert plan_view(SEVEN, view, (1, 1), known=stand_ins.__contains__, previous=after).stand_ins == ()
+    assert (
+        plan_view(SEVEN, view, (1, 1), lacking=unless(stand_ins.__contains__), previous=after).stand_ins == ()
+    )
     elsewhere = plan_view(SEVEN, Region((9000, 9000), (9768, 10024)), (1, 1), previous=first)
     assert not set(first.stand_ins[1:]) & set(elsewhere.stand_ins)
 
@@ -425,7 +433,7 @@ def test_tiles_that_will_have_left_are_named_and_no_load_is_begun_for_them() -> 
     view = Region((0, 0), (768, 1024))
     plan = plan_view(SEVEN, view, (1, 1), motion=(0.0, 600.0))
     assert plan.leaving == {key for key in plan.wanted if key.grid[1] < 2}
-    ideal = [r for r in load_requests(plan, FakeSource()) if r.tier is Tier.IDEAL]
+    ideal = [r for r in load_requests(plan, keys_of(FakeSource())) if r.tier is Tier.IDEAL]
     assert [r.key.tile for r in ideal] == list(plan.wanted)
     assert {r.key.tile for r in ideal if not r.load} == plan.leaving
 
@@ -466,7 +474,7 @@ class FakeSource:
 
 def test_requests_come_in_order_of_urgency_with_levels_above_the_ideal() -> None:
     plan = plan_view(SEVEN, Region((1000, 1000), (1768, 2024)), (0.5, 0.5), prefetch_margin=0.2)
-    requests = load_requests(plan, FakeSource())
+    requests = load_requests(plan, keys_of(FakeSource()))
     assert [r.key.tile for r in requests] == [*plan.stand_ins, *plan.wanted, *plan.prefetch]
     assert [r.tier for r in requests] == sorted(r.tier for r in requests)
     assert all(r.levels_above_ideal == r.key.tile.level - plan.level for r in requests)

@@ -19,7 +19,7 @@ from octree.pyramid.model import TileKey
 from octree.render.config import default_settings
 from octree.render.frames import render
 from octree.render.view.cover import cover_view
-from octree.render.view.plan import plan_view
+from octree.render.view.plan import plan_view, unless
 from octree.render.view.stand_ins import FEW, stand_ins_at_hand
 
 
@@ -84,9 +84,9 @@ def test_no_hole_where_a_coarser_tile_is_in_memory(
             return key.level == len(plane.levels) - 1
         return random.Random(repr((seed, key))).random() < share
 
-    plan = plan_view(plane, view, (zoom, zoom), known=known, max_tiles=500)
+    plan = plan_view(plane, view, (zoom, zoom), lacking=unless(known), max_tiles=500)
     levels = len(plane.levels) if going_on else 0
-    at_hand = stand_ins_at_hand(plane, plan, view, known, on_their_way=levels)
+    at_hand = stand_ins_at_hand(plane, plan, view, unless(known), on_their_way=levels)
     named = {*at_hand, *plan.stand_ins, *plan.wanted}
 
     def holes(resident) -> float:
@@ -112,28 +112,28 @@ def test_the_coarsest_level_stays_named_when_it_is_known_and_few_tiles_are_wante
     def known(key: TileKey) -> bool:
         return key == root
 
-    plan = plan_view(plane, view, (4, 4), known=known)
+    plan = plan_view(plane, view, (4, 4), lacking=unless(known))
     assert len(plan.wanted) == 1
     assert root not in plan.stand_ins
-    assert stand_ins_at_hand(plane, plan, view, known)[0] == root
-    assert stand_ins_at_hand(plane, plan, view, known, on_their_way=6)[0] == root
+    assert stand_ins_at_hand(plane, plan, view, unless(known))[0] == root
+    assert stand_ins_at_hand(plane, plan, view, unless(known), on_their_way=6)[0] == root
 
 
 def test_the_backdrop_stays_while_nothing_is_missing() -> None:
     plane = pyramid(64 * 2**5, 64 * 2**5, 6)
     view = Region((8, 8), (40, 40))
-    plan = plan_view(plane, view, (4, 4), known=lambda key: True)
-    assert stand_ins_at_hand(plane, plan, view, lambda key: True) == (TileKey(5, (), (0, 0)),)
+    plan = plan_view(plane, view, (4, 4), lacking=unless(lambda key: True))
+    assert stand_ins_at_hand(plane, plan, view, unless(lambda key: True)) == (TileKey(5, (), (0, 0)),)
 
 
 def test_what_may_arrive_is_named_while_it_is_little() -> None:
     plane = pyramid(64 * 2**6, 64 * 2**6, 7)
     view = Region((0, 0), (64 * 8, 64 * 8))
     plan = plan_view(plane, view, (1, 1))
-    named = stand_ins_at_hand(plane, plan, view, lambda key: False, on_their_way=7)
+    named = stand_ins_at_hand(plane, plan, view, unless(lambda key: False), on_their_way=7)
     assert [key.level for key in named] == [6, 5, 4, 3, *[2] * 4, *[1] * 16]
     small = plan_view(plane, Region((0, 0), (32, 32)), (1, 1))
-    named = stand_ins_at_hand(plane, small, Region((0, 0), (32, 32)), lambda key: False, on_their_way=7)
+    named = stand_ins_at_hand(plane, small, Region((0, 0), (32, 32)), unless(lambda key: False), on_their_way=7)
     assert len(named) == FEW
 
 

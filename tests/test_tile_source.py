@@ -24,7 +24,7 @@ from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest, Tier
-from octree.render.loading.wishes import load_requests
+from octree.render.loading.wishes import keys_of, load_requests
 from octree.render.tiles.made_levels import GivenUp
 from octree.render.tiles.open_levels import open_levels
 from octree.render.tiles.texels import fold_ids, label_bytes, texture_dtype, to_texels
@@ -268,7 +268,7 @@ def test_the_whole_of_an_image_without_a_pyramid_is_loaded_in_the_background() -
     assert plan.stand_ins == ()
     with TileLoader() as loader:
         loader.add_source(source)
-        loader.plan("view", load_requests(plan, source), moved=False)
+        loader.plan("view", load_requests(plan, keys_of(source)), moved=False)
         assert all(isinstance(t, LoadedTile) for t in drain(loader, limit_s=60))
         assert loader.stats().main_thread_reads == 0
 
@@ -376,7 +376,7 @@ def test_planes_that_share_a_coarse_plane_read_it_once(tmp_path: Path) -> None:
             section = resolve(Slicing.of({"z": plane}), source.spec)
             plan = plan_view(source.at(section), source.lattice.extent, (0.25, 0.25))
             assert plan.level == 2
-            loader.plan("view", load_requests(plan, source), moved=False)
+            loader.plan("view", load_requests(plan, keys_of(source)), moved=False)
             drain(loader, "view")
         assert loader.stats().tiles_read == 4 * len(plan.wanted)
         assert loader.stats().tiles_read_twice == 0
@@ -445,7 +445,7 @@ def test_any_source_is_read_in_workers_only_d10(kind: str, tmp_path: Path) -> No
     with open_tile_source(given, tile=64) as source, TileLoader() as loader:
         loader.add_source(source)
         plan = plan_view(source.lattice, source.lattice.extent, (1, 1))
-        loader.plan("view", load_requests(plan, source), moved=False)
+        loader.plan("view", load_requests(plan, keys_of(source)), moved=False)
         got = {t.key.tile: t for t in drain(loader, limit_s=60)}
         for key in plan.wanted:
             y, x = key.grid[0] * 64, key.grid[1] * 64

@@ -8,7 +8,7 @@ remembers the outermost texels of every resident tile, about 1.6 % of the tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -142,6 +142,11 @@ class Atlas:
 
     def __len__(self) -> int:
         return len(self._tiles)
+
+    @property
+    def resident(self) -> Collection[LoadKey]:
+        """The keys of all tiles, as they are now and will be: for who asks about thousands."""
+        return self._tiles.keys()
 
     def capacity_tiles(self, tile_shape: tuple[int, ...], dtype: Any) -> int:
         """How many tiles of ``tile_shape`` (h, w[, samples]) fit the budget at once, all layers together."""

@@ -14,14 +14,13 @@ borders). ``nearest`` is the texel under the pixel's centre at every zoom.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
-from octree.pyramid.model import TileKey
 from octree.render.gl.colored import Blending, ColoredVisual, Interpolation
 from octree.render.gl.library import gloo
 from octree.render.gl.marks import (
@@ -96,16 +95,16 @@ class TiledImageVisual(ColoredVisual):
     def set_cover(
         self,
         cover: Cover,
-        key_of: Callable[[TileKey], LoadKey],
+        keys: Sequence[LoadKey],
         origin: tuple[float, ...] = (0.0, 0.0),
     ) -> None:
-        """Draw this from now on. All tiles of ``cover`` must be resident until it has been drawn.
+        """Draw this from now on. ``keys`` are those of its quads, all resident until it has been drawn.
 
         ``origin`` (y, x) is a base coordinate near the centre of the view: with vispy's cameras positions are
         sent relative to it, because float32 cannot tell pixels apart beyond 2^24.
         """
         self._cover = cover
-        self._quads = place_quads(cover, self._atlas.places([key_of(key) for key in cover.quads.keys]))
+        self._quads = place_quads(cover, self._atlas.places(keys))
         self._origin = origin
         self._bounds_changed()
         self._stale = True

@@ -60,6 +60,12 @@ class TileCache:
         with self._lock:
             return self._tiles.get(key)
 
+    def lacking(self, keys: Iterable[LoadKey]) -> list[LoadKey]:
+        """Those that are not held."""
+        with self._lock:
+            tiles = self._tiles
+            return [key for key in keys if key not in tiles]
+
     def touch(self, keys: Iterable[LoadKey]) -> None:
         """Make these the most recently used, the last one most; unknown keys are ignored."""
         with self._lock:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
@@ -33,7 +33,7 @@ from octree.render.loading.values import (
     Tier,
     TileSource,
 )
-from octree.render.loading.wishes import Rank, Wishes
+from octree.render.loading.wishes import Wishes
 
 __all__ = ["LoaderStats", "TileLoader"]
 
@@ -161,8 +161,9 @@ class TileLoader:
         begun = [load for r in change.begin if (load := self._new_load(owner, r, now_ms, again)) is not None]
         if self._plan_log.is_on:
             self._plan_log.write(plan_line(now_ms, self._generation, requests, len(begun), moved))
-        ranks = self._rank_of if len(self._loads) > len(begun) else None
-        self._tell(Planned(begun, self._dropped(change.drop), self._under_way(change.hold), again, ranks))
+        drop, hold = self._dropped(change.drop), self._under_way(change.hold)
+        ranks = self._wishes.ranks() if len(self._loads) > len(begun) else None
+        self._tell(Planned(begun, drop, hold, again, ranks))
 
     def forget(self, owner: Owner) -> None:
         """The owner is gone, and with it everything it wanted."""
@@ -208,9 +209,6 @@ class TileLoader:
         for load in self._engine.plan(planned):
             del self._loads[load.key]
             self._counts.cancelled += 1
-
-    def _rank_of(self, load: Load) -> Rank:
-        return self._wishes.rank(load.key)
 
     def retry_failed(self) -> None:
         """Forget all failures; what is still wanted of them is loaded anew."""
@@ -282,7 +280,12 @@ class TileLoader:
 
     def _start_again(self, load: Load) -> None:
         again = Load(
-            load.key, load.registered, load.pool_key, self._rank_of(load), load.first_ms, self._clock.now_ms()
+            load.key,
+            load.registered,
+            load.pool_key,
+            self._wishes.rank(load.key),
+            load.first_ms,
+            self._clock.now_ms(),
         )
         self._loads[load.key] = again
         self._tell(Planned([again]))
@@ -309,6 +312,10 @@ class TileLoader:
     def has(self, key: LoadKey) -> bool:
         """Is the tile in memory?"""
         return key in self._unkept or key in self._cache
+
+    def lacking(self, keys: Iterable[LoadKey]) -> set[LoadKey]:
+        """Those that are not in memory."""
+        return {key for key in self._cache.lacking(keys) if key not in self._unkept}
 
     @property
     def failures(self) -> Mapping[LoadKey, FailedTile]:

@@ -33,13 +33,13 @@ from octree.render.loading.values import LoadKey, State
 
 class Planned(NamedTuple):
     """``begin`` new loads; nobody wants ``drop``, nobody asks to begin ``hold``; ``again`` were unwanted and are being
-    read; ``ranks`` gives every other load its new rank (None: as before)."""
+    read; ``ranks`` gives the key of every other load its new rank (None: as before)."""
 
     begin: Sequence[Load] = ()
     drop: Sequence[Load] = ()
     hold: Sequence[Load] = ()
     again: Sequence[Load] = ()
-    ranks: Callable[[Load], tuple[int, int]] | None = None
+    ranks: Callable[[LoadKey], tuple[int, int]] | None = None
 
 
 class Tick(NamedTuple):
@@ -296,16 +296,16 @@ class Schedule:
             self._pools[load.pool_key].queue.put(load)
         return dropped
 
-    def _rank(self, ranks: Callable[[Load], tuple[int, int]]) -> None:
+    def _rank(self, ranks: Callable[[LoadKey], tuple[int, int]]) -> None:
         """Those being read get one too: they may be queued again for another try."""
         for pool in self._pools.values():
             for current in pool.running.values():
-                current.load.rank = ranks(current.load)
+                current.load.rank = ranks(current.load.key)
             changed = False
             for load in pool.queue:
-                rank = ranks(load)
-                changed = changed or rank != load.rank
-                load.rank = rank
+                rank = ranks(load.key)
+                if rank != load.rank:
+                    changed, load.rank = True, rank
             if changed:
                 pool.queue.reorder()
 

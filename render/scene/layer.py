@@ -10,14 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
 from octree.pyramid.model import PyramidSpec, TileKey
-from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
@@ -27,7 +26,7 @@ from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
 from octree.render.view.parts import Placed
-from octree.render.view.plan import ViewPlan, choose_level, plan_view
+from octree.render.view.plan import Lacking, ViewPlan, choose_level, plan_view
 from octree.render.view.register import ToBase, to_base
 from octree.render.view.stand_ins import stand_ins_at_hand
 from octree.render.view.state import Section, Slicing, ViewState, resolve
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
     from octree.render.scene.pipeline import Pipeline
 
+MOST_KEYS = 2**16
+"""Of one place, so that a long journey over a large image takes no memory."""
 NO_PLAN = ViewPlan(0, False, ())
 """What a layer wants that has not been asked to show anything."""
 
@@ -55,6 +56,46 @@ class _Standing:
     part: Part
     section: Section
     indices: tuple[tuple[int, ...], ...]
+
+
+def _never(_tile: TileKey) -> bool:
+    return False
+
+
+class _Keys(dict[TileKey, tuple[LoadKey, ...]]):
+    """The keys of each tile of a face where some parts stand, made when they are first asked for: a view of thousands
+    asks several times a turn."""
+
+    def __init__(self, face: Face, parts: Sequence[_Standing]) -> None:
+        self.version = face.version
+        self._source, self._indices = face.token, [part.indices for part in parts]
+
+    def __missing__(self, tile: TileKey) -> tuple[LoadKey, ...]:
+        if len(self) >= MOST_KEYS:
+            self.clear()
+        # named tuples' own constructors take four times as long
+        new, (level, _, grid) = tuple.__new__, tile
+        source, version = self._source, self.version
+        keys = self[tile] = tuple(
+            [
+                new(LoadKey, (source, version, new(TileKey, (level, index[level], grid))))
+                for index in self._indices
+            ]
+        )
+        return keys
+
+
+class _Once:
+    """``Lacking`` of one plan: all that is wanted is asked for twice."""
+
+    def __init__(self, lacking: Lacking) -> None:
+        self._lacking = lacking
+        self._answers: dict[int, tuple[Sequence[TileKey], Sequence[TileKey]]] = {}
+
+    def __call__(self, tiles: Sequence[TileKey]) -> Sequence[TileKey]:
+        if id(tiles) not in self._answers:
+            self._answers[id(tiles)] = tiles, self._lacking(tiles)  # kept, or its id might be another's
+        return self._answers[id(tiles)][1]
 
 
 def make_layer(
@@ -100,6 +141,7 @@ class Layer:
         self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
         self._slicing: Slicing | None = None
         self._standing: tuple[_Standing, ...] = ()
+        self._keys = _Keys(source, ())
         self._lattice = source.lattice
         self._version = source.version
         self._plan = NO_PLAN
@@ -175,6 +217,7 @@ class Layer:
             self._version, self._plan, self._sent = self.source.version, NO_PLAN, False
         self._part = None if part is None else (part[0].region(part[1]), part[1].region)
         limits = self._pipeline.settings.render
+        lacking = _Once(self._lacking)
         plan = plan_view(
             self._lattice,
             view if self._part is None else self._part[0],
@@ -183,7 +226,7 @@ class Layer:
             hysteresis=limits.hysteresis,
             max_tiles=self._pipeline.room_for(self),
             margin_texels=self._margin_texels,
-            known=self._known,
+            lacking=lacking,
             prefetch_margin=limits.prefetch_margin if prefetch else 0.0,
             motion=(motion[0] * limits.lookahead_ms, motion[1] * limits.lookahead_ms),
             cheap_levels=self.source.stored_levels,
@@ -195,11 +238,12 @@ class Layer:
             # a view that has just been chosen has nothing to do with what the one before asked for
             levels = 0 if fresh else self.source.stored_levels
             shown = view if self._part is None else self._part[0]
-            at_hand = stand_ins_at_hand(self._lattice, plan, shown, self._known, on_their_way=levels)
+            at_hand = stand_ins_at_hand(self._lattice, plan, shown, lacking, on_their_way=levels)
             if changed or at_hand != self._at_hand:
                 self._loader.plan(self, self._requests(plan, at_hand), moved=moved)
                 tiles = (*at_hand, *plan.stand_ins, *plan.wanted, *plan.prefetch)
-                self._rank = dict.fromkeys(key for tile in tiles for key in self.keys(tile))
+                keys = self._known_keys
+                self._rank = dict.fromkeys([key for tile in tiles for key in keys[tile]])
             self._at_hand = at_hand
         if plan.wanted is not self._plan.wanted:
             self._levels = plan.levels or {plan.level}
@@ -233,42 +277,32 @@ class Layer:
         self._slicing, self._plan, self._sent = slicing, NO_PLAN, False
         self._levels = {NO_PLAN.level}
         self._standing, shared = tuple(standing), standing[0].indices
+        self._keys = _Keys(face, standing)
         if self.parts[0].channel is not None:
             c = standing[0].section.entries.index("c")
             shared = tuple(index[:c] + index[c + 1 :] for index in shared)
         self._lattice = face.lattice.at(shared)
 
-    def keys(self, tile: TileKey) -> Iterator[LoadKey]:
+    def keys(self, tile: TileKey) -> tuple[LoadKey, ...]:
         """The key of each part of one tile."""
-        for standing in self._standing:
-            yield self._key(standing, tile)
+        return self._known_keys[tile]
 
-    def _key(self, standing: _Standing, tile: TileKey) -> LoadKey:
-        # a hundred calls a frame: named tuples' own constructors take four times as long
-        new, (level, _, grid) = tuple.__new__, tile
-        return new(
-            LoadKey,
-            (self.face.token, self.face.version, new(TileKey, (level, standing.indices[level], grid))),
-        )
+    @property
+    def _known_keys(self) -> _Keys:
+        """To be looked at once for many tiles."""
+        if self._keys.version != self.face.version:
+            self._keys = _Keys(self.face, self._standing)
+        return self._keys
 
-    def _known(self, tile: TileKey) -> bool:
-        return all(key in self._atlas or self._loader.has(key) for key in self.keys(tile))
+    def _lacking(self, tiles: Sequence[TileKey]) -> list[TileKey]:
+        """Tiles of which some part is not in memory."""
+        keys, resident = self._known_keys, self._atlas.resident
+        below = [key for tile in tiles for key in keys[tile] if key not in resident]
+        absent = self._loader.lacking(below)
+        return [tile for tile in tiles if not absent.isdisjoint(keys[tile])] if absent else []
 
     def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[LoadRequest]:
-        face, asked = self.face, set(plan.stand_ins)
-        wished = load_requests(plan, face) + tuple(
-            LoadRequest(
-                LoadKey(face.token, face.version, tile), Tier.STAND_IN, max(0, tile.level - plan.level), False
-            )
-            for tile in at_hand
-            if tile not in asked
-        )
-        return [
-            request._replace(key=key)
-            for request in wished
-            for key in self.keys(request.key.tile)
-            if key not in self._atlas
-        ]
+        return load_requests(plan, self._known_keys.__getitem__, at_hand, but=self._atlas.resident)
 
     # 3: what is in memory
 
@@ -276,8 +310,9 @@ class Layer:
         """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first. Stand-ins
         only while there is something to stand in for."""
         complete: bool | None = None  # asked only for a stand-in, as few frames have one that waits
-        for key in self._rank:
-            if key not in self._atlas and (tile := self._loader.peek(key)) is not None:
+        resident = self._atlas.resident
+        for key in [key for key in self._rank if key not in resident]:
+            if (tile := self._loader.peek(key)) is not None:
                 if not self.is_wanted(key):
                     complete = self.is_complete if complete is None else complete
                     if complete:
@@ -302,18 +337,23 @@ class Layer:
 
     def pin(self, owner: Hashable, *, stand_ins: bool = True) -> None:
         """Keep in the atlas what this view wants, and what it shows meanwhile, for ``owner`` (see ``Atlas``)."""
-        atlas = self._atlas
-        atlas.pin((key for key in self._rank if key in atlas and (stand_ins or self.is_wanted(key))), owner)
+        atlas, resident = self._atlas, self._atlas.resident
+        atlas.pin(
+            [key for key in self._rank if key in resident and (stand_ins or self.is_wanted(key))], owner
+        )
         if stand_ins:
-            atlas.pin((key for tile in self.drawn for key in self.keys(tile) if key in atlas), owner)
+            atlas.pin([key for key in self._drawn_keys() if key in resident], owner)
+
+    def _drawn_keys(self) -> list[LoadKey]:
+        keys = self._known_keys
+        return [key for tile in self.drawn for key in keys[tile]]
 
     def holdings(self) -> Hashable:
         """What decides what the view shows: where its tiles are in the atlas, and which were lost. A cover holds
         until this changes, whoever changed it."""
-        shown = (key for tile in self.drawn for key in self.keys(tile))
         lost = self._loader.failures
         return (
-            tuple(self._atlas.where((*self._rank, *shown))),
+            tuple(self._atlas.where((*self._rank, *self._drawn_keys()))),
             tuple([key for key in self._rank if key in lost]) if lost else (),
         )
 
@@ -337,10 +377,19 @@ class Layer:
 
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
-        for standing in self._standing:  # noqa: SIM110 - a generator for each tile takes twice as long
-            if self._key(standing, tile) not in self._atlas:
-                return False
-        return True
+        return self._resident_now()(tile)
+
+    def _resident_now(self) -> Callable[[TileKey], bool]:
+        """``resident``, for many tiles."""
+        keys, held = self._known_keys, self._atlas.resident
+
+        def resident(tile: TileKey) -> bool:
+            for key in keys[tile]:  # noqa: SIM110 - a generator for each tile takes twice as long
+                if key not in held:
+                    return False
+            return True
+
+        return resident
 
     def failed(self, tile: TileKey) -> bool:
         """Some part of the tile could not be read, after all tries."""
@@ -354,17 +403,18 @@ class Layer:
             self._lattice,
             self._view,
             plan.level,
-            self.resident,
-            self.failed,
+            self._resident_now(),
+            self.failed if self._loader.failures else _never,
             size_px,
             wanted=plan.wanted if len(self._levels) > 1 else None,
             ideal_level=plan.ideal_level,
             part=self._part,
         )
         origin = self._view.centre
-        for standing in self._standing:
+        keys = [self._known_keys[tile] for tile in cover.quads.keys]
+        for number, standing in enumerate(self._standing):
             visual = standing.part.visual
-            visual.set_cover(cover, partial(self._key, standing), origin)
+            visual.set_cover(cover, [parts[number] for parts in keys], origin)
             if size_px is not None:
                 visual.set_view(self._view, size_px)
         self.cover = cover
@@ -375,7 +425,8 @@ class Layer:
     @property
     def is_complete(self) -> bool:
         """Every wanted tile is resident or has failed: nothing that arrives can make this view better."""
-        return all(self.resident(tile) or self.failed(tile) for tile in self._plan.wanted)
+        resident = self._resident_now()
+        return all(resident(tile) or self.failed(tile) for tile in self._plan.wanted)
 
     @property
     def drawn(self) -> frozenset[TileKey]:

@@ -13,9 +13,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from operator import getitem
+from typing import TypeAlias
+
+import numpy as np
 
 from octree.pyramid.grid import BlockRange, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
@@ -33,7 +37,7 @@ class ViewPlan:
 
     ``ideal_level`` is what the zoom asks for; ``degraded`` when another is wanted for want of room, or when not
                   even that level's tiles fit and ``wanted`` is only the middle of the view.
-    ``wanted``    the ideal tiles, each with its level, the one nearest to the view's centre first.
+    ``wanted``    the ideal tiles, each with its level, the one at the view's centre first, then the nearest to that.
     ``stand_ins`` coarser stand-ins that are not known yet: the coarsest level first of all.
     ``prefetch``  tiles not yet in view and not known, soonest needed first.
     ``leaving``   wanted tiles that the motion will have carried out of view: not worth a new load.
@@ -57,8 +61,17 @@ class ViewPlan:
         return self.wanted[0].level if self.wanted else self.ideal_level
 
 
-def _nothing_known(key: TileKey) -> bool:
-    return False
+Lacking: TypeAlias = Callable[[Sequence[TileKey]], Sequence[TileKey]]
+"""Those of some tiles that are not in memory, in their order. Asked for many at once: a view may want thousands."""
+
+
+def _all_of(tiles: Sequence[TileKey]) -> Sequence[TileKey]:
+    return tiles
+
+
+def unless(known: Callable[[TileKey], bool]) -> Lacking:
+    """``Lacking`` of a question about one tile."""
+    return lambda tiles: [tile for tile in tiles if not known(tile)]
 
 
 def choose_level(
@@ -107,7 +120,7 @@ def plan_view(
     hysteresis: float = 0.1,
     max_tiles: int | None = None,
     margin_texels: float = 0.0,
-    known: Callable[[TileKey], bool] = _nothing_known,
+    lacking: Lacking = _all_of,
     prefetch_margin: float = 0.0,
     motion: tuple[float, ...] = (),
     fixed_level: int | None = None,
@@ -122,7 +135,7 @@ def plan_view(
     ``max_tiles``        how many tiles can be resident at once; more wanted ones than that, and the plan takes
                          the next coarser level.
     ``margin_texels``    half a texel with linear filtering, so that neighbours whose edge shows are wanted too.
-    ``known``            is this tile in memory already? Asked for stand-ins and prefetch, never required.
+    ``lacking``          which tiles are not in memory? Asked for stand-ins and prefetch, never required.
     ``prefetch_margin``  fraction of the view's size to load around it.
     ``motion``           how far the view is expected to move within the look-ahead, base voxels.
     ``fixed_level``      this level instead of the zoom's (clamped; still degraded for want of room).
@@ -151,8 +164,8 @@ def plan_view(
     stay = tiles_with_margin(lattice, level, later, margin_texels) if moving else tiles
     return replace(
         plan,
-        stand_ins=_stand_ins(lattice, plan, previous, seen, later if moving else None, known, cheap),
-        prefetch=_prefetch(lattice, plan, tiles, view, later, known, prefetch_margin, room)
+        stand_ins=_stand_ins(lattice, plan, previous, seen, later if moving else None, lacking, cheap),
+        prefetch=_prefetch(lattice, plan, tiles, view, later, lacking, prefetch_margin, room)
         if level < cheap
         else (),
         leaving=_leaving(wanted, tiles, stay),
@@ -215,32 +228,30 @@ def _nearest_first(
     centre: tuple[float, ...],
     without: BlockRange | None = None,
 ) -> tuple[TileKey, ...]:
-    """Keys of ``tiles`` but for those in ``without``, by the distance of the tile's middle from ``centre`` (base
-    voxels), ties in the order of the grid."""
+    """Keys of ``tiles`` but for those in ``without``, those first that are nearest to the tile at ``centre`` (base voxels),
+    ties in the order of the grid. A view that moves within a tile has one order."""
     info = lattice.levels[level]
-    ranked: list[tuple[float, tuple[int, ...]]] = [(0.0, ())]
-    for axis, numbers in enumerate(map(range, *tiles)):
-        size = info.scale[axis] * info.tile[axis]
-        first = info.origin[axis] + size / 2 - centre[axis]
-        along = beside = [(number, (first + number * size) ** 2) for number in numbers]
-        if without is not None and axis == len(centre) - 1:
-            # what is left out is left out before it is named: it may be most
-            beside = [pair for pair in along if not without.start[axis] <= pair[0] < without.stop[axis]]
-        ranked = [
-            (far + more, (*grid, number))
-            for far, grid in ranked
-            for number, more in (along if beside is along or not _reaches(without, grid) else beside)
-        ]
-    ranked.sort()
+    middle = tuple([info.block_at(axis, at) for axis, at in enumerate(centre)])
+    return _in_order(level, info, tiles, middle, without)
+
+
+@lru_cache(maxsize=16)  # a view of thousands moves by pixels: the same order, sixty times a second
+def _in_order(
+    level: int, info: LatticeLevel, tiles: BlockRange, middle: tuple[int, ...], without: BlockRange | None
+) -> tuple[TileKey, ...]:
+    far = np.zeros(tiles.shape)
+    for axis, (first, stop) in enumerate(zip(*tiles, strict=True)):
+        along = (np.arange(first, stop) - middle[axis]) * (info.scale[axis] * info.tile[axis])
+        far += (along**2).reshape(-1, *[1] * (len(middle) - 1 - axis))
+    out = 0
+    if without is not None and (out := (inner := without.intersect(tiles)).size):
+        cut = [slice(low - first, high - first) for low, high, first in zip(*inner, tiles.start, strict=True)]
+        far[tuple(cut)] = math.inf
+    order = np.argsort(far, axis=None, kind="stable")[: far.size - out]
+    places = np.unravel_index(order, far.shape)
+    grids = [(place + first).tolist() for place, first in zip(places, tiles.start, strict=True)]
     new, index = tuple.__new__, info.index  # a named tuple's own constructor takes twice the time
-    return tuple([new(TileKey, (level, index, grid)) for _, grid in ranked])
-
-
-def _reaches(blocks: BlockRange | None, grid: tuple[int, ...]) -> bool:
-    """Some of the tiles begin with these numbers."""
-    return blocks is not None and all(
-        first <= number < stop for first, number, stop in zip(blocks.start, grid, blocks.stop, strict=False)
-    )
+    return tuple([new(TileKey, (level, index, grid)) for grid in zip(*grids, strict=True)])
 
 
 def _stand_ins(
@@ -249,7 +260,7 @@ def _stand_ins(
     previous: ViewPlan | None,
     seen: Region,
     later: Region | None,
-    known: Callable[[TileKey], bool],
+    lacking: Lacking,
     cheap_levels: int,
 ) -> tuple[TileKey, ...]:
     """Coarser tiles to load before the ideal ones: the coarsest level, then of the finest level that the
@@ -260,7 +271,7 @@ def _stand_ins(
     coarsest = min(cheap_levels, len(lattice.levels)) - 1
     if coarsest <= plan.level or not plan.wanted:
         return ()
-    missing = [key.grid for key in plan.wanted if not known(key)]
+    missing = [key.grid for key in lacking(plan.wanted)]
     budget = max(1, len(missing) // STAND_IN_SHARE)
     centre = seen.centre
     root_range = lattice.blocks_meeting(coarsest, seen)
@@ -268,22 +279,25 @@ def _stand_ins(
         roots: tuple[TileKey, ...] = ()  # a coarsest level of many tiles is no cheap backdrop
     else:
         all_roots = _nearest_first(lattice, coarsest, root_range, centre)
-        roots = tuple(key for key in all_roots if not known(key))
+        roots = tuple(lacking(all_roots))
     if not missing:
         return roots
     begun = dict.fromkeys(
-        key
-        for key in (previous.stand_ins if previous is not None else ())
-        if plan.level < key.level < coarsest
-        and key.index == lattice.levels[key.level].index
-        and not lattice.tile_region(key.level, key.grid).intersect(seen).is_empty
-        and not known(key)
+        lacking(
+            [
+                key
+                for key in (previous.stand_ins if previous is not None else ())
+                if plan.level < key.level < coarsest
+                and key.index == lattice.levels[key.level].index
+                and not lattice.tile_region(key.level, key.grid).intersect(seen).is_empty
+            ]
+        )
     )
     budget -= len(roots) + len(begun)
     if later is not None:
         seen = seen.intersect(later)
     for level in range(plan.level + 1, coarsest if not seen.is_empty else 0):
-        grids, missing = _ancestors(lattice, plan.level, level, missing, seen, known)
+        grids, missing = _ancestors(lattice, plan.level, level, missing, seen, lacking)
         if not missing:
             break
         keys = _nearest_first(lattice, level, _hull(grids), centre) if grids else ()
@@ -304,18 +318,14 @@ def _ancestors(
     coarse: int,
     missing: list[tuple[int, ...]],
     seen: Region,
-    known: Callable[[TileKey], bool],
+    lacking: Lacking,
 ) -> tuple[set[tuple[int, ...]], list[tuple[int, ...]]]:
     """Unknown tiles of level ``coarse`` over the missing tiles of level ``fine`` as far as these are seen, and
     the missing tiles that no known tile of ``coarse`` covers."""
     over = tiles_over(lattice, fine, coarse, missing, seen)
-    unknown: set[tuple[int, ...]] = set()
-    covered = set()
-    for spans in set(over.values()):
-        lacking = {grid for grid in _grids(spans) if not known(lattice.key(coarse, grid))}
-        unknown |= lacking
-        if not lacking:
-            covered.add(spans)
+    spans_of = set(over.values())
+    unknown = {key.grid for key in lacking([lattice.key(coarse, grid) for grid in grids_over(spans_of)])}
+    covered = {spans for spans in spans_of if unknown.isdisjoint(_grids(spans))}
     return unknown, [grid for grid in missing if over[grid] not in covered] if covered else missing
 
 
@@ -359,7 +369,7 @@ def _prefetch(
     wanted: BlockRange,
     view: Region,
     later: Region,
-    known: Callable[[TileKey], bool],
+    lacking: Lacking,
     margin: float,
     room: int,
 ) -> tuple[TileKey, ...]:
@@ -377,7 +387,7 @@ def _prefetch(
         tiles = lattice.blocks_meeting(level, region)
         near = _middle(lattice.levels[level], tiles, centre, MAX_WANTED)
         keys = _nearest_first(lattice, level, near, centre, without=wanted)
-        found.update(dict.fromkeys(key for key in keys if not known(key)))
+        found.update(dict.fromkeys(lacking(keys)))
     return tuple(itertools.islice(found, most))
 
 

@@ -6,11 +6,11 @@ is shall be drawn, so it must be named here, or it is neither uploaded nor kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
-from octree.render.view.plan import ViewPlan, grids_over, tiles_over
+from octree.render.view.plan import Lacking, ViewPlan, grids_over, tiles_over
 
 FEW = 4
 """So many stand-ins are always worth it, however few tiles are wanted."""
@@ -20,25 +20,27 @@ def stand_ins_at_hand(
     lattice: Lattice,
     plan: ViewPlan,
     view: Region,
-    known: Callable[[TileKey], bool],
+    lacking: Lacking,
     *,
     on_their_way: int = 0,
 ) -> tuple[TileKey, ...]:
     """Coarser tiles for what ``view`` (base coordinates) shows, the coarsest first.
 
-    ``known``         is this tile in memory?
+    ``lacking``       which tiles are not in memory?
     ``on_their_way``  of the first so many levels also tiles that are not known: asked for by the view before,
                       they may arrive. As many as are wanted, at most; the finest levels count.
     """
     seen = view.intersect(lattice.extent)
     if not plan.wanted or seen.is_empty:
         return ()
-    missing = [key for key in plan.wanted if not known(key)]
-    found = dict.fromkeys(key for key in _backdrop(lattice, plan, seen) if known(key))
+    if plan.level + 1 >= len(lattice.levels) and len(plan.levels) == 1:
+        return ()
+    missing = lacking(plan.wanted)
+    found = dict.fromkeys(_known_of(_backdrop(lattice, plan, seen), lacking))
     if missing:
         for level in sorted(plan.levels):
             own = [key for key in missing if key.level == level]
-            found.update(dict.fromkeys(_nearest_known(lattice, level, own, seen, known)))
+            found.update(dict.fromkeys(_nearest_known(lattice, level, own, seen, lacking)))
         found.update(dict.fromkeys(_passed(lattice, plan, seen, on_their_way)))
     return tuple(sorted(found, key=lambda key: -key.level))
 
@@ -52,12 +54,17 @@ def _backdrop(lattice: Lattice, plan: ViewPlan, seen: Region) -> list[TileKey]:
     return [lattice.key(level, grid) for grid in span.grids()] if few else []
 
 
+def _known_of(tiles: Sequence[TileKey], lacking: Lacking) -> list[TileKey]:
+    absent = set(lacking(tiles))
+    return [tile for tile in tiles if tile not in absent]
+
+
 def _nearest_known(
     lattice: Lattice,
     fine: int,
     missing: Iterable[TileKey],
     seen: Region,
-    known: Callable[[TileKey], bool],
+    lacking: Lacking,
 ) -> list[TileKey]:
     """Over each missing tile of level ``fine``, as far as it is seen, the known tile of the finest coarser level."""
     grids: Collection[tuple[int, ...]] = {key.grid for key in missing}
@@ -65,8 +72,8 @@ def _nearest_known(
     for level in range(fine + 1, len(lattice.levels)) if grids else ():
         above = grids_over(tiles_over(lattice, level - 1, level, grids, seen).values())
         keys = [lattice.key(level, grid) for grid in sorted(above)]
-        found += [key for key in keys if known(key)]
-        grids = {key.grid for key in keys if not known(key)}
+        found += _known_of(keys, lacking)
+        grids = {key.grid for key in lacking(keys)}
         if not grids:
             break
     return found

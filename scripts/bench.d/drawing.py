@@ -20,7 +20,7 @@ from octree.render.gl.quads import exact_vertices, place_quads
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.loading.values import LoadedTile, LoadKey
-from octree.render.view.cover import cover_view
+from octree.render.view.cover import Cover, cover_view
 
 SIZE = (1024, 768)
 TILE = 256
@@ -56,6 +56,10 @@ def panned(number: int) -> Region:
     return Region((100.3, x), (100.3 + SIZE[1], x + SIZE[0]))
 
 
+def show(visual: TiledImageVisual, cover: Cover) -> None:
+    visual.set_cover(cover, [key_of(tile) for tile in cover.quads.keys])
+
+
 def frame_row(name: str, canvas: Canvas, dtype: str = "uint16", samples: int = 1, **options: Any) -> str:
     """All resident; each frame has a new view: cover, vertices, draw, finish."""
     atlas = Atlas()
@@ -68,7 +72,7 @@ def frame_row(name: str, canvas: Canvas, dtype: str = "uint16", samples: int = 1
     def frame(number: int) -> None:
         view = panned(number)
         visual.set_view(view, SIZE)
-        visual.set_cover(cover_view(PLANE, view, 0, lambda tile: key_of(tile) in atlas), key_of)
+        show(visual, cover_view(PLANE, view, 0, lambda tile: key_of(tile) in atlas))
         canvas.draw([visual])
 
     frame(0)
@@ -99,11 +103,11 @@ def streaming_row(canvas: Canvas) -> str:
         for tile in tiles[first : 40 + (number + 1) * 460 // 120]:
             atlas.upload(tile)
         visual.set_view(view, SIZE)
-        visual.set_cover(cover_view(PLANE, view, 0, lambda tile: key_of(tile) in atlas), key_of)
+        show(visual, cover_view(PLANE, view, 0, lambda tile: key_of(tile) in atlas))
         canvas.draw([visual])
 
     visual.set_view(panned(0), SIZE)
-    visual.set_cover(cover_view(PLANE, panned(0), 0, lambda tile: key_of(tile) in atlas), key_of)
+    show(visual, cover_view(PLANE, panned(0), 0, lambda tile: key_of(tile) in atlas))
     canvas.draw([visual])
     bare = Bare(visual, panned(0), SIZE)
     canvas.draw([bare])
