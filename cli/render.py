@@ -17,10 +17,11 @@ from octree.cli.options import Debug, Json, Quiet, given_of, with_options
 from octree.render.option_table import OUT, OUTPUTS, RENDER, VIEW
 
 if TYPE_CHECKING:
-    from octree.render.frames import Renderer, Shot
+    from octree.render.frames import Renderer
     from octree.render.report.trace import NullTrace
     from octree.render.report.values import RunReport
     from octree.render.request import RenderRequest
+    from octree.render.view.shots import Shot
 
 GIF_MAX_PX = 65535
 
@@ -140,14 +141,13 @@ class _Job:
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
         """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
+        from octree.render.frames import names_of
         from octree.render.output.encode import FrameWriter, PngKeeper
         from octree.render.report.monitor import Monitor
 
         writer: FrameWriter | None = None
         if self.output is not None:
-            names = [shot.camera.name for shot in renderer.shots]
-            fps = next((shot.fps for shot in renderer.shots if shot.fps), 60.0)
-            writer = stack.enter_context(FrameWriter(self.output, names, fps=fps))
+            writer = stack.enter_context(FrameWriter(self.output, names_of(renderer.shots)))
         monitor = stack.enter_context(Monitor(self.monitor)) if self.monitor else None
         keeper = stack.enter_context(PngKeeper()) if self.html else None
         for frame in renderer.frames():

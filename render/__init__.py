@@ -5,6 +5,7 @@ The way of a frame:  view → loading → (cache) → gl.texture_atlas → view.
 Rooms, each with a map of its own, in the order in which they may import each other:
 
 config.py      the settings file (pure)
+films.py       places and ranges on axes as people write them (pure)
 option_table.py             the options of ``octree render``, each declared once (pure)
 view/          cameras, plans, covers, coverage (pure)
 loading/       asynchronous loading; no OpenGL

@@ -25,6 +25,7 @@ from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
 from octree.render.config import Settings
 from octree.render.loading.loader import LoaderStats
+from octree.render.output.files import FrameName
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.report.values import (
     ByteCounts,
@@ -37,37 +38,20 @@ from octree.render.report.values import (
     totals_of,
     utc_now,
 )
-from octree.render.request import RenderRequest, parse_request
+from octree.render.request import RenderRequest, check_length, parse_request
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene, coverage_of
 from octree.render.scene.shown import Shown, together
 from octree.render.scene.sources import OpenedSources, open_sources
-from octree.render.view.camera import Camera, CameraPath, unique_names
+from octree.render.view.camera import Camera
 from octree.render.view.camera_text import parse_camera
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.parts import Part
-from octree.render.view.state import Section, ViewState
+from octree.render.view.shots import Film, Shot
+from octree.render.view.state import Section
 
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shot:
-    """One frame to come: what it looks at, and for a path its time (ms since the path's start) and the motion of
-    the camera (camera pixels per ms, (y, x)). ``fps`` is that of its path, None for a single view."""
-
-    index: int
-    state: ViewState
-    settle: bool
-    t_ms: float = 0.0
-    starts_path: bool = True
-    motion: tuple[float, float] = (0.0, 0.0)
-    fps: float | None = None
-
-    @property
-    def camera(self) -> Camera:
-        return self.state.camera
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -158,8 +142,10 @@ class Renderer:
         self._milestones: dict[str, float] = {}
         self._seen = _Counters()
         with ExitStack() as stack:
-            self._opened = stack.enter_context(open_sources(request))
-            self.shots = tuple(_shots(self._opened))
+            opened = stack.enter_context(open_sources(request))
+            film = _film_of(opened)
+            self._opened = replace(opened, request=replace(request, moved=film.moved))
+            self.shots = tuple(film.shots())
             self._stack = stack.pop_all()
 
     @cached_property
@@ -392,29 +378,29 @@ def _projected(section: Section) -> Projected | None:
     return None
 
 
-def _shots(opened: OpenedSources) -> Iterator[Shot]:
-    """Every frame of the request, in order. Views settle and paths stream unless the request says which."""
-    request = opened.request
-    extent, aspect, size_px = opened.extent, opened.aspect, request.size_px
-    views = [parse_camera(text, extent=extent, size_px=size_px, aspect=aspect) for text in request.cameras]
-    index, slicing = 0, request.slicing
-    for view, name in zip(views, unique_names(views), strict=True):
-        is_path = isinstance(view, CameraPath)
-        settle = request.mode == "settle" or (request.mode is None and not is_path)
-        timed = view.frames() if isinstance(view, CameraPath) else [(0.0, view)]
-        for number, (t_ms, camera) in enumerate(timed):
-            before_ms, before = timed[max(number - 1, 0)]
-            step_ms = max(t_ms - before_ms, 1e-9)
-            yield Shot(
-                index=index,
-                state=ViewState(replace(camera, name=name), slicing),
-                settle=settle,
-                t_ms=t_ms,
-                starts_path=number == 0,
-                motion=((camera.y - before.y) / step_ms, (camera.x - before.x) / step_ms),
-                fps=view.fps if isinstance(view, CameraPath) else None,
-            )
-            index += 1
+def _film_of(opened: OpenedSources) -> Film:
+    """What the request shows of its sources. Raises UsageError for what they do not have, and for a film that is too
+    long."""
+    request, extent, aspect = opened.request, opened.extent, opened.aspect
+    film = Film(
+        [
+            parse_camera(text, extent=extent, size_px=request.size_px, aspect=aspect)
+            for text in request.cameras
+        ],
+        request.slicing,
+        request.ranges,
+        opened.lengths,
+        mode=request.mode,
+        fps=request.fps,
+    )
+    film.check()
+    check_length(film.count())
+    return film
+
+
+def names_of(shots: Sequence[Shot]) -> list[FrameName]:
+    """What the files of these frames may be named by."""
+    return [FrameName(shot.camera.name, shot.position, shot.fps) for shot in shots]
 
 
 def render(

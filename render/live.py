@@ -111,6 +111,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         self.pipeline = Pipeline(settings, atlas=atlas, lasting=False) if pipeline is None else pipeline
         try:
             request = parse_request([source], [], options, settings=self.pipeline.settings)
+            if request.ranges:
+                raise UsageError("index: a node stands on one plane", hint="go_to shows another at any time")
             opened = open_source(source, request, labels=request.labels)
             try:
                 check_slicing(request, [opened])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +31,7 @@ from octree.pyramid.options import (
 from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.units import parse_ms
 from octree.render.config import RenderSettings
+from octree.render.films import LEAST_FPS, MOST_FPS, parse_index
 
 VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 GL_CHOICES = ("auto", "osmesa", "window", "egl")
@@ -47,7 +48,6 @@ class ChannelOption:
     clim: tuple[float, float] | None = None
 
 
-_AXES = ("t", "c", "z", "y", "x")
 PROJECTIONS = ("max", "min", "mean", "sum")
 
 
@@ -129,22 +129,6 @@ def parse_size(value: Any) -> tuple[int, int]:
     return width, height
 
 
-def parse_index(value: Any) -> dict[str, int]:
-    """``t=3,z=10``: which plane of the axes that are not displayed, in level-0 positions."""
-    if isinstance(value, Mapping):
-        pairs = [(str(k), str(v)) for k, v in value.items()]
-    else:
-        pairs = [
-            (k.strip(), v.strip()) for k, _, v in (part.partition("=") for part in str(value).split(","))
-        ]
-    index: dict[str, int] = {}
-    for axis, position in pairs:
-        if axis not in _AXES or not _is_place(position) or axis in index:
-            raise UsageError(f"{value!r} is not like t=3,z=10", hint="axes t, c, z, y and x, counted from 0")
-        index[axis] = int(position)
-    return index
-
-
 def _is_place(text: str) -> bool:
     return text.isdecimal() and len(text) < 19
 
@@ -197,8 +181,8 @@ RENDER = Table(
     "render",
     (
         Option("size", Kind("WIDTHxHEIGHT", parse_size, "SIZE"), "WIDTHxHEIGHT in pixels.", "1024x768", group=VIEW),
-        Option("index", Kind("a place such as t=3,z=10", parse_index, "PLACE"), "Plane to show: t=0,z=0.",
-               unset="0 each", group=VIEW, live=True),
+        Option("index", Kind("a place such as t=3,z=10", parse_index, "PLACE"),
+               "Plane to show: t=0,z=0; a film: t=0:50, t=0:50:5, t=:.", unset="0 each", group=VIEW, live=True),
         Option("display", Kind("two axes such as zx, rows and columns", parse_display, "AXES"),
                "Axes of rows and columns: yx, zx, zy.", "yx", group=VIEW, live=True),
         Option("project", Kind("a projection such as z=max", parse_projection, "AXIS=METHOD"),
@@ -222,8 +206,9 @@ RENDER = Table(
         Option("show_grid", FLAG, "Draw tile borders by level.", group=LOOK, live=True),
         Option("mark_pending", FLAG, "Hatch what is not ideal yet.", group=LOOK, live=True),
         Option("overview", FLAG, "Inset with the whole image and the view.", group=LOOK),
-        Option("settle", FLAG, "Wait until each frame is settled (for views).", group=RUN),
-        Option("stream", FLAG, "Draw at the path's rate what has arrived (for paths).", group=RUN),
+        Option("settle", FLAG, "Wait until each frame is settled (for views, films over --index).", group=RUN),
+        Option("stream", FLAG, "Draw at the film's rate what has arrived (for paths).", group=RUN),
+        Option("fps", number(LEAST_FPS, MOST_FPS), "Frames per second of a film.", unset="10, or the path's own", group=RUN),
         Option("timeout", Kind("a time above 0", _positive_ms, "TIME"), "Longest wait for one settled frame.",
                "60s", group=RUN),
         Option("min_coverage", FRACTION, "Fraction of the visible image that must be ideal, else exit 1.",
@@ -247,7 +232,7 @@ RENDER = Table(
 OUTPUTS = Table(
     "render",
     (
-        Option("output", PATH, "PNG, or a pattern: frame-{index:04}.png, {camera}. - is stdout. .gif and .mp4 for paths.",
+        Option("output", PATH, "PNG, or a pattern: frame-{index:04}.png, {camera}, {t:03}. - is stdout. .gif and .mp4 for films.",
                group=OUT, short=("-o",)),
         Option("report", PATH, "Write the JSON report here.", group=OUT),
         Option("html", PATH, "Write a one-page HTML report here.", group=OUT),

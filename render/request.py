@@ -4,6 +4,7 @@ for Python alike. ``option_table`` reads the words.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,8 +12,10 @@ from typing import Any, Literal
 from octree.pyramid.errors import UsageError
 from octree.pyramid.options import Option
 from octree.render.config import Settings, load_settings
+from octree.render.films import MAX_FRAMES, Place, PlaneRange
 from octree.render.loading.network import Network
 from octree.render.option_table import RENDER, ChannelOption, Projection
+from octree.render.view.camera_text import is_path
 from octree.render.view.state import Slicing
 
 Blending = Literal["translucent", "additive", "opaque"]
@@ -34,20 +37,22 @@ class LayerOptions:
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
-    """Everything ``frames.Renderer`` needs, checked; ``parse_request`` makes it. ``mode`` None: settle for views,
-    stream for paths; ``min_coverage`` None: 1 when settling, 0 when streaming; ``network`` None: reads are as fast
-    as they are; ``pixel_aspect`` None: by voxel size."""
+    """Everything ``frames.Renderer`` needs, checked; ``parse_request`` makes it. ``mode`` None: settle for views and
+    films over an index, stream for paths; ``fps`` None: 10, or a path's own; ``min_coverage`` None: 1 when settling, 0
+    when streaming; ``network`` None: reads are as fast as they are; ``pixel_aspect`` None: by voxel size. ``moved``: axes
+    that camera paths move along, known once they have been read."""
 
     sources: tuple[Any, ...]
     cameras: tuple[str, ...]
     size_px: tuple[int, int]
     layers: tuple[LayerOptions, ...]
     mode: Literal["settle", "stream"] | None
+    fps: float | None
     timeout_ms: float
     min_coverage: float | None
     background: str
     labels: bool
-    index: Mapping[str, int]
+    index: Mapping[str, Place]
     display: tuple[str, ...]
     project: Projection | None
     pixel_aspect: float | None
@@ -60,11 +65,21 @@ class RenderRequest:
     gl: str
     allow_outside: bool
     settings: Settings
+    moved: frozenset[str] = frozenset()
+
+    @property
+    def ranges(self) -> dict[str, PlaneRange]:
+        """The axes of a film over an index, the slowest first."""
+        return {axis: place for axis, place in self.index.items() if isinstance(place, PlaneRange)}
 
     @property
     def slicing(self) -> Slicing:
-        """What is shown of images of more axes than a frame has."""
-        return Slicing.of(self.index, self.display, self.project)
+        """What is shown of images of more axes than a frame has; of a film, at its beginning."""
+        begins = {
+            axis: place.begin if isinstance(place, PlaneRange) else place
+            for axis, place in self.index.items()
+        }
+        return Slicing.of(begins, self.display, self.project)
 
 
 def parse_request(
@@ -82,9 +97,11 @@ def parse_request(
         raise UsageError("no SOURCE to render")
     if read["settle"] and read["stream"]:
         raise UsageError("--settle and --stream exclude each other")
+    _check_film(read, cameras)
     budgets = {o.setting: read[o.name] for o in RENDER if o.setting and read[o.name] is not None}
     settings = load_settings(read["config"]) if settings is None else settings
     same = (
+        "fps",
         "display",
         "project",
         "pixel_aspect",
@@ -111,6 +128,30 @@ def parse_request(
         settings=replace(settings, render=replace(settings.render, **budgets)),
         **{name: read[name] for name in same},
     )
+
+
+def _check_film(read: Mapping[str, Any], cameras: Sequence[str]) -> None:
+    """Raises UsageError for what means something in films only, and for a film that is too long. Of ranges without an
+    end that is known later."""
+    ranges = {axis: place for axis, place in (read["index"] or {}).items() if isinstance(place, PlaneRange)}
+    if not ranges and not any(map(is_path, cameras)):
+        if read["fps"] is not None:
+            raise UsageError("--fps without a film", hint=_FILMS)
+        return
+    ended = [place.count(0) for place in ranges.values() if place.stop is not None]
+    check_length(math.prod(ended) * max(1, len(cameras)))
+
+
+_FILMS = "a film is a range such as --index t=0:50, or a camera path"
+
+
+def check_length(frames: int) -> None:
+    """Raises UsageError for more frames than one run draws."""
+    if frames > MAX_FRAMES:
+        raise UsageError(
+            f"{frames} frames are more than one run draws, {MAX_FRAMES}",
+            hint="take a larger step, as in t=0:5000:10, or several runs",
+        )
 
 
 def _network(read: Mapping[str, Any]) -> Network | None:

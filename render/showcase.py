@@ -12,7 +12,7 @@ from typing import Any
 from octree.pyramid import BuildResult, build
 from octree.pyramid.foreign import json_text
 from octree.pyramid.sources.sample import GeneratedImage, picture
-from octree.render.frames import Frame, Renderer
+from octree.render.frames import Frame, Renderer, names_of
 from octree.render.output.encode import FrameWriter, PngKeeper
 from octree.render.output.files import atomic_file
 from octree.render.report.html import write_html
@@ -100,17 +100,17 @@ def _run(
 ) -> Iterator[tuple[Renderer, Iterator[Frame]]]:
     """A renderer, and its frames; each is written to ``output`` as it goes by."""
     request = parse_request([str(pyramid)], cameras, options)
-    with Renderer(request, command="octree demo") as renderer:
-        names = [shot.camera.name for shot in renderer.shots]
-        fps = next((shot.fps for shot in renderer.shots if shot.fps), 60.0)
-        with FrameWriter(output, names, fps=fps) as writer:
+    with (
+        Renderer(request, command="octree demo") as renderer,
+        FrameWriter(output, names_of(renderer.shots)) as writer,
+    ):
 
-            def written() -> Iterator[Frame]:
-                for frame in renderer.frames():
-                    writer.put(frame.index, frame.rgba)
-                    yield frame
+        def written() -> Iterator[Frame]:
+            for frame in renderer.frames():
+                writer.put(frame.index, frame.rgba)
+                yield frame
 
-            yield renderer, written()
+        yield renderer, written()
 
 
 def _write_json(path: Path, document: Any) -> None:

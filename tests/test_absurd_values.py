@@ -23,7 +23,7 @@ from octree.render import config, parse_request
 from octree.render.check import suite
 from octree.render.check.option_table import CHECK
 from octree.render.option_table import OUTPUTS, RENDER
-from octree.render.output.files import output_paths
+from octree.render.output.files import FrameName, output_paths
 from octree.render.view.camera import CameraPath
 from octree.render.view.camera_text import parse_camera, path_from_json
 
@@ -196,7 +196,7 @@ def test_nor_in_python(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         lambda: build(np.zeros((8, 8)), url),
         lambda: suite.run("suite.toml", output=url),
         lambda: suite.run("suite.toml", baselines=url),
-        lambda: output_paths(url, ["fit"]),
+        lambda: output_paths(url, [FrameName("fit")]),
         lambda: parse_request(["a"], ["fit"], {"config": url}),
         lambda: config.parse_settings({"loader_defaults": {"log_path": url}}),
         lambda: config.parse_settings({"octree": {"log_path": url}}),

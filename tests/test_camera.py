@@ -220,7 +220,7 @@ def test_fps_and_easing_have_defaults() -> None:
         ({"keyframes": [3]}, "keyframe 0 must be an object"),
         ({"keyframes": [{"t_s": 0, "x": 1, "y": 2}]}, "keyframe 0: no 'zoom'"),
         ({"keyframes": [{"t_s": 0, "x": 1, "y": 2, "zoom": 0}]}, "keyframe 0: zoom must be above 0"),
-        ({"keyframes": [{"t_s": 0, "x": 1, "y": 2, "zoom": 1, "z": 0}]}, "keyframe 0: unknown key 'z'"),
+        ({"keyframes": [{"t_s": 0, "x": 1, "y": 2, "zoom": 1, "q": 0}]}, "keyframe 0: unknown key 'q'"),
         ({"keyframes": [{"t_s": 0, "x": None, "y": 2, "zoom": 1}]}, "keyframe 0: x must be a number"),
         ({"keyframes": list(reversed(good()["keyframes"]))}, "not after keyframe 0"),
         ({"keyframes": [good()["keyframes"][0]] * 2}, "not after keyframe 0"),

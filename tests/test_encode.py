@@ -21,7 +21,12 @@ from PIL import Image
 from octree.pyramid.errors import DestinationError, OctreeError, SourceNotFound, UsageError, WriteError
 from octree.render.output import encode, files
 from octree.render.output.encode import FrameWriter, PngKeeper, encode_png, read_png
+from octree.render.output.files import FrameName
 from octree.render.output.video import Gif, gif_delays
+
+
+def named(cameras: list[str], fps: float | None = None) -> list[FrameName]:
+    return [FrameName(camera, fps=fps) for camera in cameras]
 
 
 def picture(seed: int = 0, shape: tuple[int, int] = (24, 32), *, opaque: bool = True) -> Any:
@@ -128,7 +133,7 @@ def test_long_names_do_not_meet_while_they_are_written(tmp_path: Path) -> None:
     ],
 )
 def test_patterns_name_files(tmp_path: Path, pattern: str, cameras: list[str], names: list[str]) -> None:
-    with FrameWriter(str(tmp_path / "new dir ü" / pattern), cameras) as writer:
+    with FrameWriter(str(tmp_path / "new dir ü" / pattern), named(cameras)) as writer:
         for index in range(len(cameras)):
             writer.put(index, picture(index))
     assert [path.name for path in writer.paths] == names
@@ -158,7 +163,7 @@ def test_names_that_cannot_work_are_refused_before_anything_is_drawn(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UsageError) as caught:
-        FrameWriter(pattern, ["v"] * count)
+        FrameWriter(pattern, named(["v"] * count))
     assert says in caught.value.message
     assert list(tmp_path.iterdir()) == []
 
@@ -169,10 +174,10 @@ def test_places_that_cannot_be_written_are_refused_before_anything_is_drawn(
 ) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(DestinationError):
-        FrameWriter(str(tmp_path / "file" / name), ["v"])
+        FrameWriter(str(tmp_path / "file" / name), named(["v"]))
     (tmp_path / name.format(index=0)).mkdir()
     with pytest.raises(DestinationError):
-        FrameWriter(str(tmp_path / name), ["v"])
+        FrameWriter(str(tmp_path / name), named(["v"]))
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["file", name.format(index=0)])
 
 
@@ -190,7 +195,9 @@ def test_frames_are_encoded_off_the_main_thread_and_few_at_a_time(
         return real(*args, **kwargs)
 
     monkeypatch.setattr(encode, "encode_png", spy)
-    with FrameWriter(str(tmp_path / "{index}.png"), ["v"] * 20, buffer_bytes=3 * picture().nbytes) as writer:
+    with FrameWriter(
+        str(tmp_path / "{index}.png"), named(["v"] * 20), buffer_bytes=3 * picture().nbytes
+    ) as writer:
         for index in range(20):
             writer.put(index, picture(index))
             assert writer._pending_bytes <= 4 * picture().nbytes
@@ -212,14 +219,17 @@ def test_what_fails_in_a_worker_is_raised(tmp_path: Path, monkeypatch: pytest.Mo
         raise OSError(28, os.strerror(28))
 
     monkeypatch.setattr(encode, "encode_png", full)
-    with pytest.raises(WriteError, match="No space"), FrameWriter(str(tmp_path / "a.png"), ["v"]) as writer:
+    with (
+        pytest.raises(WriteError, match="No space"),
+        FrameWriter(str(tmp_path / "a.png"), named(["v"])) as writer,
+    ):
         writer.put(0, picture())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_stdout_gets_the_frames_in_order() -> None:
     out = io.BytesIO()
-    with FrameWriter("-", ["v"] * 3, stdout=out) as writer:
+    with FrameWriter("-", named(["v"] * 3), stdout=out) as writer:
         for index in range(3):
             writer.put(index, picture(index))
     assert out.getvalue() == b"".join(encode_png(picture(index)) for index in range(3))
@@ -231,7 +241,7 @@ def test_a_reader_of_stdout_that_leaves_is_no_failed_write() -> None:
         def write(self, data: Any) -> int:
             raise BrokenPipeError(32, "Broken pipe")
 
-    with pytest.raises(BrokenPipeError), FrameWriter("-", ["v"], stdout=Gone()) as writer:
+    with pytest.raises(BrokenPipeError), FrameWriter("-", named(["v"]), stdout=Gone()) as writer:
         writer.put(0, picture())
 
 
@@ -260,7 +270,7 @@ def test_a_gif_of_greys_is_exact_and_loops(tmp_path: Path) -> None:
         np.dstack([np.full((5, 7), grey, np.uint8)] * 3 + [np.full((5, 7), 255, np.uint8)])
         for grey in (3, 99, 250)
     ]
-    with FrameWriter(str(tmp_path / "a.gif"), ["v"] * 3, fps=10) as writer:
+    with FrameWriter(str(tmp_path / "a.gif"), named(["v"] * 3, fps=10)) as writer:
         for index, frame in enumerate(frames):
             writer.put(index, frame)
     assert writer.paths == [tmp_path / "a.gif"]
@@ -278,7 +288,7 @@ def test_a_gif_shows_every_frame_as_it_was(tmp_path: Path) -> None:
         frame[..., 3] = 255
     frames[1][5:9, 30:33, :3] = (10, 20, 30)
     frames[3] = picture(1, (30, 40)) // 64 * 64
-    with FrameWriter(str(tmp_path / "a.gif"), ["v"] * 4, fps=10) as writer:
+    with FrameWriter(str(tmp_path / "a.gif"), named(["v"] * 4, fps=10)) as writer:
         for index, frame in enumerate(frames):
             writer.put(index, frame)
     with Image.open(tmp_path / "a.gif") as film:
@@ -308,7 +318,7 @@ def test_a_gif_shows_every_frame_as_it_was(tmp_path: Path) -> None:
 def test_what_does_not_change_costs_a_gif_nothing(tmp_path: Path) -> None:
     sizes = []
     for count in (1, 30):
-        with FrameWriter(str(tmp_path / "a.gif"), ["v"] * count, fps=10) as writer:
+        with FrameWriter(str(tmp_path / "a.gif"), named(["v"] * count, fps=10)) as writer:
             for index in range(count):
                 writer.put(index, picture(0, (100, 100)))
         sizes.append((tmp_path / "a.gif").stat().st_size)
@@ -333,7 +343,7 @@ def test_a_gif_is_on_disk_as_far_as_it_has_come(tmp_path: Path) -> None:
 def test_a_gif_of_colours_is_close(tmp_path: Path) -> None:
     y, x = np.mgrid[:40, :60]
     frame = np.dstack([x * 4, y * 6, 255 - x * 4, np.full(x.shape, 255)]).astype(np.uint8)
-    with FrameWriter(str(tmp_path / "a.gif"), ["v"]) as writer:
+    with FrameWriter(str(tmp_path / "a.gif"), named(["v"])) as writer:
         writer.put(0, frame)
     assert np.abs(read_png(tmp_path / "a.gif").astype(int) - frame).max() <= 32
 
@@ -341,7 +351,7 @@ def test_a_gif_of_colours_is_close(tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [(48, 64), (47, 63)])
 def test_an_mp4_has_every_frame_and_even_sides(tmp_path: Path, shape: tuple[int, int]) -> None:
     target = tmp_path / "ü a.mp4"
-    with FrameWriter(str(target), ["v"] * 12, fps=24) as writer:
+    with FrameWriter(str(target), named(["v"] * 12, fps=24)) as writer:
         for index in range(12):
             writer.put(index, np.full((*shape, 4), 20 * index, np.uint8))
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(target), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
@@ -357,7 +367,7 @@ def test_an_mp4_has_every_frame_and_even_sides(tmp_path: Path, shape: tuple[int,
 def test_an_mp4_of_odd_sides_is_padded_not_scaled(tmp_path: Path) -> None:
     stripes = np.zeros((47, 63, 4), np.uint8)
     stripes[:, ::2] = 255
-    with FrameWriter(str(tmp_path / "a.mp4"), ["v"]) as writer:
+    with FrameWriter(str(tmp_path / "a.mp4"), named(["v"])) as writer:
         writer.put(0, stripes)
     command = [
         imageio_ffmpeg.get_ffmpeg_exe(),
@@ -376,7 +386,7 @@ def test_an_mp4_of_odd_sides_is_padded_not_scaled(tmp_path: Path) -> None:
 
 def test_an_abandoned_film_leaves_nothing(tmp_path: Path) -> None:
     def abandon(name: str) -> None:
-        with FrameWriter(str(tmp_path / name), ["v"] * 9) as writer:
+        with FrameWriter(str(tmp_path / name), named(["v"] * 9)) as writer:
             writer.put(0, picture())
             raise KeyError
 
@@ -388,7 +398,7 @@ def test_an_abandoned_film_leaves_nothing(tmp_path: Path) -> None:
 
 def test_one_film_per_camera(tmp_path: Path) -> None:
     cameras = ["pan"] * 3 + ["tour"] * 2
-    with FrameWriter(str(tmp_path / "{camera}.gif"), cameras, fps=10) as writer:
+    with FrameWriter(str(tmp_path / "{camera}.gif"), named(cameras, fps=10)) as writer:
         for index in range(5):
             writer.put(index, picture(index))
     assert [path.name for path in writer.paths] == ["pan.gif", "tour.gif"]
@@ -402,7 +412,7 @@ def test_without_the_encoder_mp4_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UsageError) as caught:
-        FrameWriter(str(tmp_path / "a.mp4"), ["v"])
+        FrameWriter(str(tmp_path / "a.mp4"), named(["v"]))
     assert "octree[video]" in str(caught.value.hint)
 
 
@@ -426,7 +436,7 @@ def test_encoding_gives_way_to_the_drawing_of_further_frames(
 
     monkeypatch.setattr(encode, "encode_png", encoded)
     before = os.getpriority(os.PRIO_PROCESS, 0)
-    with FrameWriter(str(tmp_path / "{index}.png"), ["a"] * frames) as writer:
+    with FrameWriter(str(tmp_path / "{index}.png"), named(["a"] * frames)) as writer:
         for index in range(frames):
             writer.put(index, picture())
     assert seen == [min(before + niceness, 19)] * frames

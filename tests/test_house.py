@@ -60,7 +60,7 @@ ORDER = {
         {"building"},
     ],
     "render": [
-        {"config", "option_table"},
+        {"config", "films", "option_table"},
         {"view"},
         {"loading"},
         {"request", "tiles", "output"},

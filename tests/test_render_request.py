@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from octree.pyramid.errors import UsageError
-from octree.render.option_table import ChannelOption, parse_channels, parse_clim, parse_index, parse_size
+from octree.render.films import PlaneRange, parse_index
+from octree.render.option_table import ChannelOption, parse_channels, parse_clim, parse_size
 from octree.render.request import LayerOptions, parse_request
 
 
@@ -80,7 +81,24 @@ def test_channels_refused(text: str) -> None:
         parse_channels(text)
 
 
-@pytest.mark.parametrize("text", ["q=1", "t=-1", "t", "t=1,t=2", "z=1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "q=1",
+        "t=-1",
+        "t",
+        "t=1,t=2",
+        "z=1e3",
+        "z=nan",
+        "z=1:2:3:4",
+        "z=5:5",
+        "z=9:3",
+        "z=:0",
+        "z=0:9:0",
+        "z=0:9:-1",
+        "z=a:b",
+    ],
+)
 def test_index_refused(text: str) -> None:
     with pytest.raises(UsageError):
         parse_index(text)
@@ -88,6 +106,29 @@ def test_index_refused(text: str) -> None:
 
 def test_index() -> None:
     assert parse_index("t=3, z=10") == {"t": 3, "z": 10}
+    assert parse_index("z=1.5") == parse_index({"z": 1.99}) == parse_index({"z": "1"}) == {"z": 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "planes"),
+    [
+        ("z=:", [*range(12)]),
+        ("z=2:5", [2, 3, 4]),
+        ("z=:10:5", [0, 5]),
+        ("z=4::3", [4, 7, 10]),
+        ("z=0:2:0.5", [0, 0, 1, 1]),
+        ("z=0.5:3", [0, 1, 2]),
+        ("z=0:12:1.1", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11]),
+        ("z=0:1:0.1", [0] * 10),
+    ],
+)
+def test_ranges(text: str, planes: list[int]) -> None:
+    (found,) = parse_index(text).values()
+    assert isinstance(found, PlaneRange)
+    assert [*found.planes(12)] == planes
+    assert found.count(12) == len(planes)
+    assert found.begin == planes[0]
+    assert parse_index(f"z={found}") == {"z": found}
 
 
 def test_an_option_given_once_holds_for_all_layers() -> None:

@@ -57,10 +57,12 @@ def test_what_an_image_lacks_is_refused_unless_it_may_be_anothers() -> None:
         with pytest.raises(UsageError, match="y is displayed") as refused:
             resolve(Slicing.of({"y": 0}), image, lenient=lenient)
         assert refused.value.hint == "axes to choose on: z"
-    for outside in (-1, 8):
+    for outside, lenient in ((-1, True), (-1, False), (8, False)):
         with pytest.raises(UsageError, match=f"z={outside} lies outside the image") as refused:
-            resolve(Slicing.of({"z": outside}), image, lenient=True)
+            resolve(Slicing.of({"z": outside}), image, lenient=lenient)
         assert refused.value.hint == "z runs from 0 to 7"
+    assert not resolve(Slicing.of({"z": 7}), image, lenient=True).beyond
+    assert resolve(Slicing.of({"z": 8}), image, lenient=True).beyond
 
 
 @given(st.integers(1, 60), st.lists(st.integers(2, 4), max_size=3), st.booleans(), st.data())

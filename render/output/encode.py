@@ -12,7 +12,7 @@ import struct
 import sys
 import threading
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from octree.pyramid.errors import WriteError
 from octree.render.output.files import (
     VIDEO_SUFFIXES,
+    FrameName,
     atomic_file,
     check_destination,
     film_paths,
@@ -35,6 +36,8 @@ from octree.render.output.files import (
 Frame = NDArray[np.uint8]
 """(height, width, 4), RGBA. Not written to after it is handed over."""
 
+DEFAULT_FPS = 60.0
+"""Of frames that are in no film, should they be written as one."""
 NICENESS = 10  # of encoding threads: a tenth of the others' share, so that they get on on a busy machine too
 
 
@@ -99,8 +102,8 @@ class _Sink(Protocol):
 class FrameWriter:
     """Writes the frames of one run. Owned by the thread that makes it; encoding runs in its own workers.
 
-    ``pattern`` as ``-o``; ``cameras`` the camera name of every frame that will come, in order of index.
-    ``fps`` is used by GIF and MP4. Whatever can be wrong with the names and places is raised by the
+    ``pattern`` as ``-o``; ``frames`` what every frame that will come may be named by, in order of index. A GIF or MP4
+    runs at the rate of its first frame. Whatever can be wrong with the names and places is raised by the
     constructor. Use as a context manager: leaving it normally completes the files (``paths``), leaving it
     by an exception removes what is not complete.
     """
@@ -108,17 +111,16 @@ class FrameWriter:
     def __init__(
         self,
         pattern: str,
-        cameras: Sequence[str],
+        frames: Sequence[FrameName],
         *,
-        fps: float = 60.0,
         text: Mapping[str, str] | None = None,
         alpha: bool | None = None,
         stdout: IO[bytes] | None = None,
         buffer_bytes: int = 256 << 20,
     ) -> None:
         self.paths: list[Path] = []
-        self._sink = _sink(pattern, cameras, fps, text, alpha, stdout)
-        self._pool = _encoders(1 if self._sink.ordered else 2, give_way=len(cameras) > 1)
+        self._sink = _sink(pattern, frames, text, alpha, stdout)
+        self._pool = _encoders(1 if self._sink.ordered else 2, give_way=len(frames) > 1)
         self._pending: deque[tuple[Future[None], int]] = deque()
         self._pending_bytes = 0
         self._buffer_bytes = buffer_bytes
@@ -206,8 +208,7 @@ def _give_way() -> None:
 
 def _sink(
     pattern: str,
-    cameras: Sequence[str],
-    fps: float,
+    frames: Sequence[FrameName],
     text: Mapping[str, str] | None,
     alpha: bool | None,
     stdout: IO[bytes] | None,
@@ -221,13 +222,16 @@ def _sink(
     if suffix in VIDEO_SUFFIXES:
         from octree.render.output.video import Gif, Mp4
 
-        films = film_paths(pattern, cameras)
+        films = film_paths(pattern, frames)
         made: dict[Path, Gif | Mp4] = {}
-        for path in dict.fromkeys(films):
-            made[path] = Gif(path, fps, films.count(path)) if suffix == ".gif" else Mp4(path, fps)
-            check_destination(path)
+        lengths = Counter(films)
+        for path, frame in zip(films, frames, strict=True):
+            if path not in made:
+                fps = frame.fps or DEFAULT_FPS
+                made[path] = Gif(path, fps, lengths[path]) if suffix == ".gif" else Mp4(path, fps)
+                check_destination(path)
         return _Films([made[path] for path in films])
-    paths = output_paths(pattern, cameras)
+    paths = output_paths(pattern, frames)
     for path in {path.parent: path for path in paths}.values():
         check_destination(path)
     for path in paths:
@@ -265,10 +269,14 @@ class _Films:
 
     def __init__(self, films: Sequence[_Sink]) -> None:
         self._films = films
+        counts: Counter[int] = Counter()
+        self._numbers: list[int] = []
+        for film in films:
+            self._numbers.append(counts[id(film)])
+            counts[id(film)] += 1
 
     def job(self, index: int, frame: Frame) -> None:
-        film = self._films[index]
-        film.job(sum(other is film for other in self._films[:index]), frame)
+        self._films[index].job(self._numbers[index], frame)
 
     def finish(self) -> list[Path]:
         return [path for film in dict.fromkeys(self._films) for path in film.finish()]

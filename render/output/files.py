@@ -6,6 +6,7 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from string import Formatter
 
@@ -13,10 +14,10 @@ from octree.pyramid.errors import DestinationError, OctreeError, UsageError, Wri
 from octree.pyramid.options import PATH
 from octree.pyramid.store.removal import probe, replacing
 
-PATTERN_FIELDS = ("index", "camera")
+FIELDS = ("index", "camera")
 VIDEO_SUFFIXES = (".gif", ".mp4")
 _HINT_SEVERAL = (
-    "use a pattern: -o 'frame-{index:04}.png', or -o '{camera}.png'; a path can also be .gif or .mp4"
+    "use a pattern: -o 'frame-{index:04}.png', or -o '{camera}.png'; a film can also be .gif or .mp4"
 )
 
 
@@ -75,52 +76,70 @@ def check_destination(path: Path) -> None:
         raise write_error(path, error) from error
 
 
-def output_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
-    """Where each frame goes: one path per entry of ``cameras`` (the name of the camera of each frame).
+@dataclass(frozen=True, slots=True)
+class FrameName:
+    """What the files of a frame may be named by: its camera, and the ``position`` (axis, plane) on each axis that it
+    stands on. ``fps`` of its film; None: nobody has said."""
+
+    camera: str = ""
+    position: tuple[tuple[str, int], ...] = ()
+    fps: float | None = None
+
+    def fields(self) -> dict[str, str | int]:
+        return {"camera": _file_name(self.camera), **dict(self.position)}
+
+
+def output_paths(pattern: str, frames: Sequence[FrameName]) -> list[Path]:
+    """Where each frame goes.
 
     Raises ``UsageError`` for an unknown field or ending, or when two frames would share a name."""
-    _check_pattern(pattern)
+    _check_pattern(pattern, frames)
     suffix = Path(pattern).suffix.lower()
     if suffix != ".png":
         allowed = f".png, {', '.join(VIDEO_SUFFIXES)} or - for stdout"
         raise UsageError(f"cannot write {pattern!r}: the name must end in {allowed}", output=pattern)
-    paths = [
-        Path(pattern.format(index=index, camera=_file_name(camera))) for index, camera in enumerate(cameras)
-    ]
-    if len(set(paths)) < len(paths):
+    paths = [Path(pattern.format(index=index, **frame.fields())) for index, frame in enumerate(frames)]
+    named = len(set(paths))
+    if named < len(paths):
         raise UsageError(
-            f"{len(paths)} frames, but {pattern!r} names only {len(set(paths))} files",
+            f"{len(paths)} frames, but {pattern!r} names only {named} files",
             hint=_HINT_SEVERAL,
             output=pattern,
         )
     return paths
 
 
-def film_paths(pattern: str, cameras: Sequence[str]) -> list[Path]:
-    """The GIF or MP4 that each frame belongs to: one for the run, or with ``{camera}`` one for each camera."""
-    _check_pattern(pattern)
-    if any(field == "index" for _, field, _, _ in Formatter().parse(pattern)):
+def film_paths(pattern: str, frames: Sequence[FrameName]) -> list[Path]:
+    """The GIF or MP4 that each frame belongs to: one for the run, or with ``{camera}`` one for each camera, with ``{t}``
+    for each t."""
+    _check_pattern(pattern, frames)
+    if "index" in _fields(pattern):
         raise UsageError(
             f"{pattern!r} would be one film per frame", hint="use {camera}, or one name", output=pattern
         )
-    return [Path(pattern.format(camera=_file_name(camera))) for camera in cameras]
+    return [Path(pattern.format(**frame.fields())) for frame in frames]
 
 
-def _check_pattern(pattern: str) -> None:
+def _fields(pattern: str) -> list[str]:
+    return [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
+
+
+def _check_pattern(pattern: str, frames: Sequence[FrameName]) -> None:
     if pattern:  # an empty one has no ending
         PATH.read("-o", pattern)
+    first = (frames[0] if frames else FrameName("a")).fields()
+    axes = "".join(f", {{{axis}}}" for axis in first if axis not in FIELDS)
     try:
-        found = [field for _, field, _, _ in Formatter().parse(pattern) if field is not None]
-        unknown = [field for field in found if field not in PATTERN_FIELDS]
+        unknown = [field for field in _fields(pattern) if field not in (*FIELDS, *first)]
         if not unknown:
-            pattern.format(index=0, camera="a")
+            pattern.format(index=0, **first)
             return
         why = f"unknown field {{{unknown[0]}}}"
     except (ValueError, IndexError, KeyError) as error:
         why = str(error)
     raise UsageError(
         f"output pattern {pattern!r}: {why}",
-        hint="fields: {index} (also {index:04}) and {camera}; write {{ and }} for braces",
+        hint=f"fields: {{index}} (also {{index:04}}), {{camera}}{axes}; write {{{{ and }}}} for braces",
         output=pattern,
     )
 

@@ -8,6 +8,7 @@ its plan and cover know no channel where parts have one: only the loader's keys 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,7 @@ MOST_KEYS = 2**16
 """Of one place, so that a long journey over a large image takes no memory."""
 NO_PLAN = ViewPlan(0, False, ())
 """What a layer wants that has not been asked to show anything."""
+_NOWHERE = Region((math.inf, math.inf), (math.inf, math.inf))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +215,10 @@ class Layer:
     ) -> ViewPlan:
         """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
         self.go_to(slicing)
+        if self.is_beyond:
+            self._loader.plan(self, (), moved=False)
+            self._at_hand, self._rank, self._view, self._part = (), {}, view, None
+            return NO_PLAN
         if self._version != self.source.version:  # the data have changed
             self._version, self._plan, self._sent = self.source.version, NO_PLAN, False
         self._part = None if part is None else (part[0].region(part[1]), part[1].region)
@@ -249,6 +255,11 @@ class Layer:
             self._levels = plan.levels or {plan.level}
         self._plan, self._view, self._sent = plan, view, True
         return plan
+
+    @property
+    def is_beyond(self) -> bool:
+        """The view stands where the image has ended: there is nothing to show, and nothing to wait for."""
+        return self._standing[0].section.beyond
 
     def ask_again(self) -> None:
         """The atlas has been emptied: ask for everything that the view wants."""
@@ -401,7 +412,7 @@ class Layer:
         plan = self._plan
         cover = cover_view(
             self._lattice,
-            self._view,
+            _NOWHERE if self.is_beyond else self._view,
             plan.level,
             self._resident_now(),
             self.failed if self._loader.failures else _never,
@@ -479,6 +490,8 @@ class Layer:
 
     def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
         """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
+        if self.is_beyond:
+            return 0, 0, 0, 0
         edges = pixel_edges(rows_of([self.face.lattice.extent]), self._view, size_px)
         row0, col0, row1, col1 = map(int, edges[0])
         return row0, row1, col0, col1

@@ -83,7 +83,7 @@ def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest
     looks = []
     for number, channel in enumerate(channels):
         told = _told(source, channel.index)
-        position = tuple({**request.index, "c": channel.index}.items())
+        position = tuple({**dict(request.slicing.position), "c": channel.index}.items())
         slicing = replace(request.slicing, position=position)
         color = channel.color or (f"#{told.color}" if told and told.color else None)
         looks.append(
@@ -117,7 +117,13 @@ def _channels(
             )
         return None
     count = spec.levels[0].shape[spec.axis_names.index("c")]
+    moves = "c" in request.ranges or "c" in request.moved
     if options.channels is not None:
+        if moves:
+            raise UsageError(
+                "--channels shows the same channels in every frame of a film over c",
+                hint="leave out --channels, or c of the film",
+            )
         for channel in options.channels:
             if channel.index >= count:
                 raise UsageError(
@@ -125,7 +131,7 @@ def _channels(
                     hint="channels count from 0",
                 )
         return options.channels
-    if count == 1 or "c" in request.index or options.colormap is not None:
+    if count == 1 or "c" in request.index or moves or options.colormap is not None:
         return None
     return [ChannelOption(index) for index in range(count)]
 

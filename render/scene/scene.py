@@ -72,10 +72,10 @@ class Scene:
         """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. Raises
         UsageError when the atlas has no room for what one pixel is drawn from."""
         size_px = self.canvas.size_px
-        placed = [layer.placed_in(state, size_px) for layer in self.images]
+        placed = [(layer, layer.placed_in(state, size_px)) for layer in self.images]
         if self.overview is not None:
-            placed.append(self.overview.placed_in(state))
-        parts = list(parts_of(size_px, placed))
+            placed.append((self.overview.layer, self.overview.placed_in(state)))
+        parts = list(parts_of(size_px, [each for layer, each in placed if not layer.is_beyond]))
         return [*parts] if len(parts) > 1 else [None]
 
     def rehearse(self) -> None:

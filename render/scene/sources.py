@@ -10,6 +10,7 @@ from typing import Any
 from octree.pyramid.building.option_table import BUILD
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
+from octree.pyramid.model import AXIS_ORDER
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
@@ -18,7 +19,7 @@ from octree.render.request import RenderRequest
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
-from octree.render.view.state import PLANE, aspect_of, resolve
+from octree.render.view.state import PLANE, aspect_of, check_place, resolve
 
 SLOW_EXCESS = 64.0
 """Decoding more than so many times what a tile shows is worth a word: cubes of 64 voxels have this in any plane."""
@@ -43,6 +44,11 @@ class OpenedSources:
         if self.request.pixel_aspect is not None:
             return self.request.pixel_aspect
         return aspect_of(self.sources[0].spec, self.request.display)
+
+    @property
+    def lengths(self) -> dict[str, int]:
+        """Of each axis that is not displayed, in axis order: the longest of any source."""
+        return lengths_of(self.sources, self.request.display)
 
     @contextmanager
     def start(self, trace: NullTrace = NULL_TRACE) -> Iterator[Scene]:
@@ -90,7 +96,7 @@ class OpenedSources:
     def settings(self) -> dict[str, Any]:
         """Everything that is in force: the settings file's sections, and the options of this run."""
         request = self.request
-        own = ("sources", "settings", "layers", "network")
+        own = ("sources", "settings", "layers", "network", "moved")
         options = {f.name: getattr(request, f.name) for f in fields(request) if f.name not in own}
         return {
             **request.settings.to_json(),
@@ -123,7 +129,7 @@ def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
 
 def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> None:
     """Raises UsageError for what a source cannot show of ``--index``, ``--display`` and ``--project``; an axis that is
-    named must be some source's."""
+    named must be some source's, and so must a position on it."""
     wishes, known = request.slicing, {axis for source in sources for axis in source.spec.free_axes}
     for source in sources:
         try:
@@ -131,6 +137,23 @@ def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> 
         except UsageError as error:
             option = error.details.get("option", "display")
             raise UsageError(f"--{option}: {source.path}: {error.message}", hint=error.hint) from None
+    lengths = lengths_of(sources, wishes.displayed)
+    for axis, at in wishes.position:
+        try:
+            check_place(axis, at, lengths[axis])
+        except UsageError as error:
+            paths = ", ".join(source.path for source in sources if axis in source.spec.free_axes)
+            raise UsageError(f"--index: {paths}: {error.message}", hint=error.hint) from None
+
+
+def lengths_of(sources: Sequence[OpenTileSource], displayed: Sequence[str]) -> dict[str, int]:
+    """Of each axis that can be stood on, in axis order: the longest of any source."""
+    found: dict[str, int] = {}
+    for spec in (source.spec for source in sources):
+        for axis, length in zip(spec.axis_names, spec.levels[0].shape, strict=True):
+            if axis in spec.free_axes and axis not in displayed:
+                found[axis] = max(length, found.get(axis, 0))
+    return {axis: found[axis] for axis in AXIS_ORDER if axis in found}
 
 
 def _building_anew(source: OpenTileSource) -> str:

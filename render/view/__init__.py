@@ -1,6 +1,7 @@
 """What a view is and what it wants: cameras, plans, covers, coverage. Pure; no pixel is touched.
 
 camera.py camera_text.py    cameras and paths, and how they are written
+shots.py       cameras, paths and planes of an index: every frame to come
 state.py       what is looked at, and what it means for one image
 plan.py        camera + levels → wanted tiles, in loading order
 stand_ins.py   coarser tiles at hand for what is not there yet

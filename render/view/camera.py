@@ -15,14 +15,14 @@ from typing import Any, Literal, TypeAlias, get_args
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
+from octree.render.films import LEAST_FPS, MAX_FRAMES, MOST_FPS
 
 Easing: TypeAlias = Literal["linear", "smooth"]
 EASINGS: tuple[Easing, ...] = get_args(Easing)
 
-MAX_FRAMES = 1_000_000
 DEFAULT_FPS = 60.0
-LEAST_FPS, MOST_FPS = 1e-6, 1e6
-"""Beyond these the time of one frame is no number of microseconds that means anything."""
+_WHOLE = 1e-6
+"""A position so close below a plane is on it: interpolated numbers are not exact."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +49,30 @@ class Camera:
 
 @dataclass(frozen=True, slots=True)
 class Keyframe:
-    """The camera at one time; ``t_s`` is seconds, on any origin."""
+    """What is seen at one time; ``t_s`` is seconds, on any origin. ``camera`` None: wherever it moves between the others.
+    ``position``: (axis, level-0 position) on some of the axes that are not displayed."""
 
     t_s: float
+    camera: Camera | None
+    position: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a path shows at one time: ``position`` is (axis, plane) on each axis that the path moves along."""
+
     camera: Camera
+    position: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class CameraPath:
-    """Keyframes in increasing time, drawn ``fps`` times a second.
+    """Keyframes in increasing time, drawn ``fps`` times a second; some of them have a camera.
 
-    Between keyframes x, y and the logarithm of zoom are interpolated: straight (``linear``), or by a cubic
-    that never overshoots, keeps its speed through the inner keyframes and rests at both ends (``smooth``).
+    Between keyframes x, y, the logarithm of zoom and positions on other axes are interpolated: straight (``linear``), or
+    by a cubic that never overshoots, keeps its speed through the inner keyframes and rests at both ends (``smooth``).
+    Camera and axes each for themselves: through the keyframes that have them, and standing before the first of those
+    and after the last.
     """
 
     keyframes: tuple[Keyframe, ...]
@@ -91,26 +103,67 @@ class CameraPath:
     def duration_s(self) -> float:
         return self.keyframes[-1].t_s - self.keyframes[0].t_s
 
-    def frames(self) -> list[tuple[float, Camera]]:
-        """(milliseconds since the first keyframe, camera) of every frame.
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The axes, not displayed, that the path moves along."""
+        return tuple(dict.fromkeys(axis for key in self.keyframes for axis, _ in key.position))
 
-        The first keyframe is the first frame and the last keyframe the last, even when the time between
-        them is no multiple of 1/fps.
-        """
+    def times_s(self) -> list[float]:
+        """When its frames are, from the first keyframe on. The first keyframe is the first frame and the last keyframe
+        the last, even when the time between them is no multiple of 1/fps."""
         whole = math.floor(self.duration_s * self.fps + 1e-6)
         times = [index / self.fps for index in range(whole + 1)]
         if self.duration_s - times[-1] > 1e-6 / self.fps:
             times.append(self.duration_s)
-        tracks = _tracks(self.keyframes, self.easing)
-        frames = [(1000 * t, self._at(t, tracks)) for t in times]
-        # log2 and exp2 are exact for powers of two only: the ends are the keyframes themselves
-        ends = [replace(key.camera, name=self.name) for key in (self.keyframes[0], self.keyframes[-1])]
-        frames[0], frames[-1] = (0.0, ends[0]), (1000 * self.duration_s, ends[1])
-        return frames
+        times[0], times[-1] = 0.0, self.duration_s
+        return times
 
-    def _at(self, t_s: float, tracks: Sequence[_Track]) -> Camera:
-        x, y, log_zoom = (track.at(t_s) for track in tracks)
-        return Camera(x, y, math.exp2(log_zoom), self.name, self.keyframes[0].camera.aspect)
+    def frames(self) -> list[tuple[float, Camera]]:
+        """(milliseconds since the first keyframe, camera) of every frame."""
+        times = self.times_s()
+        return [(1000 * t, seen.camera) for t, seen in zip(times, self.seen(times), strict=True)]
+
+    def seen(self, times_s: Sequence[float]) -> list[Seen]:
+        """What it shows at each of these times, seconds from the first keyframe."""
+        cameras = _Cameras(self)
+        along = [(axis, self._track_along(axis)) for axis in self.axes]
+        return [
+            Seen(cameras.at(t), tuple([(axis, math.floor(track.at(t) + _WHOLE)) for axis, track in along]))
+            for t in times_s
+        ]
+
+    def _track_along(self, axis: str) -> _Track:
+        points = [(key.t_s, dict(key.position)[axis]) for key in self.keyframes if axis in dict(key.position)]
+        start_s = self.keyframes[0].t_s
+        return _track([t_s - start_s for t_s, _ in points], [at for _, at in points], self.easing)
+
+
+class _Cameras:
+    """The camera of a path over time, seconds from its first keyframe."""
+
+    def __init__(self, path: CameraPath) -> None:
+        start_s = path.keyframes[0].t_s
+        keys = [(key.t_s - start_s, key.camera) for key in path.keyframes if key.camera is not None]
+        if not keys:
+            raise UsageError("no keyframe of the camera path has a camera")
+        cameras = [replace(camera, name=path.name) for _, camera in keys]
+        times = [t_s for t_s, _ in keys]
+        self._first, self._last = (times[0], cameras[0]), (times[-1], cameras[-1])
+        columns = (
+            [camera.x for camera in cameras],
+            [camera.y for camera in cameras],
+            [math.log2(camera.zoom) for camera in cameras],
+        )
+        self._tracks = [_track(times, column, path.easing) for column in columns]
+
+    def at(self, t_s: float) -> Camera:
+        # log2 and exp2 are exact for powers of two only: the ends are the keyframes themselves
+        if t_s <= self._first[0]:
+            return self._first[1]
+        if t_s >= self._last[0]:
+            return self._last[1]
+        x, y, log_zoom = (track.at(t_s) for track in self._tracks)
+        return replace(self._first[1], x=x, y=y, zoom=math.exp2(log_zoom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,16 +189,9 @@ class _Track:
         return low + u * (into + u * ((3 * rise - 2 * into - out) + u * (into + out - 2 * rise)))
 
 
-def _tracks(keyframes: Sequence[Keyframe], easing: Easing) -> tuple[_Track, ...]:
-    times = tuple(key.t_s - keyframes[0].t_s for key in keyframes)
-    columns = (
-        tuple(key.camera.x for key in keyframes),
-        tuple(key.camera.y for key in keyframes),
-        tuple(math.log2(key.camera.zoom) for key in keyframes),
-    )
-    return tuple(
-        _Track(times, column, _slopes(times, column) if easing == "smooth" else None) for column in columns
-    )
+def _track(times: Sequence[float], values: Sequence[float], easing: Easing) -> _Track:
+    slopes = _slopes(times, values) if easing == "smooth" else None
+    return _Track(tuple(times), tuple(values), slopes)
 
 
 def _slopes(times: Sequence[float], values: Sequence[float]) -> tuple[float, ...]:

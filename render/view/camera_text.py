@@ -25,6 +25,8 @@ FORMS = "fit, x=8000,y=8000,zoom=1, rect=x0,y0,x1,y1, a path file ending in .jso
 ZOOM_LIMITS = (1e-9, 1e9)
 """Beyond these a frame would show more, or less, than float64 coordinates can tell apart."""
 MAX_COORDINATE = 1e15
+KEYFRAME_AXES = ("t", "c", "z")
+"""x and y are the camera's, whatever is displayed."""
 
 
 def parse_camera(
@@ -42,15 +44,30 @@ def parse_camera(
         return fit_rect(area, size_px, name="fit", aspect=aspect)
     if spec in BUILT_IN_PATHS:
         return built_in_path(spec, area, size_px, aspect)
-    if spec.lower().endswith(".json"):
+    if is_path(spec):
         path = read_path(Path(os.path.expanduser(spec)))
-        keys = [replace(key, camera=replace(key.camera, aspect=aspect)) for key in path.keyframes]
-        return replace(path, keyframes=tuple(keys))
+        return _placed(path, fit_rect(area, size_px, aspect=aspect))
     if spec.startswith(("rect=", "rect ")):
         return fit_rect(_parse_rect(text, spec), size_px, name="rect", aspect=aspect)
     if "=" in spec:
         return replace(_parse_pairs(text, spec), aspect=aspect)
     raise UsageError(f"unknown camera {text!r}", hint=f"a camera is {FORMS}", camera=text)
+
+
+def is_path(text: str) -> bool:
+    """Whether a camera moves."""
+    spec = text.strip()
+    return spec in BUILT_IN_PATHS or spec.lower().endswith(".json")
+
+
+def _placed(path: CameraPath, fit: Camera) -> CameraPath:
+    """A path from a file, for pixels as high as those of ``fit``; where no keyframe has a camera, that is the one."""
+    keys = [
+        replace(key, camera=key.camera and replace(key.camera, aspect=fit.aspect)) for key in path.keyframes
+    ]
+    if all(key.camera is None for key in keys):
+        keys[0] = replace(keys[0], camera=fit)
+    return replace(path, keyframes=tuple(keys))
 
 
 def fit_rect(area: Region, size_px: tuple[int, int], *, name: str = "", aspect: float = 1.0) -> Camera:
@@ -152,23 +169,29 @@ def read_path(path: Path) -> CameraPath:
 
 
 def path_from_json(document: Any, *, name: str = "") -> CameraPath:
-    """A path from its JSON form: ``keyframes`` of t_s, x, y, zoom; ``fps`` (60) and ``easing`` (linear)."""
+    """A path from its JSON form: ``keyframes`` of t_s, x, y, zoom and positions on the axes t, c, z; ``fps`` (60) and
+    ``easing`` (linear)."""
     top = _object(document, "the file", required=("keyframes",), optional=("fps", "easing", "name"))
     keyframes = top["keyframes"]
     if not isinstance(keyframes, list) or not keyframes:
         raise UsageError("keyframes must be a list of at least one keyframe")
-    keys = []
-    for number, item in enumerate(keyframes):
-        where = f"keyframe {number}"
-        key = _object(item, where, required=("t_s", "x", "y", "zoom"), optional=())
-        t_s, x, y, zoom = (
-            _json_number(key[field], f"{where}: {field}") for field in ("t_s", "x", "y", "zoom")
-        )
-        keys.append(Keyframe(t_s, Camera(x, y, _zoom(zoom, where))))
+    keys = [_keyframe(number, item) for number, item in enumerate(keyframes)]
     label, easing = top.get("name", name), top.get("easing", "linear")
     if not isinstance(label, str):
         raise UsageError("name must be a string")
     return CameraPath(tuple(keys), _json_number(top.get("fps", DEFAULT_FPS), "fps"), easing, label)
+
+
+def _keyframe(number: int, item: Any) -> Keyframe:
+    """x, y and zoom, or none of them where it has a position on another axis."""
+    where, camera = f"keyframe {number}", ("x", "y", "zoom")
+    still = isinstance(item, dict) and not any(name in item for name in camera)
+    axes = [axis for axis in KEYFRAME_AXES if isinstance(item, dict) and axis in item]
+    needed = ("t_s",) if still and axes else ("t_s", *camera)
+    key = _object(item, where, required=needed, optional=KEYFRAME_AXES)
+    values = {name: _json_number(value, f"{where}: {name}") for name, value in key.items()}
+    seen = None if still else Camera(values["x"], values["y"], _zoom(values["zoom"], where))
+    return Keyframe(values["t_s"], seen, tuple([(axis, values[axis]) for axis in axes]))
 
 
 def _object(

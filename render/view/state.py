@@ -66,12 +66,14 @@ class Section:
     ``spans``   (axis, first, stop): level-0 positions on each axis that is not displayed, in axis order; one, but on the
                 axis that is ``projected``.
     ``method``  of the projection, None when there is none.
+    ``beyond``  the position lies beyond the image, which shows nothing there; ``spans`` are the nearest.
     """
 
     displayed: Displayed
     spans: tuple[tuple[str, int, int], ...]
     projected: str = ""
     method: str | None = None
+    beyond: bool = False
 
     @property
     def entries(self) -> tuple[str, ...]:
@@ -121,14 +123,14 @@ def index_entries(axes: Sequence[str], projected: str) -> tuple[str, ...]:
 def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Section:
     """What the wishes are in an image.
 
-    ``lenient``: axes that are named for a position or a projection, and that the image lacks, are another's. Raises
-    UsageError for those otherwise, for axes that cannot be displayed, and for a position outside the image; its
-    ``option`` detail says what was wrong."""
+    ``lenient``: axes that are named for a position or a projection, and that the image lacks, are another's, and so are
+    positions beyond its end: there it shows nothing. Raises UsageError for those otherwise, for axes that cannot be
+    displayed, and for negative positions; its ``option`` detail says what was wrong."""
     check_displayed(wishes.displayed, spec)
     others = [axis for axis in spec.free_axes if axis not in wishes.displayed]
     sizes = {axis: spec.levels[0].shape[spec.axis_names.index(axis)] for axis in others}
-    position, projection = dict(wishes.position), wishes.projection
-    for axis, at in position.items():
+    position, projection, beyond = dict(wishes.position), wishes.projection, False
+    for axis, at in wishes.position:
         if axis in wishes.displayed:
             raise _refused(
                 "index",
@@ -136,8 +138,10 @@ def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Sec
                 "axes to choose on",
                 sizes,
             )
-        if axis in sizes:
-            _check_place(axis, at, sizes[axis])
+        if axis in sizes and lenient and at >= sizes[axis]:
+            beyond, position[axis] = True, sizes[axis] - 1
+        elif axis in sizes:
+            check_place(axis, at, sizes[axis])
         elif not lenient:
             raise _refused("index", f"there is no axis {axis!r} to choose a position on", "axes", sizes)
     spans = {axis: (position.get(axis, 0), position.get(axis, 0) + 1) for axis in sizes}
@@ -153,9 +157,8 @@ def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Sec
             projected, method = axis, projection.method
         elif not lenient:
             raise _refused("project", f"there is no axis {axis!r} to project", "axes", sizes)
-    return Section(
-        wishes.displayed, tuple([(axis, *span) for axis, span in spans.items()]), projected, method
-    )
+    located = tuple([(axis, *span) for axis, span in spans.items()])
+    return Section(wishes.displayed, located, projected, method, beyond)
 
 
 def whole_position(axis: str, value: Any) -> int:
@@ -221,7 +224,8 @@ def _projected(projection: Projection, at: int | None, size: int) -> tuple[int, 
     return first, stop
 
 
-def _check_place(axis: str, at: int, size: int) -> None:
+def check_place(axis: str, at: int, size: int) -> None:
+    """Raises UsageError for a position outside an axis of ``size``."""
     if not 0 <= at < size:
         raise UsageError(
             f"{axis}={at} lies outside the image", hint=f"{axis} runs from 0 to {size - 1}", option="index"

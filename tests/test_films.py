@@ -1,0 +1,321 @@
+"""Films over axes. Each plane of the images has a grey of its own, so that pixels tell which plane is shown."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from octree.pyramid import build
+from octree.pyramid.errors import UsageError
+from octree.render import Renderer, TiledImage, render
+from octree.render.check import suite
+from octree.render.request import parse_request
+
+pytestmark = pytest.mark.usefixtures("gl_info")
+T, Z = 12, 4
+SIZE = (48, 32)
+LOOK = {"clim": "0,255"}
+
+
+def grey(t: int, z: int = 0) -> int:
+    return 20 + 16 * t + 3 * z
+
+
+def planes(count: int = T, depth: int = Z) -> NDArray[np.uint8]:
+    """(t, z, y, x)"""
+    data = np.empty((count, depth, 64, 96), np.uint8)
+    for t in range(count):
+        for z in range(depth):
+            data[t, z] = grey(t, z)
+    return data
+
+
+def built(path: Path, data: NDArray[np.uint8]) -> Path:
+    build(data, path, axes="tzyx"[-data.ndim :] if data.ndim != 3 else "tyx", tile=32, shard=0, codec="none")
+    return path
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("films") / "series.ome.zarr", planes())
+
+
+def greys(frames: Sequence[NDArray[np.uint8]]) -> list[int]:
+    """The one grey of each frame."""
+    found = []
+    for frame in frames:
+        assert (frame[..., :3] == frame[0, 0, 0]).all(), "one plane in one frame"
+        found.append(int(frame[0, 0, 0]))
+    return found
+
+
+def film(
+    sources: Any, index: str | None = None, cameras: Sequence[str] = ("fit",), **options: Any
+) -> list[int]:
+    named = sources if isinstance(sources, list) else [sources]
+    words = LOOK | options | ({} if index is None else {"index": index})
+    return greys(render(named, cameras, size=SIZE, options=words).frames)
+
+
+def refused(sources: Any, index: str | None = None, cameras: Sequence[str] = ("fit",), **options: Any) -> str:
+    """What is said, message and hint."""
+    with pytest.raises(UsageError) as caught:
+        film(sources, index, cameras, **options)
+    return f"{caught.value.message} | {caught.value.hint}"
+
+
+def keyframes(folder: Path, *keys: dict[str, float], **top: Any) -> str:
+    path = folder / f"path{len(list(folder.iterdir()))}.json"
+    path.write_text(json.dumps({"keyframes": keys, **top}))
+    return str(path)
+
+
+def octree(*words: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "octree.cli", *map(str, words)]
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OCTREE_")}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=env)
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+# which planes
+
+
+@pytest.mark.parametrize(
+    ("index", "expected"),
+    [
+        ("t=:", [grey(t) for t in range(T)]),
+        ("t=3:7,z=2", [grey(t, 2) for t in range(3, 7)]),
+        ("t=1:12:5", [grey(t) for t in (1, 6, 11)]),
+        ("t=:2,z=:", [grey(t, z) for t in range(2) for z in range(Z)]),
+        ("z=1:3,t=10:", [grey(t, z) for z in (1, 2) for t in (10, 11)]),
+        ("t=2:3", [grey(2)]),
+        ("t=2.9", [grey(2)]),
+    ],
+)
+def test_a_film_shows_each_plane_once_the_last_axis_fastest(
+    series: Path, index: str, expected: list[int]
+) -> None:
+    assert film(series, index) == expected
+
+
+def test_each_camera_has_a_film_and_films_settle_at_ten_a_second(series: Path) -> None:
+    request = parse_request([series], ["fit", "x=40,y=30,zoom=1,name=near"], {"index": "t=0:3"})
+    with Renderer(request) as renderer:
+        seen = [(shot.camera.name, dict(shot.position), shot.t_ms) for shot in renderer.shots]
+        assert all(shot.settle for shot in renderer.shots)
+    assert seen == [(name, {"t": t, "z": 0}, 100.0 * t) for name in ("fit", "near") for t in range(3)]
+
+
+def test_a_path_lasts_as_long_as_the_film_beside_it(series: Path, tmp_path: Path) -> None:
+    moves = keyframes(
+        tmp_path, {"t_s": 0, "x": 10, "y": 32, "zoom": 4}, {"t_s": 9, "x": 30, "y": 32, "zoom": 1}, fps=2
+    )
+    for given, fps in (({}, 10), ({"fps": 4}, 4)):
+        with Renderer(parse_request([series], [moves], {"index": "t=0:5", **given})) as renderer:
+            shots = renderer.shots
+        assert [dict(shot.position)["t"] for shot in shots] == [0, 1, 2, 3, 4]
+        assert [shot.camera.x for shot in shots] == [10, 15, 20, 25, 30]
+        assert (shots[0].camera.zoom, shots[-1].camera.zoom) == (4, 1)
+        assert [shot.t_ms for shot in shots] == [1000 * number / fps for number in range(5)]
+        assert all(shot.settle and shot.fps == fps for shot in shots)
+
+
+def test_a_rate_replaces_that_of_a_path(series: Path) -> None:
+    for given, count in (({}, 241), ({"fps": "5"}, 21)):
+        with Renderer(parse_request([series], ["zoom-in"], given)) as renderer:
+            assert len(renderer.shots) == count
+            assert not renderer.shots[0].settle
+
+
+def test_a_film_over_channels_shows_them_one_by_one(series: Path, tmp_path: Path) -> None:
+    data = np.stack([np.full((64, 96), 30 * (1 + c), np.uint8) for c in range(3)])
+    build(data, tmp_path / "c.ome.zarr", axes="cyx", tile=32, shard=0)
+    path = tmp_path / "c.ome.zarr"
+    assert film(path, "c=:") == [30, 60, 90]
+    assert film(path, cameras=[keyframes(tmp_path, {"t_s": 0, "c": 2}, {"t_s": 1, "c": 0}, fps=2)], settle=True) == [
+        90, 60, 30,
+    ]  # fmt: skip
+    assert "same channels in every frame" in refused(path, "c=:", channels="0:red,1:green")
+
+
+def test_a_thick_slab_moves(series: Path) -> None:
+    assert film(series, "z=0:4", project="z=max:~1") == [grey(0, z) for z in (1, 2, 3, 3)]
+
+
+# layers
+
+
+def test_a_layer_that_has_ended_shows_nothing_and_keeps_nobody_waiting(series: Path, tmp_path: Path) -> None:
+    short = built(tmp_path / "short.ome.zarr", planes(3) + np.uint8(1))
+    run = render([series, short], size=SIZE, options=LOOK | {"index": "t=1:6"})
+    assert greys(run.frames) == [grey(1) + 1, grey(2) + 1, grey(3), grey(4), grey(5)]
+    assert [frame.coverage.ideal for frame in run.report.frames] == [1] * 5
+    assert len({frame.visible_px for frame in run.report.frames}) == 1
+    assert [len(tiles["layers"][1]) > 0 for tiles in run.tile_sets] == [True, True, False, False, False]
+    # below, and beyond the end of the only layer there
+    assert film([short, series], "t=4") == [grey(4)]
+    alone = render(
+        [short, series], size=SIZE, options=LOOK | {"index": "t=5", "overview": True}
+    ).report.frames[0]
+    assert (alone.coverage.ideal, alone.visible_px) == (1, SIZE[0] * SIZE[1])
+    assert "t=12 lies outside the image | t runs from 0 to 11" in refused([short, series], "t=12")
+    assert "t=0:13 lies outside" in refused([short, series], "t=0:13")
+
+
+def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:
+    path = built(tmp_path / "broken.ome.zarr", planes(5, 1))
+    for level in path.iterdir():
+        for chunk in (level / "c" / "2").rglob("*"):
+            if chunk.is_file():
+                chunk.write_bytes(b"\xff")
+    done = octree(
+        *("render", path, "--index", "t=:", "--clim", "0,255", "--size", "48x32"),
+        *("-o", tmp_path / "{t}.png", "--report", tmp_path / "r.json"),
+    )
+    assert done.returncode == 1, done.stderr
+    assert "frame 2" in done.stderr
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert [frame["coverage"]["failed"] for frame in document["frames"]] == [0, 0, 1, 0, 0]
+    assert {failure["key"]["index"][0] for failure in document["failures"]} == {2}
+    for t in (0, 1, 3, 4):
+        assert greys([np.asarray(Image.open(tmp_path / f"{t}.png"))]) == [grey(t)]
+
+
+# files
+
+
+def test_files_are_named_by_plane(series: Path, tmp_path: Path) -> None:
+    done = octree(
+        *("render", series, "--index", "t=9:11,z=1:3", "--clim", "0,255", "--size", "48x32"),
+        *("-o", tmp_path / "{t:03}-{z}-{index}.png"),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    names = {f"{t:03}-{z}-{2 * (t - 9) + z - 1}.png": grey(t, z) for t in (9, 10) for z in (1, 2)}
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(names)
+    for name, expected in names.items():
+        assert greys([np.asarray(Image.open(tmp_path / name))]) == [expected]
+
+
+def test_films_are_written_at_their_rate(series: Path, tmp_path: Path) -> None:
+    done = octree(
+        *("render", series, "--index", "z=:2,t=:3", "--clim", "0,255", "--size", "48x32"),
+        *("--fps", "4", "-o", tmp_path / "z{z}.gif"),
+    )
+    assert done.returncode == 0, done.stderr
+    for z in range(2):
+        with Image.open(tmp_path / f"z{z}.gif") as shown:
+            assert shown.n_frames == 3  # type: ignore[attr-defined]  # of GIF images
+            for t in range(3):
+                shown.seek(t)
+                assert shown.info["duration"] == 250
+                assert greys([np.asarray(shown.convert("RGB"))]) == [grey(t, z)]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "says"),
+    [
+        ("{c}.png", "unknown field {c} | fields: {index} (also {index:04}), {camera}, {t}, {z};"),
+        ("{z}.png", "3 frames, but '{z}.png' names only 1 files"),
+        ("a.png", "3 frames, but 'a.png' names only 1 files"),
+        ("{t:x9q}.png", "Invalid format specifier"),
+    ],
+)
+def test_names_that_cannot_work_are_usage_errors(
+    series: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pattern: str, says: str
+) -> None:
+    from octree.render.frames import names_of
+    from octree.render.output.encode import FrameWriter
+
+    monkeypatch.chdir(tmp_path)
+    with Renderer(parse_request([series], ["fit"], {"index": "t=:3"})) as renderer:
+        names = names_of(renderer.shots)
+    with pytest.raises(UsageError) as caught:
+        FrameWriter(pattern, names)
+    assert says in f"{caught.value.message} | {caught.value.hint}"
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("index", "options", "says"),
+    [
+        ("c=0:2", {}, "there is no axis 'c' to choose a position on | axes: t, z"),
+        ("x=0:9", {}, "x is displayed: there is no position to choose on it | axes to choose on: t, z"),
+        ("z=:", {"display": "zx"}, "z is displayed"),
+        ("t=0:13", {}, "t=0:13 lies outside the image | t runs from 0 to 12"),
+        ("t=12:", {}, "t=12 lies outside the image"),
+        ("t=4:4", {}, "'t=4:4' holds no plane | FROM must be below TO"),
+        ("t=7:3", {}, "'t=7:3' holds no plane"),
+        ("t=0:9:0", {}, "the step must be above 0"),
+        ("t=9:0:-1", {}, "the step must be above 0 | keyframes of a camera path run backwards, too"),
+        ("z=:", {"project": "z=max"}, "z is projected: there is no position to choose on it"),
+        ("t=0:9,t=3", {}, "is not like t=3,z=10"),
+        ("t=0:9:0.000001", {}, "9000000 frames are more than one run draws"),
+        ("t=::0.00001", {}, "1200000 frames are more than one run draws"),
+        (
+            None,
+            {"fps": 24},
+            "--fps without a film | a film is a range such as --index t=0:50, or a camera path",
+        ),
+        ("t=:", {"fps": 0}, "--fps must be a number"),
+    ],
+)
+def test_what_is_no_film_is_a_usage_error(
+    series: Path, index: str | None, options: dict[str, Any], says: str
+) -> None:
+    assert says in refused(series, index, **options)
+
+
+def test_a_film_that_is_too_long_is_refused_before_anything_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(UsageError, match="1000002 frames are more"):
+        parse_request(["nowhere"], ["fit", "fit"], {"index": "t=0:500001"})
+    parse_request(["nowhere"], ["fit"], {"index": "t=0:500001"})
+
+
+def test_usage_errors_have_their_exit_code(series: Path, tmp_path: Path) -> None:
+    done = octree("render", series, "--index", "c=0:2", "-o", tmp_path / "{index}.png")
+    assert done.returncode == 2
+    assert "axes: t, z" in done.stderr
+
+
+def test_a_node_stands_on_one_plane(series: Path) -> None:
+    with pytest.raises(UsageError, match="stands on one plane"):
+        TiledImage(series, index="t=0:3")
+
+
+# suites
+
+
+def test_a_suite_compares_each_plane_and_notices_two_that_changed_places(tmp_path: Path) -> None:
+    path = built(tmp_path / "s.ome.zarr", planes(4, 1))
+    (tmp_path / "suite.toml").write_text(
+        '[[case]]\nname = "film"\nsource = "s.ome.zarr"\nsize = "48x32"\nrepeat = 1\n'
+        'options = { index = { t = ":" }, clim = "0,255" }\n'
+    )
+    run = {"output": tmp_path / "out"}
+    assert suite.run(tmp_path / "suite.toml", accept=[], **run).exit_code == 0
+    again = suite.run(tmp_path / "suite.toml", **run)
+    assert (again.exit_code, len(again.cases[0].frames)) == (0, 4)
+    for level in path.iterdir():
+        if level.is_dir():
+            places = [level / "c" / name for name in ("1", "2", "aside")]
+            for source, dest in ((0, 2), (1, 0), (2, 1)):
+                shutil.move(places[source], places[dest])
+    swapped = suite.run(tmp_path / "suite.toml", **run)
+    assert swapped.exit_code == 1
+    assert [frame.verdict.value for frame in swapped.cases[0].frames] == ["pass", "fail", "fail", "pass"]
