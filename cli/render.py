@@ -62,6 +62,7 @@ def render(
     job = _Job(
         output=outputs["output"],
         monitor=outputs["monitor"],
+        slice_log=outputs["slice_log"],
         **files,
         as_json=json_,
         progress="none" if quiet else progress,
@@ -79,6 +80,7 @@ class _Job:
     html: Path | None
     trace: Path | None
     monitor: str | None
+    slice_log: str | None
     as_json: bool
     progress: str
     quiet: bool
@@ -88,7 +90,8 @@ class _Job:
         from octree.pyramid.errors import UsageError
         from octree.render.output.files import check_destination
 
-        if not (self.output or self.report or self.html or self.trace or self.monitor or self.as_json):
+        written = (self.output, self.report, self.html, self.trace, self.monitor, self.slice_log)
+        if not (any(written) or self.as_json):
             raise UsageError("nothing to write", hint="give -o frame.png, --report report.json or --json")
         to_stdout = [
             name
@@ -124,7 +127,11 @@ class _Job:
             watch = stack.enter_context(_watch(self.progress))
             renderer = stack.enter_context(
                 Renderer(
-                    request, command=shlex.join(["octree", *sys.argv[1:]]), trace=trace, on_progress=watch
+                    request,
+                    command=shlex.join(["octree", *sys.argv[1:]]),
+                    trace=trace,
+                    on_progress=watch,
+                    slice_log=self.slice_log,
                 )
             )
             if not self.quiet:

@@ -24,6 +24,7 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
 from octree.render.config import Settings
+from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
 from octree.render.output.files import FrameName
 from octree.render.report.trace import NULL_TRACE, NullTrace
@@ -42,6 +43,7 @@ from octree.render.request import RenderRequest, check_length, parse_request
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene, coverage_of
 from octree.render.scene.shown import Shown, together
+from octree.render.scene.slices import slice_reports
 from octree.render.scene.sources import OpenedSources, open_sources
 from octree.render.view.camera import Camera
 from octree.render.view.camera_text import parse_camera
@@ -120,7 +122,7 @@ class Renderer:
     """Draws the frames of one request. Owns sources and scene; use it in a ``with`` block.
 
     ``shots`` is known at once; OpenGL starts with the first frame. ``on_progress(shot, coverage fraction)``
-    is called while a frame settles.
+    is called while a frame settles. ``slice_log``: a line for each slice request is appended to that file.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class Renderer:
         command: str = "",
         trace: NullTrace = NULL_TRACE,
         on_progress: Callable[[Shot, float], None] | None = None,
+        slice_log: str | None = None,
     ) -> None:
         self.request = request
         self._command = command
@@ -142,6 +145,8 @@ class Renderer:
         self._milestones: dict[str, float] = {}
         self._seen = _Counters()
         with ExitStack() as stack:
+            self._slice_log = TextLog(slice_log, hint="give another --slice-log")
+            stack.callback(self._slice_log.close)
             opened = stack.enter_context(open_sources(request))
             film = _film_of(opened)
             self._opened = replace(opened, request=replace(request, moved=film.moved))
@@ -151,7 +156,9 @@ class Renderer:
     @cached_property
     def scene(self) -> Scene:
         """What is drawn, on which canvas, from which pipeline; OpenGL starts when it is first asked for."""
-        return self._stack.enter_context(self._opened.start(self._trace))
+        scene = self._stack.enter_context(self._opened.start(self._trace))
+        scene.pipeline.slices.keep(self._slice_log)
+        return scene
 
     def hints(self) -> list[str]:
         """What would make frames of these sources faster."""
@@ -219,7 +226,7 @@ class Renderer:
             # a cover is the dearest part of a turn: those that nobody draws are for milestones and watchers
             if last or not covered or (uploaded and self._is_watched):
                 with meter.part("cover", self._trace):
-                    self._cover(shot, before)
+                    self._cover(shot, None if part is None else before)
                 covered = True
             if last:
                 break
@@ -229,7 +236,7 @@ class Renderer:
     @property
     def _is_watched(self) -> bool:
         """What a frame shows before it is done is news to somebody."""
-        return self._on_progress is not None or "ideal_ms" not in self._milestones
+        return self._on_progress is not None or "ideal_ms" not in self._milestones or self.scene.is_news
 
     def _stream(self, shot: Shot) -> Frame:
         if shot.starts_path:
@@ -253,14 +260,15 @@ class Renderer:
     def _plan_moving(self, shot: Shot) -> None:
         self.scene.plan(shot.state, motion=shot.motion, fresh=shot.starts_path, prefetch=True)
 
-    def _cover(self, shot: Shot, before: Sequence[list[Shown]] = ()) -> None:
-        """``before``: what other parts of the frame show; what is left of it shows nothing yet."""
+    def _cover(self, shot: Shot, before: Sequence[list[Shown]] | None = None) -> None:
+        """``before``: what other parts of the frame show; what is left of it shows nothing yet. None: it is whole."""
         coverage = self.scene.make_cover()
-        if before:
+        if before is not None:
             shown = [*itertools.chain.from_iterable(before), *self.scene.shown()]
             left = self.scene.covered_px() - sum(each.visible_px for each in shown)
             parts = [(each.coverage, each.visible_px) for each in shown]
             coverage = merge_coverage([*parts, (Coverage(ideal=0.0, missing=1.0), left)])
+        self.scene.see(coverage)
         now_ms = self._now_ms() - self._zero_ms
         if coverage.missing < 1 - _HOLE:
             self._milestones.setdefault("first_pixel_ms", now_ms)
@@ -334,8 +342,10 @@ class Renderer:
     def report(self) -> RunReport:
         """The report of the frames drawn so far."""
         stats = self._pipeline.loader.stats()
+        slices = slice_reports(self._pipeline.slices.all or (), self._zero_ms)
         totals = totals_of(
             self._reports,
+            slices,
             seconds=time.perf_counter() - self._begin_s,
             **self._milestones,
             tiles_read=stats.tiles_read,
@@ -353,6 +363,7 @@ class Renderer:
             sources=self._opened.describe(),
             settings=self._opened.settings(),
             frames=tuple(self._reports),
+            slices=slices,
             totals=totals,
             failures=self._pipeline.failures(self.scene),
             started_utc=self._started_utc,

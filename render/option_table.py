@@ -238,6 +238,7 @@ OUTPUTS = Table(
         Option("html", PATH, "Write a one-page HTML report here.", group=OUT),
         Option("trace", PATH, "Write a Chrome trace here.", group=OUT),
         Option("monitor", PATH, "Stream counters of each frame as JSON lines; - is stdout.", group=OUT),
+        Option("slice_log", PATH, "Append a line for each plane that was asked for: how soon it came.", group=OUT),
     ),
 )  # fmt: skip
 """Where the command writes what it makes; a request does not hold them."""

@@ -9,6 +9,7 @@ from octree.render.report.values import (
     FrameReport,
     Gauges,
     RunReport,
+    SliceReport,
     TileCounts,
     Timings,
     totals_of,
@@ -83,6 +84,7 @@ def run_report(frames: list[FrameReport] | None = None, **values: Any) -> RunRep
         "started_utc": "2026-01-02T03:04:05Z",
         "frames": frames,
         "totals": totals_of(frames, seconds=1.5, peak_rss_bytes=300 << 20),
+        "slices": [SliceReport({"t": 3}, 0.0, 5.0, 9.5, None, "partial", 4)],
         "failures": [{"source": "a", "key": {"level": 1, "grid": [0, 1]}, "error": "<script>boom</script>"}],
     }
     return RunReport(**(facts | values))

@@ -28,7 +28,7 @@ from octree.render.report.values import (
 from octree.render.view.coverage import Coverage, merge_coverage
 
 CONTRACT = {
-    "": "schema command octree_version started_utc renderer sources settings frames totals failures",
+    "": "schema command octree_version started_utc renderer sources settings frames totals failures slices",
     "frames": "index camera size_px t_ms level degraded visible_px coverage tiles bytes timings_ms",
     "coverage": "ideal finer coarser failed missing by_level",
     "tiles": "wanted ideal drawn requested loaded cache_hits cancelled failed evicted uploaded",
@@ -36,8 +36,9 @@ CONTRACT = {
     "timings_ms": "plan load_wait upload cover draw readback total",
     "camera": "name x y zoom",
     "totals": "frames seconds first_pixel_ms full_coverage_ms ideal_ms frame_ms over_16_7_ms tiles_read "
-    "tiles_read_twice reads_wasted bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads",
+    "tiles_read_twice reads_wasted bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads slice_ms superseded",
     "frame_ms": "p50 p95 p99 max",
+    "slices": "index requested_ms first_ms full_ms complete_ms state tiles_read",
 }
 
 
@@ -47,6 +48,7 @@ def test_the_report_has_every_field_of_the_contract() -> None:
     parts = {
         "": report,
         "frames": frame,
+        "slices": report["slices"][0],
         "totals": report["totals"],
         "frame_ms": report["totals"]["frame_ms"],
     }
@@ -72,7 +74,8 @@ def test_the_schema_requires_what_the_contract_lists() -> None:
     report = run_report(refining_frames(1)).to_json()
     validator = jsonschema.Draft202012Validator(report_schema())
     listed = {word for words in CONTRACT.values() for word in words.split()}
-    for trail in [*places(report), *(("frames", 0, *t) for t in places(report["frames"][0]))]:
+    inside = [(part, 0, *trail) for part in ("frames", "slices") for trail in places(report[part][0])]
+    for trail in [*places(report), *inside]:
         if trail[-1] not in listed or trail[0] in ("sources", "settings", "renderer"):
             continue
         broken = json.loads(json.dumps(report))

@@ -1,5 +1,5 @@
 """Readable lines for people who wonder: one per load (``loader_defaults.log_path``), one per plan of a view
-(``octree.log_path``)."""
+(``octree.log_path``); ``TextLog`` also takes one per slice request (``--slice-log``, ``scene/slices.py``)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from octree.render.loading.values import LoadRequest, Tier
 class TextLog:
     """Appends lines to a text file; does nothing without a path. One owner: the loader's thread."""
 
-    def __init__(self, path: str | None) -> None:
+    def __init__(self, path: str | None, *, hint: str = "change log_path in the settings file") -> None:
         self._file: IO[str] | None = None
         if path is None:
             return
@@ -27,7 +27,7 @@ class TextLog:
         except OSError as error:
             raise DestinationError(
                 f"log file {path!r} cannot be written: {error.strerror}",
-                hint="change log_path in the settings file",
+                hint=hint,
                 path=path,
             ) from error
 

@@ -51,6 +51,10 @@ def make_page(report: dict[str, Any], frames: Sequence[Picture]) -> str:
         for name, title, text, draw in _PLOTS
         if report["frames"]
     ]
+    if len(slices := report.get("slices", ())) > 1:
+        plots.append(
+            {"name": "slices", "title": "Planes", "text": _SLICES, "svg": Markup(_plot_slices(slices))}
+        )
     paths = [Path(str(source.get("path", "?"))).name for source in report["sources"]]
     return render_page(
         "report.html.jinja",
@@ -82,6 +86,20 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("bytes read", human_bytes(totals["bytes_read"])),
         ("most memory", human_bytes(totals["peak_rss_bytes"])),
         ("failed tiles", str(len(report["failures"]))),
+        *_slice_cards(report),
+    ]
+
+
+def _slice_cards(report: dict[str, Any]) -> list[tuple[str, str]]:
+    """Of a run that steps through planes."""
+    slices, totals = report.get("slices", ()), report["totals"]
+    if len(slices) < 2:
+        return []
+    complete = sum(each["state"] == "complete" for each in slices)
+    return [
+        ("planes complete", f"{complete} of {len(slices)}"),
+        ("plane complete, median", human_ms(totals["slice_ms"]["p50"])),
+        ("planes superseded", str(totals["superseded"])),
     ]
 
 
@@ -238,6 +256,30 @@ def _draw_memory(axes: Axes, frames: list[dict[str, Any]]) -> None:
     axes.set_ylabel("MiB")
     axes.set_xlabel(_x_label(frames))
     _legend(axes)
+
+
+_SLICES = "How soon each plane that was asked for had a pixel, had no hole, and was all there. No bar: it never was."
+
+
+def _plot_slices(slices: Sequence[dict[str, Any]]) -> str:
+    shown = slices[:: max(1, -(-len(slices) // _PLOT_POINTS))]
+    numbers = np.arange(len(shown)) + 0.5
+    with plotting() as (figure, axes):
+        for name, label in (("complete_ms", "complete"), ("full_ms", "no hole"), ("first_ms", "first pixel")):
+            late = [0.0 if each[name] is None else each[name] - each["requested_ms"] for each in shown]
+            axes.bar(numbers, late, width=0.9, label=label)
+        if len(shown) <= 30:
+            axes.set_xticks(numbers, [_place(each["index"]) for each in shown], rotation=45, ha="right")
+        axes.set_ylabel("ms since it was asked for")
+        axes.set_xlabel("plane")
+        axes.margins(x=0)
+        axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.6)
+        _legend(axes)
+        return svg_of(figure, prefix="slices")
+
+
+def _place(index: dict[str, int]) -> str:
+    return ",".join(f"{axis}={at}" for axis, at in index.items())
 
 
 def _legend(axes: Axes) -> None:

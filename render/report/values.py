@@ -154,9 +154,29 @@ class FrameTimes:
 
 
 @dataclass(frozen=True, slots=True)
+class SliceReport:
+    """One slice request: ``index`` are level-0 positions on the axes that are not displayed. Times since the start of the run,
+    on the clock in force: when it was asked for, when something of it was shown, when no hole was left, and when all of it
+    was there; None when that never happened. ``tiles_read``: tiles of that plane that were read for it."""
+
+    index: Mapping[str, int]
+    requested_ms: float
+    first_ms: float | None
+    full_ms: float | None
+    complete_ms: float | None
+    state: str
+    tiles_read: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {k: round(v, 4) if isinstance(v, float) else v for k, v in values.items()}
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """The run as a whole. The three ``…_ms`` are ``t_ms`` of the first frame that showed a pixel of the image,
-    had no hole left, and was settled; None when no frame did."""
+    had no hole left, and was settled; None when no frame did. ``slice_ms``: from asking for a plane until all of it was
+    there, of those that came so far; ``superseded``: planes that were not complete when the next was asked for."""
 
     frames: int = 0
     seconds: float = 0.0
@@ -173,13 +193,15 @@ class Totals:
     peak_atlas_bytes: int = 0
     peak_rss_bytes: int = 0
     main_thread_reads: int = 0
+    slice_ms: FrameTimes = field(default_factory=FrameTimes)
+    superseded: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
 
-def totals_of(frames: Sequence[FrameReport], **counters: Any) -> Totals:
-    """Totals from the frames, and from ``counters``: fields of ``Totals`` that only the caller knows
+def totals_of(frames: Sequence[FrameReport], slices: Sequence[SliceReport] = (), **counters: Any) -> Totals:
+    """Totals from the frames and slices, and from ``counters``: fields of ``Totals`` that only the caller knows
     (``seconds``, ``tiles_read``, peaks …), or knows better (``first_pixel_ms`` of a frame that was settled
     before it was reported). ``bytes_read`` and ``tiles_read`` default to the sums over the frames."""
     times = [frame.timings_ms.total for frame in frames]
@@ -192,6 +214,10 @@ def totals_of(frames: Sequence[FrameReport], **counters: Any) -> Totals:
         "over_16_7_ms": sum(time > FRAME_BUDGET_MS for time in times),
         "tiles_read": sum(frame.tiles.loaded for frame in frames),
         "bytes_read": sum(frame.bytes.read for frame in frames),
+        "slice_ms": frame_times(
+            [each.complete_ms - each.requested_ms for each in slices if each.complete_ms is not None]
+        ),
+        "superseded": sum(each.state == "superseded" for each in slices),
     }
     rounded = {k: round(v, 4) if isinstance(v, float) else v for k, v in counters.items()}
     return Totals(**(derived | rounded))
@@ -223,6 +249,7 @@ class RunReport:
     sources: list[dict[str, Any]]
     settings: dict[str, Any]
     frames: Sequence[FrameReport] = ()
+    slices: Sequence[SliceReport] = ()
     totals: Totals = field(default_factory=Totals)
     failures: Sequence[dict[str, Any]] = ()
     started_utc: str = ""
@@ -239,6 +266,7 @@ class RunReport:
             "sources": self.sources,
             "settings": self.settings,
             "frames": [frame.to_json() for frame in self.frames],
+            "slices": [each.to_json() for each in self.slices],
             "totals": self.totals.to_json(),
             "failures": list(self.failures),
         }

@@ -4,6 +4,8 @@ pipeline.py    the one owner of loader, cache and atlas, shared by all views: wh
 sources.py     the sources of a request, opened; ``start`` makes their scene
 scene.py       the frame of ``octree render``: a view of a pipeline
 layer.py       one layer of a view: its plan, its uploads, its cover
+slice_request.py            one step to another plane: its states; pure
+slices.py      the requests of a pipeline, and what became of them
 shown.py       what a frame showed of a layer, its parts added up
 overview.py    the inset: one more layer
 look.py contrast.py         colours and contrast limits of each part of a layer

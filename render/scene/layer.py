@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
 from octree.pyramid.model import PyramidSpec, TileKey
-from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
@@ -438,6 +438,20 @@ class Layer:
         """Every wanted tile is resident or has failed: nothing that arrives can make this view better."""
         resident = self._resident_now()
         return all(resident(tile) or self.failed(tile) for tile in self._plan.wanted)
+
+    def shows(self, key: LoadKey) -> bool:
+        """The key is a tile of the plane where the layer stands, or of a coarser one that holds it."""
+        level, index = key.tile.level, key.tile.index
+        return key.source == self.face.token and any(own.indices[level] == index for own in self._standing)
+
+    def lost(self) -> list[FailedTile]:
+        """Which tiles of the plane could not be read, in order of their keys."""
+        return [self._loader.failures[key] for key in sorted(self._loader.failures) if self.shows(key)]
+
+    @property
+    def stands_in(self) -> bool:
+        """Coarser tiles may show something before the wanted ones do."""
+        return bool(self._at_hand or self._plan.stand_ins)
 
     @property
     def drawn(self) -> frozenset[TileKey]:

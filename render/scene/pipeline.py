@@ -26,6 +26,7 @@ from octree.render.loading.network import Network
 from octree.render.loading.values import LoadedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.scene.layer import Layer
+from octree.render.scene.slices import Slices
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
@@ -85,6 +86,7 @@ class Pipeline:
             trace=trace,
         )
         self.clock = self.loader.clock
+        self.slices = Slices(self.clock)
         self._rooms: dict[Layer, int] = {}
         self._shared: dict[str, OpenTileSource] = {}
         self._packed: list[ViewPlan] = []
@@ -92,6 +94,7 @@ class Pipeline:
         if self._owns_atlas:
             self._stack.callback(self.atlas.close)
         self._stack.callback(self.loader.close)
+        self._stack.callback(self.slices.close)
 
     # who shares it
 
@@ -132,6 +135,7 @@ class Pipeline:
             return
         self.views = tuple(other for other in self.views if other is not view)
         self._pin()
+        self.slices.forget(view)
         for layer in view.layers:
             self.loader.forget(layer)
         self._divide(self.layers)
@@ -181,7 +185,9 @@ class Pipeline:
         """Accept what has been read. ``wait``: as long as ``auto_sync_ms`` allows, for what is nearly there."""
         if wait:
             self.loader.auto_sync()
-        self.loader.poll()
+        for result in self.loader.poll():
+            if isinstance(result, LoadedTile):
+                self.slices.count(result.key)
 
     def waiting(self) -> list[tuple[Layer, LoadedTile]]:
         """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer."""

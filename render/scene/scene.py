@@ -15,10 +15,11 @@ from octree.render.scene.look import looks_of
 from octree.render.scene.overview import Overview
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
+from octree.render.scene.slices import sight_of
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.parts import Part, parts_of
-from octree.render.view.state import ViewState
+from octree.render.view.state import Slicing, ViewState, place_of
 
 
 class Scene:
@@ -49,6 +50,7 @@ class Scene:
             inset = make_layer(pipeline, sources[0], looks[0], request, TiledImageVisual)
             self.overview = Overview(inset, canvas.size_px)
         self.layers = [*self.images, *([self.overview.layer] if self.overview else [])]
+        self._slicing: Slicing | None = None
         pipeline.join(self)
 
     # while a frame is made
@@ -62,7 +64,11 @@ class Scene:
         prefetch: bool = False,
         part: Part | None = None,
     ) -> None:
-        """Say what a frame wants; see ``Layer.plan``."""
+        """Say what a frame wants; see ``Layer.plan``. One that is sliced as none was before it is a slice request."""
+        if state.slicing != self._slicing:
+            self._slicing = state.slicing
+            place = place_of(state.slicing, [layer.source.spec for layer in self.images])
+            self.pipeline.slices.request(self, state.slicing, place, name=state.camera.name or "view")
         for layer in self.images:
             layer.plan(state, self.canvas.size_px, motion=motion, fresh=fresh, prefetch=prefetch, part=part)
         if self.overview is not None:
@@ -92,6 +98,18 @@ class Scene:
         for layer in self.layers:
             layer.make_cover(self.canvas.size_px)
         return coverage_of(self.shown())
+
+    def see(self, coverage: Coverage) -> None:
+        """The frame that is being made shows so much of its plane."""
+        self.pipeline.slices.see(self, sight_of(self, coverage))
+
+    @property
+    def is_news(self) -> bool:
+        """What the frame shows before it is done may be a milestone of its plane."""
+        request = self.pipeline.slices.newest(self)
+        if request is None or request.record.full_ms is not None:
+            return False
+        return request.record.first_ms is None or any(layer.stands_in for layer in self.layers)
 
     def draw(self, part: Part | None = None) -> None:
         """``part``: only these pixels of the frame change."""

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.model import PyramidSpec
+from octree.pyramid.model import AXIS_ORDER, PyramidSpec
 from octree.pyramid.options import shown
 from octree.pyramid.units import metres
 from octree.render.option_table import Projection
@@ -159,6 +159,17 @@ def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Sec
             raise _refused("project", f"there is no axis {axis!r} to project", "axes", sizes)
     located = tuple([(axis, *span) for axis, span in spans.items()])
     return Section(wishes.displayed, located, projected, method, beyond)
+
+
+def place_of(wishes: Slicing, specs: Sequence[PyramidSpec]) -> dict[str, int]:
+    """Where a view of some images stands: the level-0 position on each axis that is neither displayed nor projected over a fixed
+    span, in the order of axes."""
+    position, projection = dict(wishes.position), wishes.projection
+    taken = set(wishes.displayed)
+    if projection is not None and projection.around is None:
+        taken.add(projection.axis)
+    axes = {axis for spec in specs for axis in spec.free_axes} - taken
+    return {axis: position.get(axis, 0) for axis in AXIS_ORDER if axis in axes}
 
 
 def whole_position(axis: str, value: Any) -> int:
