@@ -116,6 +116,22 @@ def test_what_cannot_be_read_is_counted_once_in_parts_too(channels: Path, tmp_pa
     assert frames[0].coverage == frames[1].coverage
 
 
+@pytest.mark.parametrize("atlas", ["64MiB", "300KiB"])
+def test_what_was_seen_before_does_not_change_where_a_tile_failed(tmp_path: Path, atlas: str) -> None:
+    """The finer tiles under it are in memory, or not."""
+    dest = tmp_path / "one.ome.zarr"
+    build(noise((512, 768)), dest, tile=128, shard=0)
+    damaged = dest / "1" / "c" / "0" / "1"
+    damaged.write_bytes(damaged.read_bytes()[:50])
+    options = {"clim": RANGE, "atlas": atlas}
+    close, wide = "x=384,y=128,zoom=1", "x=384,y=256,zoom=0.5"
+    alone = render([dest], [wide], size=(384, 256), options=options)
+    after = render([dest], [close, wide], size=(384, 256), options=options)
+    assert alone.report.frames[0].coverage.failed == pytest.approx(1 / 6)
+    assert after.report.frames[1].coverage == alone.report.frames[0].coverage
+    assert (after.frames[1] == alone.frames[0]).all()
+
+
 def test_time_that_runs_out_shows_what_there_is(channels: Path) -> None:
     weather = {"clock": "virtual", "latency": "400ms", "timeout": "1s", "clim": RANGE, "atlas": ATLAS}
     result = render([channels], ["fit"], size=(500, 350), options=weather)

@@ -5,8 +5,9 @@ tiles are still arriving, and the coverage numbers are the areas of what is draw
 the wanted level shows, in this order:
 
 1. its own tile;
-2. the finer tiles under it, when all of them are resident;
-3. nothing but a failure pattern, when its own tile could not be read;
+2. nothing but a failure pattern, when its own tile could not be read: whatever else is in memory, so that a settled
+   view does not depend on what was seen before it;
+3. the finer tiles under it, when all of them are resident;
 4. the matching part of the nearest resident coarser tile;
 5. nothing (missing).
 
@@ -132,10 +133,10 @@ def cover_view(
         painted: list[tuple[TileKey, Region]] = []
         absent = np.logical_not(there)
         for key, cell in zip(itertools.compress(keys, absent), regions_of(dest[absent]), strict=True):
-            if (pieces := tiles.finer(key.level - 1, cell)) is not None:
-                painted += pieces
-            elif failed(key):
+            if failed(key):
                 broken.append(cell)
+            elif (pieces := tiles.finer(key.level - 1, cell)) is not None:
+                painted += pieces
             else:
                 tiles.coarser(key.level + 1, cell, painted, missing)
             own += [key.level] * (len(painted) - len(own))
