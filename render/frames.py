@@ -175,6 +175,7 @@ class Renderer:
         """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder."""
         self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
+            self.scene.look_ahead(shot.state for shot in self.shots)
             first = self.shots[0]
             if first.settle:
                 self.scene.plan(first.state, fresh=True, part=self.scene.parts(first.state)[0])
@@ -351,6 +352,7 @@ class Renderer:
             tiles_read=stats.tiles_read,
             tiles_read_twice=stats.tiles_read_twice,
             reads_wasted=stats.reads_wasted,
+            tiles_read_along=stats.tiles_read_along,
             bytes_read=stats.bytes_read,
             peak_cache_bytes=stats.peak_cache_bytes,
             peak_atlas_bytes=self._pipeline.atlas.peak_bytes,

@@ -241,8 +241,9 @@ class EngineContract:
         for arrival in got:
             assert (arrival.state, arrival.load.state) == (State.LOADED, State.LOADED)
             assert arrival.data is not None
-            np.testing.assert_array_equal(arrival.data, source.pixels(arrival.load.key.tile))
-            assert not arrival.data.flags.writeable
+            (data,) = arrival.data
+            np.testing.assert_array_equal(data, source.pixels(arrival.load.key.tile))
+            assert not data.flags.writeable
             assert 0 <= arrival.started_ms <= arrival.done_ms <= clock.now_ms()
         assert engine.counts() == (0, 0, 0)
         assert threading.get_ident() not in source.threads, "workers read"

@@ -36,7 +36,7 @@ CONTRACT = {
     "timings_ms": "plan load_wait upload cover draw readback total",
     "camera": "name x y zoom",
     "totals": "frames seconds first_pixel_ms full_coverage_ms ideal_ms frame_ms over_16_7_ms tiles_read "
-    "tiles_read_twice reads_wasted bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads slice_ms superseded",
+    "tiles_read_twice reads_wasted tiles_read_along bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads slice_ms superseded",
     "frame_ms": "p50 p95 p99 max",
     "slices": "index requested_ms first_ms full_ms complete_ms state tiles_read",
 }

@@ -133,7 +133,9 @@ def test_what_may_arrive_is_named_while_it_is_little() -> None:
     named = stand_ins_at_hand(plane, plan, view, unless(lambda key: False), on_their_way=7)
     assert [key.level for key in named] == [6, 5, 4, 3, *[2] * 4, *[1] * 16]
     small = plan_view(plane, Region((0, 0), (32, 32)), (1, 1))
-    named = stand_ins_at_hand(plane, small, Region((0, 0), (32, 32)), unless(lambda key: False), on_their_way=7)
+    named = stand_ins_at_hand(
+        plane, small, Region((0, 0), (32, 32)), unless(lambda key: False), on_their_way=7
+    )
     assert len(named) == FEW
 
 

@@ -6,6 +6,7 @@ values.py      the values that cross threads, the states of a load and their one
 loader.py      TileLoader: owners, plans, what arrives; the only thing that the frame loop talks to
 wishes.py      who wishes which tiles (pure book-keeping)
 stats.py       what the loader counts
+batches.py     tiles of the same chunks, read together
 load.py        one load on its way, and its cancel token
 schedule.py    what to start, give up, try again, and who has the link: one state machine for both clocks (pure)
 delay_queue.py what is queued: due first, then by rank

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.model import TileKey
-from octree.render.loading.values import TileSource
+from octree.render.loading.values import Batch, TileSource
 
 
 class ReadCounter:
@@ -60,11 +61,16 @@ class GuardedSource:
         self._counter.note()
         return self._source.read_tile(tile)
 
+    def read_batch(self, batch: Batch) -> Sequence[NDArray[Any]]:
+        self._counter.note()
+        tiles: Sequence[NDArray[Any]] = self._source.read_batch(batch)  # type: ignore[attr-defined] # who makes batches reads them
+        return tiles
+
     def worker_recipe(self) -> tuple[Any, ...] | None:
         return self._source.worker_recipe()
 
     def __getattr__(self, name: str) -> Any:
-        # optional parts of the protocol (invalidate, cheap_levels) are the source's own
+        # optional parts of the protocol (invalidate, cheap_levels, batch_of) are the source's own
         return getattr(self._source, name)
 
 

@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeError
 from octree.pyramid.model import TileKey
-from octree.render.loading.values import Event, LoadKey, State, TileSource, transition
+from octree.render.loading.values import Batch, Event, LoadKey, State, TileSource, transition
+
+Pixels = tuple[NDArray[Any], ...]
+"""What a load brings: an array for each of its tiles."""
 
 
 class CancelToken:
@@ -82,10 +85,12 @@ def set_current_token(token: CancelToken | None) -> None:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredSource:
-    """A source as the loader knows it: ``number`` counts sources in the order they were added."""
+    """A source as the loader knows it: ``number`` counts sources in the order they were added. ``batch_levels``: those
+    with tiles that may be read together."""
 
     source: TileSource
     number: int
+    batch_levels: frozenset[int] = frozenset()
 
     def patient(self, tile_level: int) -> bool:
         """Levels that are computed, not read, may take as long as they need."""
@@ -100,7 +105,9 @@ class Load:
 
     ``rank`` (tier, position in the plan): lower is sooner. ``due_ms``: not before. ``run`` counts starts, so that
     what an abandoned worker brings back is recognised. ``first_ms``: when it was first wanted. ``tie``: which of
-    two loads of one rank comes first; not by the source's token, which differs from machine to machine."""
+    two loads of one rank comes first; not by the source's token, which differs from machine to machine. ``batch``: what
+    is read, None for the tile of ``key`` alone; ``asked``: the keys that somebody has wished of it, ``key`` first, written
+    by the loader."""
 
     key: LoadKey
     registered: RegisteredSource
@@ -114,10 +121,21 @@ class Load:
     started_ms: float = 0.0
     wanted: bool = True
     token: CancelToken = field(default_factory=CancelToken)
+    batch: Batch | None = None
+    asked: list[LoadKey] = field(default_factory=list)
     tie: tuple[int, int, TileKey] = field(init=False)
 
     def __post_init__(self) -> None:
         self.tie = (self.registered.number, self.key.version, self.key.tile)
+        self.asked = self.asked or [self.key]
+
+    def rank_by(self, ranks: Callable[[LoadKey], tuple[int, int]]) -> tuple[int, int]:
+        """The most urgent of the ranks that these give to what was asked for."""
+        return ranks(self.key) if len(self.asked) == 1 else min(map(ranks, self.asked))
+
+    def tiles(self) -> list[TileKey]:
+        """All that it brings."""
+        return [self.key.tile] if self.batch is None else self.batch.members()
 
     def change(self, event: Event) -> None:
         self.state = transition(self.state, event)
@@ -130,12 +148,12 @@ class Load:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Arrival:
-    """What a load became. ``state``: LOADED (with ``data``), FAILED (with ``error``) or CANCELLED.
+    """What a load became. ``state``: LOADED (with ``data``, a tile for each of ``Load.tiles``), FAILED (with ``error``) or CANCELLED.
     ``was_read``: bytes were asked of the source, whatever came of it."""
 
     load: Load
     state: State
-    data: NDArray[Any] | None = None
+    data: Pixels | None = None
     error: str = ""
     read_ms: float = 0.0
     started_ms: float = 0.0
@@ -150,11 +168,11 @@ class WorkerFailed(Exception):
     """What went wrong in a worker process, in its own words."""
 
 
-def checked_tile(source: TileSource, key: LoadKey, data: object) -> NDArray[Any]:
+def checked_tile(source: TileSource, tile: TileKey, data: object) -> NDArray[Any]:
     """``data`` as a texture takes it: the promised shape and dtype, C-contiguous, read-only and owning its
     memory (a view would keep a whole chunk, or a caller's array, alive). A source that says ``private_tiles``
     sees to the last itself. Raises BadTile."""
-    expected = tuple(source.tile_shape(key.tile))
+    expected = tuple(source.tile_shape(tile))
     dtype = np.dtype(source.texture_dtype)
     if not isinstance(data, np.ndarray):
         raise BadTile(f"the source returned {type(data).__name__}, not an array")

@@ -48,7 +48,7 @@ class TextLog:
 def load_line(arrival: Arrival, wanted: bool) -> str:
     """What became of one load."""
     load, key = arrival.load, arrival.load.key
-    size = 0 if arrival.data is None else arrival.data.nbytes
+    size = sum([data.nbytes for data in arrival.data or ()])
     facts = (
         f"{arrival.done_ms:12.3f} ms  {arrival.state.value:9}  {key.source[:12]} v{key.version}",
         f"level={key.tile.level} index={key.tile.index} grid={key.tile.grid} pool={load.pool_key}",

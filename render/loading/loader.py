@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
+from octree.render.loading.batches import Batches
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock, RealClock, VirtualClock, later_ms
 from octree.render.loading.guard import guarded
@@ -85,7 +86,8 @@ class TileLoader:
         self._sources: dict[str, RegisteredSource] = {}
         self._twins: dict[str, list[TileSource]] = {}  # every source that was added, by token
         self._wishes = Wishes()
-        self._loads: dict[LoadKey, Load] = {}
+        self._loads: dict[LoadKey, Load] = {}  # by each key that somebody has wished of it
+        self._batches = Batches(self._cache.budget_bytes)
         self._unkept: dict[LoadKey, LoadedTile] = {}  # wanted, in memory, and too much for the cache
         self._failures: dict[LoadKey, FailedTile] = {}
         self._last_motion_ms: dict[Owner, float] = {}
@@ -109,12 +111,17 @@ class TileLoader:
     def clock(self) -> Clock:
         return self._clock
 
+    def expect_steps(self, expected: bool) -> None:
+        """Will other planes be looked at? Then those that lie in chunks that are decoded anyway are kept. True at first."""
+        self._batches.planes = expected
+
     # sources
 
     def add_source(self, source: TileSource) -> None:
         """Make ``source`` known; must come before requests that name its token. Adding it again is no change."""
         if source.token not in self._sources:
-            self._sources[source.token] = RegisteredSource(guarded(source), len(self._sources))
+            levels = frozenset(getattr(source, "batch_levels", ()))
+            self._sources[source.token] = RegisteredSource(guarded(source), len(self._sources), levels)
         twins = self._twins.setdefault(source.token, [])
         if not any(twin is source for twin in twins):
             twins.append(source)
@@ -123,8 +130,8 @@ class TileLoader:
         """Nobody shows this source any more: its tiles and what is on its way are forgotten, and it may be closed.
         A token that is not known is no change."""
         self.invalidate(token)  # what comes of reads that have begun is of an older version
-        for key in [key for key in self._loads if key.source == token]:
-            del self._loads[key]
+        for load in [load for key, load in self._loads.items() if key.source == token]:
+            self._forget(load)
         self._sources.pop(token, None)
         self._twins.pop(token, None)
 
@@ -133,7 +140,7 @@ class TileLoader:
         anew with the source's new version. A token that is not known is no change."""
         for source in self._twins.get(token, ()):
             getattr(source, "invalidate", lambda: None)()
-        self._tell(Planned(drop=self._dropped(self._wishes.forget_source(token))))
+        self._tell(self._without(drop=self._wishes.forget_source(token)))
         self._cache.discard(lambda key: key.source == token)
         for store in (self._failures, self._unkept):
             for key in [key for key in store if key.source == token]:
@@ -157,13 +164,13 @@ class TileLoader:
         if change is None:
             return
         self._generation += 1
+        self._batches.plan()
         again: list[Load] = []
         begun = [load for r in change.begin if (load := self._new_load(owner, r, now_ms, again)) is not None]
         if self._plan_log.is_on:
             self._plan_log.write(plan_line(now_ms, self._generation, requests, len(begun), moved))
-        drop, hold = self._dropped(change.drop), self._under_way(change.hold)
         ranks = self._wishes.ranks() if len(self._loads) > len(begun) else None
-        self._tell(Planned(begun, drop, hold, again, ranks))
+        self._tell(self._without(change.drop, change.hold)._replace(begin=begun, again=again, ranks=ranks))
 
     def forget(self, owner: Owner) -> None:
         """The owner is gone, and with it everything it wanted."""
@@ -188,27 +195,50 @@ class TileLoader:
             return None
         self._counts.cache_misses += 1
         self._counts.requested += 1
+        registered = self._sources[key.source]
+        batch = None
+        if key.tile.level in registered.batch_levels:
+            batch = self._batches.batch_of(key, self._sources, self._wishes.wanted)
+            running = self._batches.coming(key, batch)
+            if running is not None:
+                running.asked.append(key)
+                self._loads[key] = running
+                if not running.wanted:
+                    again.append(running)
+                return None
         pool_key = self._settings.pool_key(request.levels_above_ideal)
         # counted from the camera's last motion, but never restarted: continuous motion must not starve a tile
         # that stays in view
         due_ms = max(now_ms, self._last_motion_ms.get(owner, -math.inf) + self._delays_ms[pool_key])
-        load = Load(key, self._sources[key.source], pool_key, self._wishes.rank(key), now_ms, due_ms)
+        load = Load(key, registered, pool_key, self._wishes.rank(key), now_ms, due_ms, batch=batch)
         self._loads[key] = load
+        self._batches.begin(load)
         return load
 
-    def _dropped(self, keys: Sequence[LoadKey]) -> list[Load]:
-        """The loads of what nobody wishes any more."""
-        for key in keys:
+    def _without(self, drop: Sequence[LoadKey], hold: Sequence[LoadKey] = ()) -> Planned:
+        """What it means for loads that nobody wishes ``drop`` any more, and nobody asks to begin ``hold``."""
+        for key in drop:
             self._unkept.pop(key, None)
-        return self._under_way(keys)
-
-    def _under_way(self, keys: Sequence[LoadKey]) -> list[Load]:
-        return [self._loads[key] for key in keys if key in self._loads]
+        unwanted: dict[int, Load] = {}
+        held: dict[int, Load] = {}
+        for load in [self._loads[key] for key in (*drop, *hold) if key in self._loads]:
+            if not any(key in self._wishes.wanted for key in load.asked):
+                unwanted[id(load)] = load
+            elif all(self._wishes.request_of(key) is None for key in load.asked):
+                held[id(load)] = load
+        return Planned(drop=list(unwanted.values()), hold=list(held.values()))
 
     def _tell(self, planned: Planned) -> None:
         for load in self._engine.plan(planned):
-            del self._loads[load.key]
+            self._forget(load)
             self._counts.cancelled += 1
+
+    def _forget(self, load: Load) -> None:
+        """It is not on its way any more."""
+        for key in load.asked:
+            if self._loads.get(key) is load:
+                del self._loads[key]
+        self._batches.end(load)
 
     def retry_failed(self) -> None:
         """Forget all failures; what is still wanted of them is loaded anew."""
@@ -228,66 +258,73 @@ class TileLoader:
         return results
 
     def _accept_all(self) -> list[LoadedTile | FailedTile]:
-        results: list[LoadedTile | FailedTile] = []
-        for arrival in self._engine.take():
-            result = self._accept(arrival)
-            if result is not None:
-                results.append(result)
-        return results
+        return [result for arrival in self._engine.take() for result in self._accept(arrival)]
 
-    def _accept(self, arrival: Arrival) -> LoadedTile | FailedTile | None:
-        load, key = arrival.load, arrival.load.key
-        if self._loads.get(key) is load:
-            del self._loads[key]
+    def _accept(self, arrival: Arrival) -> Sequence[LoadedTile | FailedTile]:
+        load = arrival.load
+        self._forget(load)
         # what is left of a source that was removed says nothing about one of the same data that came after
-        wanted = key in self._wishes.wanted and key.version == load.registered.source.version
+        valid = load.key.version == load.registered.source.version
+        wanted = [key for key in load.asked if key in self._wishes.wanted] if valid else []
         self._counts.retried += load.attempt - 1
         if self._log.is_on:
-            self._log.write(load_line(arrival, wanted))
+            self._log.write(load_line(arrival, bool(wanted)))
         if arrival.state is State.CANCELLED:
             self._counts.cancelled += 1
             self._counts.reads_wasted += not wanted
             if wanted:  # given up, and wanted again before the worker noticed
-                self._start_again(load)
-            return None
+                self._start_again(load, wanted)
+            return ()
         if arrival.state is State.FAILED:
-            if not wanted:
-                return None
-            self._counts.failed += 1
-            failure = FailedTile(key, arrival.error, load.attempt)
-            self._failures[key] = failure
-            return failure
-        return self._keep(arrival, wanted)
+            self._counts.failed += len(wanted)
+            failures = [FailedTile(key, arrival.error, load.attempt) for key in wanted]
+            self._failures.update([(failure.key, failure) for failure in failures])
+            return failures
+        return self._keep(arrival, set(wanted))
 
-    def _keep(self, arrival: Arrival, wanted: bool) -> LoadedTile | None:
-        load, key, data = arrival.load, arrival.load.key, arrival.data
-        assert data is not None
-        counts = self._counts
-        tile = LoadedTile(key, data, data.nbytes, arrival.read_ms, load.attempt)
-        counts.loaded += 1
-        counts.bytes_read += tile.bytes_read
-        counts.tiles_read_twice += hash(key) in self._ever_read
-        self._ever_read.add(hash(key))
+    def _keep(self, arrival: Arrival, wanted: Set[LoadKey]) -> list[LoadedTile]:
+        """What is ``wanted`` of the tiles that a load has brought comes last: the most recently used."""
+        load, counts = arrival.load, self._counts
+        assert arrival.data is not None
+        (source, version, _), asked = load.key, set(load.asked)
+        tiles = [
+            LoadedTile(LoadKey(source, version, tile), data, data.nbytes, arrival.read_ms, load.attempt)
+            for tile, data in zip(load.tiles(), arrival.data, strict=True)
+        ]
+        for tile in tiles:
+            counts.bytes_read += tile.bytes_read
+            if tile.key in asked:
+                counts.loaded += 1
+                counts.tiles_read_twice += hash(tile.key) in self._ever_read
+            else:
+                counts.tiles_read_along += 1
+            self._ever_read.add(hash(tile.key))
         counts.reads_wasted += not wanted
         recent = self._recent_ms[load.pool_key]
         recent.append(arrival.read_ms)
         del recent[:-RECENT_LOADS]
-        if key.version != load.registered.source.version:
-            return None
-        if not self._cache.add(tile) and wanted:
-            self._unkept[key] = tile
-        return tile
+        if version != load.registered.source.version:
+            return []
+        for tile in sorted(tiles, key=lambda tile: tile.key in wanted):
+            if tile.key not in asked and tile.key in self._cache:
+                continue
+            if not self._cache.add(tile) and tile.key in wanted:
+                self._unkept[tile.key] = tile
+        return [tile for tile in tiles if tile.key in asked]
 
-    def _start_again(self, load: Load) -> None:
+    def _start_again(self, load: Load, keys: list[LoadKey]) -> None:
         again = Load(
-            load.key,
+            keys[0],
             load.registered,
             load.pool_key,
-            self._wishes.rank(load.key),
+            min([self._wishes.rank(key) for key in keys]),
             load.first_ms,
             self._clock.now_ms(),
+            batch=load.batch,
+            asked=keys,
         )
-        self._loads[load.key] = again
+        self._loads.update([(key, again) for key in keys])
+        self._batches.begin(again)
         self._tell(Planned([again]))
 
     def wait(self, timeout_s: float) -> bool:
@@ -347,6 +384,7 @@ class TileLoader:
             tiles_read=counts.loaded,
             tiles_read_twice=counts.tiles_read_twice,
             reads_wasted=counts.reads_wasted,
+            tiles_read_along=counts.tiles_read_along,
             evicted=cache.evicted,
             main_thread_reads=sum(
                 getattr(s.source, "reads_on", lambda thread: 0)(self._thread) for s in self._sources.values()

@@ -11,11 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from numpy.typing import NDArray
-
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import Clock, later_ms
-from octree.render.loading.load import Arrival, BadTile, CancelToken, Load, error_text
+from octree.render.loading.load import Arrival, BadTile, CancelToken, Load, Pixels, error_text
 from octree.render.loading.network import Network, Weather
 from octree.render.loading.reading import LOST, Reader, read_checked
 from octree.render.loading.schedule import (
@@ -52,7 +50,7 @@ class _Job:
     link: threading.Event | None
     busy_ms: float = 0.0
     left: bool = False
-    data: NDArray[Any] | None = None
+    data: Pixels | None = None
     error: BaseException | None = None
 
     def outcome(self) -> Event:
@@ -183,9 +181,7 @@ class PoolGroup:
         _cancel(given_up)
         return dropped
 
-    def _decide(
-        self, *events: Event, data: NDArray[Any] | None = None
-    ) -> tuple[list[Load], list[CancelToken]]:
+    def _decide(self, *events: Event, data: Pixels | None = None) -> tuple[list[Load], list[CancelToken]]:
         """(dropped loads, tokens to cancel); caller has the lock. ``data`` is what a try has brought."""
         now_ms = self._clock.now_ms()
         dropped: list[Load] = []
@@ -292,7 +288,7 @@ class PoolGroup:
             pool.changed.wait()
         pool.idle -= 1
 
-    def _attempt(self, pool: _Pool, job: _Job) -> NDArray[Any] | None:
+    def _attempt(self, pool: _Pool, job: _Job) -> Pixels | None:
         """One try; None when it was given up. Raises whatever the source raises."""
         load, token = job.load, job.token
         if job.link is not None and not self._meet_weather(job, job.link):

@@ -12,13 +12,16 @@ import os
 import pickle
 import signal
 import sys
+from collections.abc import Sequence
 from typing import Any, BinaryIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octree.pyramid.errors import LimitError, OutsideError, WriteError
+from octree.pyramid.model import TileKey
 from octree.render.loading.load import error_text
-from octree.render.loading.values import TileSource
+from octree.render.loading.values import Batch, TileSource
 
 
 def main() -> None:
@@ -36,7 +39,7 @@ def serve(requests: BinaryIO, answers: BinaryIO, fd: int) -> None:
     memory: mmap.mmap | None = None
     while True:
         try:
-            token, version, recipe, tile, size = pickle.load(requests)
+            token, version, recipe, what, size = pickle.load(requests)
         except EOFError:
             return
         if memory is None or len(memory) != size:
@@ -46,16 +49,30 @@ def serve(requests: BinaryIO, answers: BinaryIO, fd: int) -> None:
             if token not in sources or sources[token][0] != version:
                 open_source, *arguments = recipe
                 sources[token] = (version, open_source(*arguments))
-            data = np.ascontiguousarray(sources[token][1].read_tile(tile))
-            if data.nbytes <= size:
-                memory[: data.nbytes] = data.data.cast("B")
-            answer = ("data", (data.shape, data.dtype.str))
+            answer = ("data", _put(_read(sources[token][1], what), memory, size))
         except (OutsideError, LimitError, WriteError) as error:
             answer = ("refused", (type(error).__name__, error.message, error.hint, error.details))
         except Exception as error:
             answer = ("error", error_text(error))
         pickle.dump(answer, answers)
         answers.flush()
+
+
+def _read(source: TileSource, what: TileKey | Batch) -> Sequence[NDArray[Any]]:
+    if isinstance(what, Batch):
+        tiles: Sequence[NDArray[Any]] = source.read_batch(what)  # type: ignore[attr-defined] # who makes batches reads them
+        return tiles
+    return (source.read_tile(what),)
+
+
+def _put(tiles: Sequence[NDArray[Any]], memory: mmap.mmap, size: int) -> list[tuple[tuple[int, ...], str]]:
+    """One after the other, as far as there is room; the shape and dtype of each."""
+    at = 0
+    for data in map(np.ascontiguousarray, tiles):
+        if at + data.nbytes <= size:
+            memory[at : at + data.nbytes] = data.data.cast("B")
+        at += data.nbytes
+    return [(data.shape, data.dtype.str) for data in tiles]
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ pipes. A child that hangs is killed when its read is given up; one that dies cos
 from __future__ import annotations
 
 import contextlib
+import itertools
+import math
 import mmap
 import os
 import pickle
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, BinaryIO, cast
 
 import numpy as np
@@ -31,7 +34,8 @@ from octree.render.loading.load import (
     WorkerFailed,
     current_cancel_token,
 )
-from octree.render.loading.values import TileSource
+from octree.render.loading.reading import DirectReader
+from octree.render.loading.values import Batch, TileSource
 
 CLOSE_TIMEOUT_S = 0.3
 
@@ -57,10 +61,23 @@ class ProcessReader:
         recipe = source.worker_recipe()
         if recipe is None:
             return source.read_tile(tile)
+        return self._by_child(source, recipe, tile, [tile])[0]
+
+    def read_batch(self, registered: RegisteredSource, batch: Batch) -> Sequence[NDArray[Any]]:
+        source = registered.source
+        recipe = source.worker_recipe()
+        if recipe is None:
+            return DirectReader().read_batch(registered, batch)
+        return self._by_child(source, recipe, batch, batch.members())
+
+    def _by_child(
+        self, source: TileSource, recipe: tuple[Any, ...], what: TileKey | Batch, tiles: Sequence[TileKey]
+    ) -> list[NDArray[Any]]:
+        """``tiles``: all that there are in ``what``."""
         child = self._own_child()
         token = current_cancel_token()
         try:
-            data = child.read(source, recipe, tile, token)
+            data = child.read(source, recipe, what, tiles, token)
         except (EOFError, OSError, ValueError, pickle.UnpicklingError) as error:
             self._discard(child)
             raise WorkerFailed(f"the worker process ended ({child.describe_end()})") from error
@@ -120,14 +137,20 @@ class _Child:
         self._memory: mmap.mmap | None = None
 
     def read(
-        self, source: TileSource, recipe: tuple[Any, ...], tile: TileKey, token: CancelToken | None
-    ) -> NDArray[Any]:
-        shape, dtype = source.tile_shape(tile), source.texture_dtype
-        count = int(np.prod(shape)) * dtype.itemsize
-        self._grow(count)
+        self,
+        source: TileSource,
+        recipe: tuple[Any, ...],
+        what: TileKey | Batch,
+        tiles: Sequence[TileKey],
+        token: CancelToken | None,
+    ) -> list[NDArray[Any]]:
+        """``tiles``: all that there are in ``what``, which the child puts into the memory one after the other."""
+        shapes, dtype = [tuple(source.tile_shape(tile)) for tile in tiles], source.texture_dtype
+        counts = [math.prod(shape) for shape in shapes]
+        self._grow(sum(counts) * dtype.itemsize)
         if token is not None:
             token.on_cancel(self.kill)
-        pickle.dump((source.token, source.version, recipe, tile, self._size), self._to)
+        pickle.dump((source.token, source.version, recipe, what, self._size), self._to)
         self._to.flush()
         verdict, facts = pickle.load(self._back)
         if verdict == "refused":
@@ -138,11 +161,18 @@ class _Child:
             raise refused
         if verdict == "error":
             raise WorkerFailed(facts)
-        got_shape, got_dtype = facts
-        if (got_shape, np.dtype(got_dtype)) != (shape, dtype):
-            raise BadTile(f"the source returned shape {got_shape} of {got_dtype}, not {shape} of {dtype}")
+        if len(facts) != len(tiles):
+            raise BadTile(f"the source returned {len(facts)} tiles, not {len(tiles)}")
+        for (got_shape, got_dtype), shape in zip(facts, shapes, strict=True):
+            if (got_shape, np.dtype(got_dtype)) != (shape, dtype):
+                raise BadTile(f"the source returned shape {got_shape} of {got_dtype}, not {shape} of {dtype}")
         assert self._memory is not None
-        return np.frombuffer(self._memory, dtype, int(np.prod(shape))).reshape(shape).copy()
+        values = np.frombuffer(self._memory, dtype, sum(counts))
+        stops = list(itertools.accumulate(counts))
+        return [
+            values[stop - count : stop].reshape(shape).copy()
+            for stop, count, shape in zip(stops, counts, shapes, strict=True)
+        ]
 
     def _grow(self, count: int) -> None:
         if count <= self._size:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings
-from octree.render.loading.load import CancelToken, Load, RegisteredSource, checked_tile, set_current_token
+from octree.render.loading.load import (
+    BadTile,
+    CancelToken,
+    Load,
+    Pixels,
+    RegisteredSource,
+    checked_tile,
+    set_current_token,
+)
 from octree.render.loading.network import dice
+from octree.render.loading.values import Batch, TileSource
 
 MAX_RETRY_DELAY_MS = 10_000.0
 LOST = "the simulated network lost the answer"
@@ -17,9 +28,11 @@ _RETRY_SALT = 7919  # so that the wait before a retry does not depend on the wea
 
 
 class Reader(Protocol):
-    """How a worker gets at a tile: in this process or in another one. Called from several threads."""
+    """How a worker gets at tiles: in this process or in another one. Called from several threads."""
 
     def read(self, registered: RegisteredSource, tile: TileKey) -> NDArray[Any]: ...
+
+    def read_batch(self, registered: RegisteredSource, batch: Batch) -> Sequence[NDArray[Any]]: ...
 
     def close(self) -> None: ...
 
@@ -30,23 +43,37 @@ class DirectReader:
     def read(self, registered: RegisteredSource, tile: TileKey) -> NDArray[Any]:
         return registered.source.read_tile(tile)
 
+    def read_batch(self, registered: RegisteredSource, batch: Batch) -> Sequence[NDArray[Any]]:
+        tiles: Sequence[NDArray[Any]] = registered.source.read_batch(batch)  # type: ignore[attr-defined] # who makes batches reads them
+        return tiles
+
     def close(self) -> None:
         pass
 
 
-def read_checked(reader: Reader, load: Load, token: CancelToken, trace: Any = None) -> NDArray[Any]:
-    """One try of one load, in the calling worker: the tile as a texture takes it. Whoever reads can ask
+def read_checked(reader: Reader, load: Load, token: CancelToken, trace: Any = None) -> Pixels:
+    """One try of one load, in the calling worker: its tiles as a texture takes them. Whoever reads can ask
     ``current_cancel_token`` for ``token``. Raises whatever the source raises, and BadTile."""
     set_current_token(token)
     try:
         if trace is None:
-            data = reader.read(load.registered, load.key.tile)
+            data = _read(reader, load)
         else:
             with trace.span("load", level=load.key.tile.level, grid=str(load.key.tile.grid)):
-                data = reader.read(load.registered, load.key.tile)
+                data = _read(reader, load)
     finally:
         set_current_token(None)
-    return checked_tile(load.registered.source, load.key, data)
+    tiles = load.tiles()
+    if len(data) != len(tiles):
+        raise BadTile(f"the source returned {len(data)} tiles, not {len(tiles)}")
+    source = load.registered.source
+    return tuple([checked_tile(source, tile, each) for tile, each in zip(tiles, data, strict=True)])
+
+
+def _read(reader: Reader, load: Load) -> Sequence[NDArray[Any]]:
+    if load.batch is None:
+        return (reader.read(load.registered, load.key.tile),)
+    return reader.read_batch(load.registered, load.batch)
 
 
 def retry_delay_ms(settings: LoaderSettings, seed: int, load: Load) -> float:
@@ -56,10 +83,19 @@ def retry_delay_ms(settings: LoaderSettings, seed: int, load: Load) -> float:
     return full * (1.0 - luck / 2)
 
 
-def tile_bytes(load: Load) -> int:
+def load_bytes(load: Load) -> int:
     """Bytes that a load moves, known before it is read."""
     source = load.registered.source
+    return tile_bytes(source, load.key.tile) if load.batch is None else batch_bytes(source, load.batch)
+
+
+def batch_bytes(source: TileSource, batch: Batch) -> int:
+    plane = batch._replace(planes=(1,) * len(batch.planes))
+    return math.prod(batch.planes) * sum([tile_bytes(source, tile) for tile in plane.members()])
+
+
+def tile_bytes(source: TileSource, tile: TileKey) -> int:
     count = source.texture_dtype.itemsize
-    for edge in source.tile_shape(load.key.tile):
+    for edge in source.tile_shape(tile):
         count *= edge
     return count

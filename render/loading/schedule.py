@@ -26,7 +26,7 @@ from octree.render.config import LoaderSettings
 from octree.render.loading.delay_queue import DelayQueue
 from octree.render.loading.load import Load
 from octree.render.loading.network import Network, Weather
-from octree.render.loading.reading import retry_delay_ms, tile_bytes
+from octree.render.loading.reading import load_bytes, retry_delay_ms
 from octree.render.loading.values import Event as Change
 from octree.render.loading.values import LoadKey, State
 
@@ -188,7 +188,7 @@ class _Link:
     sending: Load | None = None
 
     def ask(self, load: Load) -> list[Action]:
-        if self.network.transfer_ms(tile_bytes(load)) <= 0:
+        if self.network.transfer_ms(load_bytes(load)) <= 0:
             return [Send(load, 0.0)]
         self.waiting.append(load)
         return self._next()
@@ -207,7 +207,7 @@ class _Link:
             return []
         self.sending = min(self.waiting, key=lambda load: (not load.wanted, load.rank, load.tie))
         self.waiting.remove(self.sending)
-        return [Send(self.sending, self.network.transfer_ms(tile_bytes(self.sending)))]
+        return [Send(self.sending, self.network.transfer_ms(load_bytes(self.sending)))]
 
 
 class Schedule:
@@ -300,10 +300,10 @@ class Schedule:
         """Those being read get one too: they may be queued again for another try."""
         for pool in self._pools.values():
             for current in pool.running.values():
-                current.load.rank = ranks(current.load.key)
+                current.load.rank = current.load.rank_by(ranks)
             changed = False
             for load in pool.queue:
-                rank = ranks(load.key)
+                rank = load.rank_by(ranks)
                 if rank != load.rank:
                     changed, load.rank = True, rank
             if changed:

@@ -15,12 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from typing import Any
 
-from numpy.typing import NDArray
-
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import VirtualClock
-from octree.render.loading.load import Arrival, BadTile, Load, error_text
+from octree.render.loading.load import Arrival, BadTile, Load, Pixels, error_text
 from octree.render.loading.network import Network
 from octree.render.loading.reading import LOST, Reader, read_checked
 from octree.render.loading.schedule import (
@@ -77,7 +75,7 @@ class SimulatedPoolGroup:
         self._happenings: list[_Happening] = []
         # of two that are alike but for their load the earlier one comes first
         self._serial = itertools.count()
-        self._data: dict[LoadKey, Future[NDArray[Any]]] = {}
+        self._data: dict[LoadKey, Future[Pixels]] = {}
         self._arrived: list[Arrival] = []
         self._threads = ThreadPoolExecutor(REAL_THREADS, thread_name_prefix="octree-sim")
 
@@ -152,7 +150,7 @@ class SimulatedPoolGroup:
         else:
             self._tell(Ended(load, run, error_text(OSError(LOST))))
 
-    def _tell(self, event: Event, data: NDArray[Any] | None = None) -> list[Load]:
+    def _tell(self, event: Event, data: Pixels | None = None) -> list[Load]:
         """Have the schedule decide, and do it; the loads that were dropped. ``data`` is what a try has brought."""
         dropped: list[Load] = []
         stopped: list[Load] = []

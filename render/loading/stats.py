@@ -19,6 +19,7 @@ class Counts:
     bytes_read: int = 0
     tiles_read_twice: int = 0
     reads_wasted: int = 0
+    tiles_read_along: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +27,11 @@ class LoaderStats:
     """Totals since construction, then what is the case now (``queued`` and later).
 
     ``requested``        loads begun for a wish that was nowhere in memory.
-    ``loaded``           tiles that arrived; ``tiles_read`` the same, ``bytes_read`` their bytes.
+    ``loaded``           tiles asked for that arrived; ``tiles_read`` the same; ``bytes_read`` the bytes of all that came.
     ``cache_hits``       new wishes that were in memory already, ``cache_misses`` that were not.
     ``tiles_read_twice`` reads of a tile that had been read before (evicted since).
     ``reads_wasted``     reads whose tile nobody wanted when they ended, given-up ones included.
+    ``tiles_read_along``       tiles that came with those that were asked for, since they lie in the same chunks.
     ``cancelled``        loads given up before they brought anything.
     ``main_thread_reads`` reads of a source seen on the thread that owns the loader.
     """
@@ -45,6 +47,7 @@ class LoaderStats:
     tiles_read: int = 0
     tiles_read_twice: int = 0
     reads_wasted: int = 0
+    tiles_read_along: int = 0
     evicted: int = 0
     main_thread_reads: int = 0
     queued: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
+from itertools import product
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -29,6 +30,26 @@ class LoadKey(NamedTuple):
         new = tuple.__new__  # eight calls for each upload: the constructors take four times as long
         tile = new(TileKey, (level, index, (*before, row + drow, col + dcol)))
         return new(LoadKey, (source, version, tile))
+
+
+class Batch(NamedTuple):
+    """Tiles that lie in the same chunks, and are cut from them in one read: ``first`` and those after it, so many along
+    each number of ``TileKey.index`` and ``TileKey.grid``."""
+
+    first: TileKey
+    planes: tuple[int, ...]
+    tiles: tuple[int, ...]
+
+    def members(self) -> list[TileKey]:
+        """All of them, the last number of the grid fastest."""
+        level, index, grid = self.first
+        grids = list(product(*[range(a, a + n) for a, n in zip(grid, self.tiles, strict=True)]))
+        new = tuple.__new__  # hundreds of them for each read: the constructor takes four times as long
+        return [
+            new(TileKey, (level, plane, place))
+            for plane in product(*[range(a, a + n) for a, n in zip(index, self.planes, strict=True)])
+            for place in grids
+        ]
 
 
 class Tier(IntEnum):
@@ -112,7 +133,12 @@ class FailedTile:
 
 
 class TileSource(Protocol):
-    """Anything that can read a tile. ``read_tile`` is called in workers only, from several at once."""
+    """Anything that can read a tile. ``read_tile`` is called in workers only, from several at once.
+
+    A source that decodes several tiles to get at one has three things more: ``batch_levels``, a frozenset of the levels where that is so; ``batch_of(tile, most_bytes, planes=)``, pure,
+    the ``Batch`` to read instead (None: the tile alone), of other planes, too, or not, whose tiles take no more bytes than that
+    (None: however many); and ``read_batch(batch)``,
+    their pixels in the order of ``Batch.members``, called as ``read_tile`` is."""
 
     @property
     def token(self) -> str:

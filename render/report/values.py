@@ -188,6 +188,7 @@ class Totals:
     tiles_read: int = 0
     tiles_read_twice: int = 0
     reads_wasted: int = 0
+    tiles_read_along: int = 0
     bytes_read: int = 0
     peak_cache_bytes: int = 0
     peak_atlas_bytes: int = 0

@@ -53,6 +53,13 @@ class Scene:
         self._slicing: Slicing | None = None
         pipeline.join(self)
 
+    def look_ahead(self, states: Iterable[ViewState]) -> None:
+        """All that will be shown, in order, before the first frame is made."""
+        several = len({state.slicing for state in states}) > 1 or any(
+            len(layer.parts) > 1 for layer in self.images
+        )
+        self.pipeline.loader.expect_steps(several)
+
     # while a frame is made
 
     def plan(

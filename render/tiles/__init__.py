@@ -2,6 +2,7 @@
 
 tile_source.py one source as tiles, opened
 face.py        its faces: planes of any two axes, another one projected or not; what workers read
+batches.py     which tiles lie in the same chunks, and are read together (pure)
 folding.py     projections, brick by brick (pure)
 open_levels.py the levels of a pyramid, or of a source that has none
 cancelling.py  reads that end when nobody wants them any more

@@ -23,6 +23,8 @@ from octree.pyramid.memory import out_of_memory
 from octree.pyramid.model import Box, PyramidSpec, TileKey
 from octree.render.loading.guard import ReadCounter
 from octree.render.loading.load import current_cancel_token
+from octree.render.loading.values import Batch
+from octree.render.tiles.batches import Periods, batch_at, batch_box, cuts, periods_of
 from octree.render.tiles.cancelling import GivenUp, Levels
 from octree.render.tiles.folding import Fold, folded_dtype
 from octree.render.tiles.open_levels import Opened
@@ -100,6 +102,8 @@ class Face:
         )
         index_names = [names[place] for place in self._entries]
         self._channel = index_names.index("c") if index_names.count("c") == 1 else None
+        self._periods = tuple(self._periods_of(level) for level in range(len(spec.levels)))
+        self.batch_levels = frozenset([level for level, own in enumerate(self._periods) if own is not None])
         self._token = self._name()
         self._reads = ReadCounter()
 
@@ -180,6 +184,27 @@ class Face:
             stop[place] = min((number + 1) * edge, shape[place])
         return Box(tuple(start), tuple(stop))
 
+    def _periods_of(self, level: int) -> Periods | None:
+        """None where no two tiles share a chunk, and of levels that are made."""
+        if not self._voxels.opened.blocks or level >= self.stored_levels:
+            return None
+        own = self.lattice.levels[level]
+        periods = periods_of(self.spec.levels[level], own, self._shown, self._entries, self._folded)
+        return periods if periods.size > 1 else None
+
+    def batch_of(self, tile: TileKey, most_bytes: int | None = None, *, planes: bool = True) -> Batch | None:
+        """The tiles to read with ``tile`` since they lie in the same chunks, those of other ``planes`` among them or not,
+        as far as all of them together take no more than ``most_bytes``; None: it is alone."""
+        periods = self._periods[tile.level]
+        if periods is None:
+            return None
+        if most_bytes is None:
+            return batch_at(tile, periods, periods.size, planes=planes)
+        own = self.lattice.levels[tile.level]
+        largest = (*map(min, own.tile, own.shape), *self.samples_shape)
+        most = most_bytes // (math.prod(largest) * self._texture_dtype.itemsize)
+        return batch_at(tile, periods, most, planes=planes)
+
     def excess(self) -> float:
         """How many voxels are decoded for each that a tile of level 0 shows or projects."""
         level, names = self.spec.levels[0], self.spec.axis_names
@@ -195,10 +220,36 @@ class Face:
     def read_tile(self, tile: TileKey) -> NDArray[Any]:
         """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises, and WriteError for want of
         memory."""
-        values = self.read_values(tile)
+        return self._texels(tile, self.read_values(tile), private=self._voxels.opened.private)
+
+    def read_batch(self, batch: Batch) -> list[NDArray[Any]]:
+        """The texels of each tile of a batch, as ``read_tile`` gives them. Where there is no memory for all at once, they
+        are read one by one. Raises as ``read_tile``."""
+        self._reads.note()
+        try:
+            data = self._read(batch.first.level, self._batch_box(batch))
+        except MemoryError:
+            return [self.read_tile(tile) for tile in batch.members()]
+        except (OutsideError, LimitError) as error:
+            self.refused = error
+            raise
+        edges = self.lattice.levels[batch.first.level].tile
+        places = cuts(batch, data.ndim, edges, self._shown, self._entries, self._folded)
+        return [
+            self._texels(tile, self._plane(data[cut]), private=False)
+            for tile, cut in zip(batch.members(), places, strict=True)
+        ]
+
+    def _batch_box(self, batch: Batch) -> Box:
+        first, level = batch.first, self.spec.levels[batch.first.level]
+        edges = self.lattice.levels[first.level].tile
+        return batch_box(batch, self.tile_box(first), level, edges, self._shown, self._entries)
+
+    def _texels(self, tile: TileKey, values: NDArray[Any], *, private: bool) -> NDArray[Any]:
+        """``private``: ``values`` share memory with nobody."""
         base = self._base_of(tile) if self._voxels.bases else NO_BASE
         texels = np.ascontiguousarray(to_texels(values, labels=self.labels, rgb=self.rgb, base=base))
-        if not self._voxels.opened.private and (texels.base is not None or texels is values):
+        if not private and (texels.base is not None or texels is values):
             texels = texels.copy()
         return texels
 

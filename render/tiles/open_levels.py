@@ -53,6 +53,8 @@ class Opened:
     """Every read gives new memory, shared with nobody."""
     chunked: bool = False
     """Reading a voxel is decoding its chunk."""
+    blocks: bool = False
+    """So it is, or computing it: of ``LevelInfo.chunks``, whatever the source calls them."""
     warnings: tuple[str, ...] = ()
     """What of the source is lost or taken by a rule."""
 
@@ -145,6 +147,8 @@ def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) 
     )
     facts = json.dumps([array.shape, array.dtype.str, [axis.name for axis in array.axes], array.rgb])
     levels = in_turn(_ArrayLevel(array, spec), _bytes_of_a_tile(array), limits)
+    voxel = Box((0,) * len(array.shape), (1,) * len(array.shape))
+    blocks = array.transient_bytes(voxel) >= math.prod(array.read_shape) * array.dtype.itemsize
     close = _nothing if array is source else array.close
     if isinstance(source, str | os.PathLike):
         identity = json.dumps(array.fingerprint(), sort_keys=True, default=str)
@@ -152,10 +156,18 @@ def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) 
             array.path.partition("::")[0], anywhere=allow_outside
         )  # of ``file.h5::/dataset`` the file
         return Opened(
-            levels, array.path, identity, lambda: _digest(facts, place), close, warnings=array.warnings
+            levels,
+            array.path,
+            identity,
+            lambda: _digest(facts, place),
+            close,
+            blocks=blocks,
+            warnings=array.warnings,
         )
     # an object in memory has no lasting identity: it is itself as long as it is there
-    return Opened(levels, array.path, f"array {_number_of(source)}", lambda: _array_digest(array), close)
+    return Opened(
+        levels, array.path, f"array {_number_of(source)}", lambda: _array_digest(array), close, blocks=blocks
+    )
 
 
 def _number_of(source: Any) -> int:
@@ -187,6 +199,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         lambda: _digest(facts, coarsest),
         _nothing,
         chunked=True,
+        blocks=True,
     )
 
 
