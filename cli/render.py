@@ -144,7 +144,8 @@ class _Job:
         if self.as_json:
             print_json(document)
         _say_degraded(report)
-        return _judge(request, renderer.shots, report)
+        empty = _say_empty(renderer, report)
+        return _judge(request, renderer.shots, report) or empty
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
         """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
@@ -194,6 +195,19 @@ def _say_degraded(report: RunReport) -> None:
             f"warning: {count} of {len(report.frames)} frames are coarser than the zoom asks for: the atlas has no room "
             "for all tiles of the view at once; give more --atlas, or --settle, which draws in parts"
         )
+
+
+def _say_empty(renderer: Renderer, report: RunReport) -> int:
+    """1 when a frame shows nothing of the image that should, which is said."""
+    from octree.cli.console import say
+    from octree.render.report.empty import emptiness
+
+    settled = [shot.settle for shot in renderer.shots]
+    found = None if renderer.request.allow_empty else emptiness(report.frames, settled, renderer.extent)
+    if found is not None:
+        say(f"{'error' if found.fails else 'warning'}: {found.message}")
+        say(f"hint:  {found.hint}")
+    return int(found is not None and found.fails)
 
 
 def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> int:

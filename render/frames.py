@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -20,13 +21,15 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import OctreeWarning, UsageError
+from octree.pyramid.grid import Region
 from octree.pyramid.memory import peak_rss_bytes
 from octree.pyramid.model import TileKey
 from octree.render.config import Settings
 from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
 from octree.render.output.files import FrameName
+from octree.render.report.empty import emptiness
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.report.values import (
     ByteCounts,
@@ -159,6 +162,11 @@ class Renderer:
         scene = self._stack.enter_context(self._opened.start(self._trace))
         scene.pipeline.slices.keep(self._slice_log)
         return scene
+
+    @property
+    def extent(self) -> Region:
+        """What the image covers, camera coordinates (y, x)."""
+        return self._opened.extent
 
     def hints(self) -> list[str]:
         """What would make frames of these sources faster."""
@@ -429,7 +437,7 @@ def render(
     ``sources`` are paths or array objects; ``cameras`` as in ``--camera``; ``size`` is (width, height) pixels or
     a text, 1024x768 by default; ``options`` are those of ``octree render`` by their long names with ``_`` for ``-``. Frames are uint8
     arrays (height, width, 4), RGBA. Raises OctreeError; a frame below its coverage is no error here: see
-    ``report.frames[i].coverage``.
+    ``report.frames[i].coverage``. Frames that show nothing of the image are an OctreeWarning, unless ``allow_empty``.
     """
     words = dict(options or {})
     if size is not None:
@@ -439,6 +447,13 @@ def render(
     request = parse_request(sources, cameras, words, settings=settings)
     with Renderer(request, command="octree.render.render") as renderer:
         frames = list(renderer.frames())
+        _warn_of_emptiness(renderer, [frame.report for frame in frames])
         return RunResult(
             [frame.rgba for frame in frames], renderer.report(), [frame.tile_set() for frame in frames]
         )
+
+
+def _warn_of_emptiness(renderer: Renderer, frames: Sequence[FrameReport]) -> None:
+    settled = [shot.settle for shot in renderer.shots]
+    if not renderer.request.allow_empty and (found := emptiness(frames, settled, renderer.extent)):
+        warnings.warn(found.message, OctreeWarning, stacklevel=3)

@@ -213,6 +213,7 @@ RENDER = Table(
                "60s", group=RUN),
         Option("min_coverage", FRACTION, "Fraction of the visible image that must be ideal, else exit 1.",
                unset="1 settled, 0 streamed", group=RUN),
+        Option("allow_empty", FLAG, "Take frames that show nothing of the image; else exit 1.", group=RUN),
         Option("single_level", FLAG, "Draw a SOURCE without a pyramid from level 0 only.", group=RUN, live=True),
         Option("config", PATH, "Settings file.", group=RUN),
         Option("cache", BYTES, "Bytes of the tile cache in memory.", unset=_mib(RenderSettings().cache_bytes), group=RUN, setting="cache_bytes"),

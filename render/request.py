@@ -64,6 +64,7 @@ class RenderRequest:
     network: Network | None
     gl: str
     allow_outside: bool
+    allow_empty: bool
     settings: Settings
     moved: frozenset[str] = frozenset()
 
@@ -114,6 +115,7 @@ def parse_request(
         "clock",
         "gl",
         "allow_outside",
+        "allow_empty",
     )
     return RenderRequest(
         sources=tuple(sources),

@@ -181,6 +181,14 @@ def test_an_empty_frame_never_passes_nor_becomes_a_baseline(bench: Bench) -> Non
     assert not (bench.folder / "baselines").exists()
 
 
+def test_an_empty_frame_that_is_meant_passes(bench: Bench) -> None:
+    bench.renderer.shown["a"] = Shown(frames=[np.full((48, 64, 4), (0, 0, 0, 255), np.uint8)], visible_px=0)
+    meant = "options = {allow_empty = true}"
+    assert bench.run("a", more=meant, accept=[]).exit_code == 0
+    assert bench.run("a", more=meant).passed
+    assert kinds(bench.run("a")) == {"empty"}
+
+
 @pytest.mark.parametrize(
     ("background", "colour", "empty"),
     [

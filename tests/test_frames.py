@@ -171,7 +171,8 @@ def test_an_atlas_without_room_for_one_tile_is_refused(pyramid: Path) -> None:
 
 
 def test_a_camera_outside_the_image_is_an_honest_empty_frame(pyramid: Path) -> None:
-    result = render([pyramid], ["x=-9000,y=-9000,zoom=1"], size=(64, 48), options={"background": "red"})
+    options = {"background": "red", "allow_empty": True}
+    result = render([pyramid], ["x=-9000,y=-9000,zoom=1"], size=(64, 48), options=options)
     frame = result.report.frames[0]
     assert (frame.visible_px, frame.tiles.wanted, frame.tiles.requested) == (0, 0, 0)
     assert frame.coverage.ideal == 1

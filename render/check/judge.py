@@ -113,11 +113,12 @@ def judge(
     unstable: Mapping[int, str] | None = None,
     missing_fails: bool = False,
     background: tuple[int, int, int, int] = (0, 0, 0, 255),
+    allow_empty: bool = False,
 ) -> CaseResult:
     """The verdict on one case.
 
     ``frames`` are the pixels by index, ``unstable`` says of frame indices how a second rendering differed,
-    ``background`` is the RGBA of a frame that shows nothing.
+    ``background`` is the RGBA of a frame that shows nothing; ``allow_empty``: that may be so.
     """
     alive = any(not _is_blank(frames[frame.index], frame, background) for frame in record.frames)
     results = [
@@ -127,7 +128,8 @@ def judge(
             frames[frame.index],
             baseline,
             unstable=(unstable or {}).get(frame.index),
-            empty=_is_blank(frames[frame.index], frame, background)
+            empty=not allow_empty
+            and _is_blank(frames[frame.index], frame, background)
             and not (alive and frame.coverage.get("missing", 0) >= _NOTHING_YET),
             missing_fails=missing_fails,
         )

@@ -35,6 +35,7 @@ from octree.render.check.record import (
     write_record,
 )
 from octree.render.check.spec import Case, Suite, load_suite
+from octree.render.option_table import RENDER
 from octree.render.output.files import check_destination, write_error
 
 RenderCase = Callable[[Case], RunResult]
@@ -249,6 +250,7 @@ class CaseRunner:
             unstable=_unstable(first, record, [*digests, _digests(frames)] if digests else []),
             missing_fails=self.missing_fails,
             background=background_of(case.options.get("background", "black")),
+            allow_empty=RENDER["allow_empty"].read(case.options.get("allow_empty", False)),
         )
 
     def accept(self, case: Case, *, fresh: bool = False) -> CaseResult:
