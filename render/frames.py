@@ -28,6 +28,7 @@ from octree.pyramid.model import TileKey
 from octree.render.config import Settings
 from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
+from octree.render.output.annotate import Title, annotated
 from octree.render.output.files import FrameName
 from octree.render.report.empty import emptiness
 from octree.render.report.trace import NULL_TRACE, NullTrace
@@ -43,17 +44,19 @@ from octree.render.report.values import (
     utc_now,
 )
 from octree.render.request import RenderRequest, check_length, parse_request
+from octree.render.scene.cells import Cells, cells_of
 from octree.render.scene.pipeline import Pipeline
-from octree.render.scene.scene import Scene, coverage_of
+from octree.render.scene.scene import coverage_of
 from octree.render.scene.shown import Shown, together
 from octree.render.scene.slices import slice_reports
 from octree.render.scene.sources import OpenedSources, open_sources
+from octree.render.scene.stage import Stage
 from octree.render.view.camera import Camera
 from octree.render.view.camera_text import parse_camera
 from octree.render.view.coverage import Coverage, merge_coverage
-from octree.render.view.parts import Part
+from octree.render.view.montage import Line
 from octree.render.view.shots import Film, Shot
-from octree.render.view.state import Section
+from octree.render.view.state import Section, ViewState
 
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""
@@ -151,15 +154,17 @@ class Renderer:
             self._slice_log = TextLog(slice_log, hint="give another --slice-log")
             stack.callback(self._slice_log.close)
             opened = stack.enter_context(open_sources(request))
-            film = _film_of(opened)
+            film = _film_of(opened) if request.montage is None else cells_of(opened)
+            check_length(film.check())
+            self._cells = film if isinstance(film, Cells) else None
             self._opened = replace(opened, request=replace(request, moved=film.moved))
             self.shots = tuple(film.shots())
             self._stack = stack.pop_all()
 
     @cached_property
-    def scene(self) -> Scene:
+    def scene(self) -> Stage:
         """What is drawn, on which canvas, from which pipeline; OpenGL starts when it is first asked for."""
-        scene = self._stack.enter_context(self._opened.start(self._trace))
+        scene = self._stack.enter_context(self._opened.start(self._trace, self._cells))
         scene.pipeline.slices.keep(self._slice_log)
         return scene
 
@@ -216,7 +221,12 @@ class Renderer:
         return self._finish(shot, meter, [together(each) for each in zip(*shown, strict=True)])
 
     def _settle_part(
-        self, shot: Shot, part: Part | None, deadline_ms: float, meter: _Meter, before: Sequence[list[Shown]]
+        self,
+        shot: Shot,
+        part: Any,
+        deadline_ms: float,
+        meter: _Meter,
+        before: Sequence[list[Shown]],
     ) -> None:
         """Wait until everything that a part of the frame wants is drawn or has failed, or until the deadline; its
         cover is made then. ``before``: what the parts before it show."""
@@ -288,14 +298,14 @@ class Renderer:
         if self._on_progress is not None:
             self._on_progress(shot, coverage.ideal)
 
-    def _draw(self, meter: _Meter, part: Part | None = None) -> None:
+    def _draw(self, meter: _Meter, part: Any = None) -> None:
         with meter.part("draw", self._trace):
             self.scene.draw(part)
 
     def _finish(self, shot: Shot, meter: _Meter, shown: Sequence[Shown]) -> Frame:
         total_ms = 1000 * (time.perf_counter() - meter.begin_s)
         with meter.part("readback", self._trace):
-            rgba = self.scene.canvas.read()
+            rgba = annotated(self.scene.canvas.read(), *self._annotations(shot.state))
         report = self._report_frame(shot, meter.timings(total_ms), shown)
         self._reports.append(report)
         tiles = tuple(
@@ -303,6 +313,13 @@ class Renderer:
             for layer, each in zip(self.scene.images, shown, strict=True)
         )
         return Frame(shot.index, shot.camera, rgba, report, tiles)
+
+    def _annotations(self, state: ViewState) -> tuple[list[Title], list[Line]]:
+        cells = self._cells
+        if cells is None:
+            return [], []
+        titles = [] if self.request.no_titles else [Title(cell.place, cell.title) for cell in cells.cells]
+        return titles, cells.lines(state)
 
     # the report
 
@@ -414,8 +431,6 @@ def _film_of(opened: OpenedSources) -> Film:
         mode=request.mode,
         fps=request.fps,
     )
-    film.check()
-    check_length(film.count())
     return film
 
 

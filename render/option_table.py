@@ -35,6 +35,7 @@ from octree.render.films import LEAST_FPS, MOST_FPS, parse_index
 
 VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 GL_CHOICES = ("auto", "osmesa", "window", "egl")
+MONTAGE_BY = ("index", "camera", "source", "channel")
 MAX_SIDE_PX = 65536
 MAX_FRAME_PX = 2**28
 
@@ -165,6 +166,17 @@ def parse_projection(value: Any) -> Projection:
     return Projection(axis.strip(), method, first, stop)
 
 
+def parse_montage(value: Any) -> Any:
+    """``auto``, ``ortho``, or ``3x2``: (columns, rows)."""
+    text = str(value).strip()
+    if text in ("auto", "ortho"):
+        return text
+    match = re.fullmatch(r"(\d{1,5})\s*[xX×]\s*(\d{1,5})", text)
+    if match is None or not int(match[1]) or not int(match[2]):
+        raise UsageError(f"{value!r} is not auto, ortho or COLUMNSxROWS", hint="for example 3x2")
+    return int(match[1]), int(match[2])
+
+
 def _positive_ms(value: Any) -> float:
     time_ms = parse_ms(value)
     if time_ms <= 0:
@@ -188,6 +200,11 @@ RENDER = Table(
         Option("project", Kind("a projection such as z=max", parse_projection, "AXIS=METHOD"),
                "Project an axis: z=max, min, mean or sum, z=max:FROM:TO, z=max:~N.",
                unset="none", group=VIEW, live=True),
+        Option("montage", Kind("auto, ortho or COLUMNSxROWS", parse_montage, "SHAPE"),
+               "Several views in one frame: auto, COLUMNSxROWS, or ortho.", unset="one view", group=VIEW),
+        Option("montage_by", choice(*MONTAGE_BY), "What varies in it: index, channel, source or camera.",
+               unset="whichever varies", group=VIEW),
+        Option("no_titles", FLAG, "No titles on the views of a montage.", group=VIEW),
         Option("pixel_aspect", number(1e-6, 1e6), "How high a level-0 pixel is drawn for its width; 1 draws texels.",
                unset="by voxel size", group=VIEW),
         Option("clim", Kind("auto or low,high", parse_clim, "LOW,HIGH"), "Contrast limits low,high.",

@@ -16,6 +16,7 @@ from octree.render.films import MAX_FRAMES, Place, PlaneRange
 from octree.render.loading.network import Network
 from octree.render.option_table import RENDER, ChannelOption, Projection
 from octree.render.view.camera_text import is_path
+from octree.render.view.montage import Shape
 from octree.render.view.state import Slicing
 
 Blending = Literal["translucent", "additive", "opaque"]
@@ -55,6 +56,9 @@ class RenderRequest:
     index: Mapping[str, Place]
     display: tuple[str, ...]
     project: Projection | None
+    montage: Shape | None
+    montage_by: Literal["index", "camera", "source", "channel"] | None
+    no_titles: bool
     pixel_aspect: float | None
     single_level: bool
     show_grid: bool
@@ -99,12 +103,18 @@ def parse_request(
     if read["settle"] and read["stream"]:
         raise UsageError("--settle and --stream exclude each other")
     _check_film(read, cameras)
+    for name in ("montage_by", "no_titles"):
+        if read[name] and read["montage"] is None:
+            raise UsageError(f"{RENDER[name].long} without --montage", hint="for example --montage auto")
     budgets = {o.setting: read[o.name] for o in RENDER if o.setting and read[o.name] is not None}
     settings = load_settings(read["config"]) if settings is None else settings
     same = (
         "fps",
         "display",
         "project",
+        "montage",
+        "montage_by",
+        "no_titles",
         "pixel_aspect",
         "background",
         "labels",

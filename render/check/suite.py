@@ -190,7 +190,13 @@ def render_with_pipeline(case: Case, *, allow_outside: bool = False) -> RunResul
     request = parse_request(
         case.sources,
         case.cameras,
-        {**case.options, "size": size, **({"allow_outside": True} if allow_outside else {})},
+        # titles are drawn with the font that Pillow has: other pixels with each version of it
+        {
+            **case.options,
+            **({"no_titles": True} if case.options.get("montage") else {}),
+            "size": size,
+            **({"allow_outside": True} if allow_outside else {}),
+        },
         settings=case.settings,
     )
     pixels: list[Frame] = []

@@ -192,6 +192,10 @@ class Layer:
         camera, (sy, sx) = state.camera, self.to_base.scale
         return self.to_base.region(camera.rect(size_px)), (camera.zoom * camera.aspect / sy, camera.zoom / sx)
 
+    def aim(self, state: ViewState, size_px: tuple[int, int]) -> None:
+        """Stand where a frame will be; nothing of it is wanted yet."""
+        self._view, self._part = self._seen(state, size_px)[0], None
+
     def placed_in(self, state: ViewState, size_px: tuple[int, int]) -> Placed:
         """What ``parts_of`` must know of a frame that shows ``state``."""
         return self.placed(*self._seen(state, size_px), size_px)

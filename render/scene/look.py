@@ -66,7 +66,7 @@ def _rebase(source: OpenTileSource, looks: Sequence[Look], request: RenderReques
 
 
 def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:
-    channels = _channels(source, options, request)
+    channels = channels_of(source, options, request)
     look = Look(
         channel=None,
         clim=(0.0, 1.0),
@@ -98,7 +98,7 @@ def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest
     return looks
 
 
-def _channels(
+def channels_of(
     source: OpenTileSource, options: LayerOptions, request: RenderRequest
 ) -> Sequence[ChannelOption] | None:
     """The channels to add up, or None for one part in a colormap."""

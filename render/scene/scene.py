@@ -6,12 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from octree.render.gl.canvas import Canvas
 from octree.render.request import RenderRequest
 from octree.render.scene.layer import Layer, make_layer
-from octree.render.scene.look import looks_of
+from octree.render.scene.look import Look, looks_of
 from octree.render.scene.overview import Overview
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
@@ -24,7 +23,7 @@ from octree.render.view.state import Slicing, ViewState, place_of
 
 class Scene:
     """A view of a pipeline: ``images``, a layer for each of ``sources``, and over them the inset if the request has
-    one, drawn on ``canvas``. Raises UsageError for what names no colour, channel or plane."""
+    one, drawn on ``canvas``. ``looks`` of each source; None: as the request says. Raises UsageError for what names no colour, channel or plane."""
 
     def __init__(
         self,
@@ -32,15 +31,18 @@ class Scene:
         canvas: Canvas,
         request: RenderRequest,
         sources: Sequence[OpenTileSource],
+        *,
+        looks: Sequence[Sequence[Look]] | None = None,
     ) -> None:
         # vispy finds its OpenGL when it is first imported: after the platform has been chosen, not before
         from octree.render.gl.tiled_image import TiledImageVisual
 
         self.pipeline, self.canvas = pipeline, canvas
-        looks = [
-            looks_of(source, options, request)
-            for source, options in zip(sources, request.layers, strict=True)
-        ]
+        if looks is None:
+            looks = [
+                looks_of(source, options, request)
+                for source, options in zip(sources, request.layers, strict=True)
+            ]
         self.images = [
             make_layer(pipeline, source, own, request, TiledImageVisual, sources[0].spec)
             for source, own in zip(sources, looks, strict=True)
@@ -100,11 +102,22 @@ class Scene:
         """Nothing that arrives can make this frame better."""
         return all(layer.is_complete for layer in self.layers)
 
+    def aim(self, state: ViewState) -> None:
+        """Say what a frame shows, and want nothing of it yet."""
+        for layer in self.images:
+            layer.aim(state, self.canvas.size_px)
+        for layer in self.layers:
+            layer.rest()
+
     def make_cover(self) -> Coverage:
         """Decide what the frame shows; the coverage of all images, each weighted by the screen pixels it covers."""
+        return coverage_of(self.cover())
+
+    def cover(self) -> list[Shown]:
+        """As ``make_cover``, image by image."""
         for layer in self.layers:
             layer.make_cover(self.canvas.size_px)
-        return coverage_of(self.shown())
+        return self.shown()
 
     def see(self, coverage: Coverage) -> None:
         """The frame that is being made shows so much of its plane."""
@@ -124,10 +137,6 @@ class Scene:
         if self.overview is not None:
             self.overview.mark(self.images[0].view)
         self.canvas.draw([*visuals, *([self.overview] if self.overview else [])], part)
-
-    def read(self) -> NDArray[np.uint8]:
-        """The last frame: uint8 (height, width, 4), RGBA."""
-        return self.canvas.read()
 
     # what it shows
 

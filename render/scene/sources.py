@@ -16,8 +16,11 @@ from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.request import RenderRequest
+from octree.render.scene.cells import Cells
+from octree.render.scene.montage import Montage
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
+from octree.render.scene.stage import Stage
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.state import PLANE, aspect_of, check_place, resolve
 
@@ -35,15 +38,22 @@ class OpenedSources:
     @property
     def extent(self) -> Region:
         """What the first source covers: camera coordinates are its pixels."""
-        first = self.sources[0]
-        return first.face(resolve(self.request.slicing, first.spec, lenient=True)).lattice.extent
+        return self.extent_of(self.sources[0])
 
     @property
     def aspect(self) -> float:
-        """How high a pixel of the first source is drawn for its width: by voxel size, if nobody asks for something else."""
+        """How high a pixel of the first source is drawn for its width."""
+        return self.aspect_of(self.sources[0])
+
+    def extent_of(self, source: OpenTileSource) -> Region:
+        """What a source covers in its own pixels."""
+        return source.face(resolve(self.request.slicing, source.spec, lenient=True)).lattice.extent
+
+    def aspect_of(self, source: OpenTileSource) -> float:
+        """How high a pixel of a source is drawn for its width: by voxel size, if nobody asks for something else."""
         if self.request.pixel_aspect is not None:
             return self.request.pixel_aspect
-        return aspect_of(self.sources[0].spec, self.request.display)
+        return aspect_of(source.spec, self.request.display)
 
     @property
     def lengths(self) -> dict[str, int]:
@@ -51,9 +61,9 @@ class OpenedSources:
         return lengths_of(self.sources, self.request.display)
 
     @contextmanager
-    def start(self, trace: NullTrace = NULL_TRACE) -> Iterator[Scene]:
-        """Bring up OpenGL and a pipeline, and draw with them until the end of the ``with`` block. Raises GLError, and
-        UsageError for what names no colour, channel or plane."""
+    def start(self, trace: NullTrace = NULL_TRACE, cells: Cells | None = None) -> Iterator[Stage]:
+        """Bring up OpenGL and a pipeline, and draw with them until the end of the ``with`` block; ``cells``: of a montage.
+        Raises GLError, and UsageError for what names no colour, channel or plane."""
         request = self.request
         with (
             Canvas(request.size_px, request.gl, parse_color(request.background)) as canvas,
@@ -66,7 +76,10 @@ class OpenedSources:
                 gutters=any(options.interpolation == "linear" for options in request.layers),
             ) as pipeline,
         ):
-            yield Scene(pipeline, canvas, request, self.sources)
+            if cells is None:
+                yield Scene(pipeline, canvas, request, self.sources)
+            else:
+                yield Montage(pipeline, canvas, request, self.sources, cells)
 
     def check_refused(self) -> None:
         """Raises the error that ended a tile and ends the run: OutsideError, LimitError, or WriteError (no memory)."""

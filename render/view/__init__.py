@@ -3,6 +3,7 @@
 camera.py camera_text.py    cameras and paths, and how they are written
 shots.py       cameras, paths and planes of an index: every frame to come
 state.py       what is looked at, and what it means for one image
+montage.py     where the views of a montage lie, and what three planes through a point show
 plan.py        camera + levels → wanted tiles, in loading order
 stand_ins.py   coarser tiles at hand for what is not there yet
 parts.py       a frame in parts that fit the atlas

@@ -54,8 +54,8 @@ class Film:
     mode: Mode | None = None
     fps: float | None = None
 
-    def check(self) -> None:
-        """Raises UsageError for axes and positions that no layer has, and for those that two would move."""
+    def check(self) -> int:
+        """How many frames. Raises UsageError for axes and positions that no layer has, and for those that two would move."""
         for axis, planes in self.ranges.items():
             length = self.lengths[axis]
             if planes.stop is not None and planes.stop > length:
@@ -68,6 +68,7 @@ class Film:
                 for number, key in enumerate(view.keyframes):
                     for axis, at in key.position:
                         self._check_key(f"camera path {view.name!r}: keyframe {number}", axis, at)
+        return self.count()
 
     def _check_key(self, where: str, axis: str, at: float) -> None:
         stands, projection = {**dict(self.slicing.position), **self.ranges}, self.slicing.projection

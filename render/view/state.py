@@ -57,6 +57,8 @@ class ViewState:
 
     camera: Camera
     slicing: Slicing = Slicing()
+    cells: tuple[ViewState, ...] = ()
+    """Of a montage what each of its views shows; camera and slicing are then those of the first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,201 @@
+"""A frame of several views, each a scene of its own on a pane of the canvas, all on one pipeline. Main thread only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from octree.render.gl.canvas import Canvas, Drawable
+from octree.render.request import RenderRequest
+from octree.render.scene.cells import Cells
+from octree.render.scene.layer import Layer
+from octree.render.scene.look import Look, looks_of
+from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.scene import Scene, coverage_of
+from octree.render.scene.shown import Shown
+from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.coverage import Coverage
+from octree.render.view.parts import Part
+from octree.render.view.state import ViewState
+
+
+@dataclass(frozen=True, slots=True)
+class CellPart:
+    """A part of one cell: what is drawn at once where the tiles of all cells do not fit the atlas. ``last`` of its cell."""
+
+    cell: int
+    part: Part | None
+    last: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Moved:
+    """A visual of a pane, on the canvas."""
+
+    visual: Drawable
+    place: Part
+
+    def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
+        self.visual.draw_part((offset_px[0] - self.place.x, offset_px[1] - self.place.y), size_px)
+
+
+class Pane(Canvas):
+    """A rectangle of another canvas, for a scene as if it were all there is."""
+
+    def __init__(self, canvas: Canvas, place: Part) -> None:
+        self._canvas, self._place = canvas, place
+        self.size_px = (place.width, place.height)
+
+    def draw(self, visuals: Sequence[Drawable], within: tuple[int, int, int, int] | None = None) -> None:
+        place = self._place
+        x, y, width, height = within or (0, 0, *self.size_px)
+        moved = [_Moved(visual, place) for visual in visuals]
+        self._canvas.draw(moved, (place.x + x, place.y + y, width, height))
+
+    def rehearse(self, visuals: Sequence[Drawable]) -> None:
+        self._canvas.rehearse([_Moved(visual, self._place) for visual in visuals])
+
+    def close(self) -> None:
+        pass
+
+
+class Montage:
+    """What ``Scene`` is to the frame loop, of several: ``scenes`` in the order of the cells, which share looks, so that limits
+    measured of the data are the same in all. Raises UsageError as ``Scene`` does."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        canvas: Canvas,
+        request: RenderRequest,
+        sources: Sequence[OpenTileSource],
+        cells: Cells,
+    ) -> None:
+        self.pipeline, self.canvas, self.cells = pipeline, canvas, cells
+        looks = [
+            looks_of(source, options, request)
+            for source, options in zip(sources, request.layers, strict=True)
+        ]
+        self.scenes = [
+            Scene(
+                pipeline,
+                Pane(canvas, cell.place),
+                request,
+                [sources[n] for n in cell.sources],
+                looks=[_of_channel(looks[n], cell.channel) for n in cell.sources],
+            )
+            for cell in cells.cells
+        ]
+        self._active: CellPart | None = None
+
+    @property
+    def images(self) -> list[Layer]:
+        return [layer for scene in self.scenes for layer in scene.images]
+
+    @property
+    def layers(self) -> list[Layer]:
+        return [layer for scene in self.scenes for layer in scene.layers]
+
+    def look_ahead(self, states: Iterable[ViewState]) -> None:
+        columns = zip(*[state.cells for state in states], strict=True)
+        for scene, own in zip(self.scenes, columns, strict=False):
+            scene.look_ahead(own)
+
+    # while a frame is made
+
+    def plan(
+        self,
+        state: ViewState,
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        fresh: bool = False,
+        prefetch: bool = False,
+        part: CellPart | None = None,
+    ) -> None:
+        """As ``Scene.plan``, of all cells or of that which ``part`` is of. ``motion`` is that of the first cell, and of those that
+        stand where it does."""
+        self._active = part
+        for number, (scene, own) in enumerate(zip(self.scenes, state.cells, strict=True)):
+            if part is not None and number != part.cell:
+                scene.aim(own)
+                continue
+            linked = (own.camera.x, own.camera.y) == (state.camera.x, state.camera.y)
+            scene.plan(
+                own,
+                motion=motion if linked else (0.0, 0.0),
+                fresh=fresh,
+                prefetch=prefetch,
+                part=None if part is None else part.part,
+            )
+
+    def parts(self, state: ViewState) -> list[CellPart | None]:
+        """[None]: all cells at once; else cell by cell, each as a whole or in parts."""
+        self.canvas.draw([])  # what lies between the cells
+        each = [scene.parts(own) for scene, own in zip(self.scenes, state.cells, strict=True)]
+        if all(parts == [None] for parts in each):
+            return [None]
+        return [
+            CellPart(number, part, part is parts[-1]) for number, parts in enumerate(each) for part in parts
+        ]
+
+    @property
+    def _at_work(self) -> list[Scene]:
+        return self.scenes if self._active is None else [self.scenes[self._active.cell]]
+
+    def rehearse(self) -> None:
+        for scene in self._at_work:
+            scene.rehearse()
+
+    @property
+    def is_complete(self) -> bool:
+        return all(scene.is_complete for scene in self._at_work)
+
+    def make_cover(self) -> Coverage:
+        return coverage_of([shown for scene in self._at_work for shown in scene.cover()])
+
+    def see(self, coverage: Coverage) -> None:
+        """Each cell for itself, once it is whole."""
+        if self._active is None or self._active.last:
+            for scene in self._at_work:
+                scene.see(coverage_of(scene.shown()))
+
+    @property
+    def is_news(self) -> bool:
+        return any(scene.is_news for scene in self._at_work)
+
+    def draw(self, part: CellPart | None = None) -> None:
+        if part is not None:
+            self.scenes[part.cell].draw(part.part)
+            return
+        for scene in self.scenes:
+            scene.draw()
+
+    # what it shows
+
+    def shown(self) -> list[Shown]:
+        """Of each image of each cell; of a cell that is not being drawn nothing."""
+        working = self._at_work
+        return [
+            each
+            for scene in self.scenes
+            for each in (scene.shown() if scene in working else [_nothing(layer) for layer in scene.images])
+        ]
+
+    def covered_px(self) -> int:
+        return sum(scene.covered_px() for scene in self.scenes)
+
+    def visible_px(self) -> int:
+        return sum(scene.visible_px() for scene in self.scenes)
+
+    def close(self) -> None:
+        for scene in self.scenes:
+            scene.close()
+
+
+def _of_channel(looks: Sequence[Look], channel: int | None) -> list[Look]:
+    """Of a source that has the channel its look; of another all."""
+    return [look for look in looks if look.channel == channel] or list(looks)
+
+
+def _nothing(layer: Layer) -> Shown:
+    return Shown(0, False, frozenset(), frozenset(), len(layer.parts), Coverage(), 0)

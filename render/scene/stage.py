@@ -1,0 +1,62 @@
+"""What the frame loop makes frames with: one scene, or a montage of several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Protocol
+
+from octree.render.gl.canvas import Canvas
+from octree.render.scene.layer import Layer
+from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.shown import Shown
+from octree.render.view.coverage import Coverage
+from octree.render.view.state import ViewState
+
+
+class Stage(Protocol):
+    """See ``Scene``. What ``parts`` returns is for ``plan`` and ``draw`` of the same stage alone."""
+
+    pipeline: Pipeline
+    canvas: Canvas
+
+    @property
+    def images(self) -> Sequence[Layer]: ...
+
+    @property
+    def layers(self) -> Sequence[Layer]: ...
+
+    def look_ahead(self, states: Iterable[ViewState]) -> None: ...
+
+    def plan(
+        self,
+        state: ViewState,
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        fresh: bool = False,
+        prefetch: bool = False,
+        part: Any = None,
+    ) -> None: ...
+
+    def parts(self, state: ViewState) -> Sequence[Any]: ...
+
+    def rehearse(self) -> None: ...
+
+    @property
+    def is_complete(self) -> bool: ...
+
+    def make_cover(self) -> Coverage: ...
+
+    def see(self, coverage: Coverage) -> None: ...
+
+    @property
+    def is_news(self) -> bool: ...
+
+    def draw(self, part: Any = None) -> None: ...
+
+    def shown(self) -> list[Shown]: ...
+
+    def covered_px(self) -> int: ...
+
+    def visible_px(self) -> int: ...
+
+    def close(self) -> None: ...
