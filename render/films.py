@@ -22,6 +22,8 @@ MAX_FRAMES = 1_000_000
 """Of one run: more is a mistake, or several runs."""
 FILM_FPS = 10.0
 """Of a film over an index, if nobody says."""
+LATE = ("coarse", "hold", "wait")
+"""What becomes of a plane that is not complete when it is due."""
 LEAST_FPS, MOST_FPS = 1e-6, 1e6
 """Beyond these the time of one frame is no number of microseconds that means anything."""
 _PLACE = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")

@@ -1,9 +1,9 @@
 """The frame loop: cameras in, frames and a report out. Main thread; the one shell around the pure rooms.
 
 *Settle* waits until every wanted tile is drawn or has failed, then draws one frame; in parts where its tiles do not
-fit the atlas. *Stream* draws at the
-path's rate whatever has arrived, and never waits for a load. Both run on the real or the virtual clock: time
-passes only in ``TileLoader.wait``.
+fit the atlas. *Stream* draws at the film's rate whatever has arrived, and never waits for a load; but a plane that is
+late may be kept waiting for, or the last complete one be shown in its place, as ``--late`` says. Both run on the real
+or the virtual clock: time passes only in ``TileLoader.wait``.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 from octree.pyramid.errors import OctreeWarning, UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.memory import peak_rss_bytes
-from octree.pyramid.model import TileKey
 from octree.render.config import Settings
 from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
@@ -36,6 +35,7 @@ from octree.render.report.values import (
     ByteCounts,
     FrameReport,
     Gauges,
+    Positions,
     Projected,
     RunReport,
     TileCounts,
@@ -45,13 +45,13 @@ from octree.render.report.values import (
 )
 from octree.render.request import RenderRequest, check_length, parse_request
 from octree.render.scene.cells import Cells, cells_of
+from octree.render.scene.frame import Frame, Kept
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import coverage_of
 from octree.render.scene.shown import Shown, together
 from octree.render.scene.slices import slice_reports
 from octree.render.scene.sources import OpenedSources, open_sources
 from octree.render.scene.stage import Stage
-from octree.render.view.camera import Camera
 from octree.render.view.camera_text import parse_camera
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.montage import Line
@@ -60,28 +60,6 @@ from octree.render.view.state import Section, ViewState
 
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One drawn frame: ``rgba`` is uint8 (height, width, 4); ``tiles`` are the tiles drawn, layer by layer, with level-0
-    positions for an index."""
-
-    index: int
-    camera: Camera
-    rgba: NDArray[np.uint8]
-    report: FrameReport
-    tiles: tuple[tuple[TileKey, ...], ...]
-
-    def tile_set(self) -> dict[str, Any]:
-        """What was drawn, as plain values, for ``octree check``: the same on every renderer."""
-        return {
-            "level": self.report.level,
-            "layers": [
-                sorted([tile.level, list(tile.index), list(tile.grid)] for tile in layer)
-                for layer in self.tiles
-            ],
-        }
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,6 +87,9 @@ class _Meter:
             spent_s = time.perf_counter() - start_s
             self.ms[name] = self.ms.get(name, 0.0) + 1000 * spent_s
             trace.complete(name, start_s, spent_s)
+
+    def so_far_ms(self) -> float:
+        return 1000 * (time.perf_counter() - self.begin_s)
 
     def timings(self, total_ms: float) -> Timings:
         return Timings(**self.ms, total=total_ms)
@@ -147,6 +128,8 @@ class Renderer:
         self._started_utc = utc_now()
         self._begin_s = time.perf_counter()
         self._zero_ms = self._path_zero_ms = 0.0
+        self._kept: Kept | None = None
+        self._strays = 0
         self._reports: list[FrameReport] = []
         self._milestones: dict[str, float] = {}
         self._seen = _Counters()
@@ -212,12 +195,12 @@ class Renderer:
         for part in parts:
             self._settle_part(shot, part, deadline_ms, meter, shown)
             if part is not None:
-                self._draw(meter, part)
+                self._draw(shot, meter, part)
             shown.append(self.scene.shown())
         for layer in self.scene.layers:
             layer.rest()
         if parts == [None]:
-            self._draw(meter)
+            self._draw(shot, meter)
         return self._finish(shot, meter, [together(each) for each in zip(*shown, strict=True)])
 
     def _settle_part(
@@ -233,6 +216,13 @@ class Renderer:
         with meter.part("plan", self._trace):
             # the frame waits for what it wants: motion and neighbours would only add reads
             self.scene.plan(shot.state, fresh=True, part=part)
+        self._load(shot, deadline_ms, meter, None if part is None else before)
+
+    def _load(
+        self, shot: Shot, deadline_ms: float, meter: _Meter, before: Sequence[list[Shown]] | None = None
+    ) -> None:
+        """Take in and upload until all that is planned is there or has failed, or until the deadline; then make its
+        cover. ``before``: see ``_cover``."""
         covered = False
         while True:
             with meter.part("upload", self._trace):
@@ -243,9 +233,9 @@ class Renderer:
             stuck = not uploaded and not self._pipeline.is_loading
             last = done or stuck or self._now_ms() >= deadline_ms
             # a cover is the dearest part of a turn: those that nobody draws are for milestones and watchers
-            if last or not covered or (uploaded and self._is_watched):
+            if last or ((uploaded or not covered) and self._is_watched):
                 with meter.part("cover", self._trace):
-                    self._cover(shot, None if part is None else before)
+                    self._cover(shot, before)
                 covered = True
             if last:
                 break
@@ -259,7 +249,7 @@ class Renderer:
 
     def _stream(self, shot: Shot) -> Frame:
         if shot.starts_path:
-            self._path_zero_ms = self._now_ms()
+            self._path_zero_ms, self._kept = self._now_ms(), None
         due_ms = self._path_zero_ms + shot.t_ms
         while (early_ms := due_ms - self._now_ms()) > 1e-6:
             self._pipeline.loader.wait(early_ms / 1000)
@@ -271,10 +261,27 @@ class Renderer:
             self._pipeline.take_in()
         with meter.part("upload", self._trace):
             self._pipeline.upload(budgeted=True)
-        with meter.part("cover", self._trace):
-            self._cover(shot)
-        self._draw(meter)
-        return self._finish(shot, meter, self.scene.shown())
+        late, kept = not self.scene.is_complete, self._kept
+        if late and self.request.late == "hold" and kept and kept.shot.position != shot.position:
+            now = self._report_frame(shot, meter.timings(meter.so_far_ms()), kept.shown)
+            return self._told(kept.instead_of(shot, now, mark=self.request.mark_pending))
+        if late and self.request.late == "wait":
+            self._wait_for(shot, meter)
+        else:
+            with meter.part("cover", self._trace):
+                self._cover(shot)
+        self._draw(shot, meter)
+        shown = self.scene.shown()
+        frame = self._finish(shot, meter, shown, late=late)
+        if self.scene.is_complete:
+            self._kept = Kept(shot, frame, shown)
+        return frame
+
+    def _wait_for(self, shot: Shot, meter: _Meter) -> None:
+        """The rest of the film comes so much later."""
+        begin_ms = self._now_ms()
+        self._load(shot, begin_ms + self.request.timeout_ms, meter)
+        self._path_zero_ms += self._now_ms() - begin_ms
 
     def _plan_moving(self, shot: Shot) -> None:
         self.scene.plan(shot.state, motion=shot.motion, fresh=shot.starts_path, prefetch=True)
@@ -298,21 +305,25 @@ class Renderer:
         if self._on_progress is not None:
             self._on_progress(shot, coverage.ideal)
 
-    def _draw(self, meter: _Meter, part: Any = None) -> None:
+    def _draw(self, shot: Shot, meter: _Meter, part: Any = None) -> None:
         with meter.part("draw", self._trace):
             self.scene.draw(part)
+        self._strays += self.scene.strays(shot.state)
 
-    def _finish(self, shot: Shot, meter: _Meter, shown: Sequence[Shown]) -> Frame:
-        total_ms = 1000 * (time.perf_counter() - meter.begin_s)
+    def _finish(self, shot: Shot, meter: _Meter, shown: Sequence[Shown], *, late: bool = False) -> Frame:
+        total_ms = meter.so_far_ms()
         with meter.part("readback", self._trace):
             rgba = annotated(self.scene.canvas.read(), *self._annotations(shot.state))
-        report = self._report_frame(shot, meter.timings(total_ms), shown)
-        self._reports.append(report)
+        report = self._report_frame(shot, meter.timings(total_ms), shown, late=late)
         tiles = tuple(
             tuple(sorted(tile._replace(index=layer.position) for tile in each.drawn))
             for layer, each in zip(self.scene.images, shown, strict=True)
         )
-        return Frame(shot.index, shot.camera, rgba, report, tiles)
+        return self._told(Frame(shot.index, shot.camera, rgba, report, tiles))
+
+    def _told(self, frame: Frame) -> Frame:
+        self._reports.append(frame.report)
+        return frame
 
     def _annotations(self, state: ViewState) -> tuple[list[Title], list[Line]]:
         cells = self._cells
@@ -323,8 +334,11 @@ class Renderer:
 
     # the report
 
-    def _report_frame(self, shot: Shot, timings: Timings, shown: Sequence[Shown]) -> FrameReport:
+    def _report_frame(
+        self, shot: Shot, timings: Timings, shown: Sequence[Shown], *, late: bool = False
+    ) -> FrameReport:
         pipeline, atlas = self._pipeline, self._pipeline.atlas
+        strays, self._strays = self._strays, 0
         before = self._seen
         now = self._seen = _Counters(
             pipeline.loader.stats(), atlas.evicted, atlas.uploads, pipeline.uploaded_bytes
@@ -345,11 +359,14 @@ class Renderer:
             visible_px=self.scene.visible_px(),
             displayed="".join(shot.state.slicing.displayed),
             projected=_projected(self.scene.images[0].section),
+            position=Positions(shot.position, shot.position),
+            late=late,
             coverage=coverage_of(shown),
             tiles=TileCounts(
                 wanted=sum(each.wanted_count for each in shown),
                 ideal=sum(each.ideal_count for each in shown),
                 drawn=sum(each.drawn_count for each in shown),
+                wrong_plane=strays,
                 requested=stats.requested - was.requested,
                 loaded=stats.loaded - was.loaded,
                 cache_hits=stats.cache_hits - was.cache_hits,
@@ -431,6 +448,11 @@ def _film_of(opened: OpenedSources) -> Film:
         mode=request.mode,
         fps=request.fps,
     )
+    if request.late is not None and not (film.ranges or film.moved):
+        raise UsageError(
+            "--late without a film over an index: no frame is of another plane",
+            hint="a range such as --index t=0:50, or keyframes that move along an axis",
+        )
     return film
 
 

@@ -31,7 +31,7 @@ from octree.pyramid.options import (
 from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.units import parse_ms
 from octree.render.config import RenderSettings
-from octree.render.films import LEAST_FPS, MOST_FPS, parse_index
+from octree.render.films import LATE, LEAST_FPS, MOST_FPS, parse_index
 
 VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 GL_CHOICES = ("auto", "osmesa", "window", "egl")
@@ -226,6 +226,8 @@ RENDER = Table(
         Option("settle", FLAG, "Wait until each frame is settled (for views, films over --index).", group=RUN),
         Option("stream", FLAG, "Draw at the film's rate what has arrived (for paths).", group=RUN),
         Option("fps", number(LEAST_FPS, MOST_FPS), "Frames per second of a film.", unset="10, or the path's own", group=RUN),
+        Option("late", choice(*LATE), "With --stream, a plane that is not complete in time: coarse, hold (the last one) or wait.",
+               unset="coarse", group=RUN),
         Option("timeout", Kind("a time above 0", _positive_ms, "TIME"), "Longest wait for one settled frame.",
                "60s", group=RUN),
         Option("min_coverage", FRACTION, "Fraction of the visible image that must be ideal, else exit 1.",

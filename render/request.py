@@ -20,6 +20,7 @@ from octree.render.view.montage import Shape
 from octree.render.view.state import Slicing
 
 Blending = Literal["translucent", "additive", "opaque"]
+Late = Literal["coarse", "hold", "wait"]
 Interpolation = Literal["nearest", "linear"]
 
 
@@ -39,7 +40,7 @@ class LayerOptions:
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
     """Everything ``frames.Renderer`` needs, checked; ``parse_request`` makes it. ``mode`` None: settle for views and
-    films over an index, stream for paths; ``fps`` None: 10, or a path's own; ``min_coverage`` None: 1 when settling, 0
+    films over an index, stream for paths; ``fps`` None: 10, or a path's own; ``late`` None: coarse; ``min_coverage`` None: 1 when settling, 0
     when streaming; ``network`` None: reads are as fast as they are; ``pixel_aspect`` None: by voxel size. ``moved``: axes
     that camera paths move along, known once they have been read."""
 
@@ -49,6 +50,7 @@ class RenderRequest:
     layers: tuple[LayerOptions, ...]
     mode: Literal["settle", "stream"] | None
     fps: float | None
+    late: Late | None
     timeout_ms: float
     min_coverage: float | None
     background: str
@@ -110,6 +112,7 @@ def parse_request(
     settings = load_settings(read["config"]) if settings is None else settings
     same = (
         "fps",
+        "late",
         "display",
         "project",
         "montage",
@@ -146,10 +149,12 @@ def _check_film(read: Mapping[str, Any], cameras: Sequence[str]) -> None:
     """Raises UsageError for what means something in films only, and for a film that is too long. Of ranges without an
     end that is known later."""
     ranges = {axis: place for axis, place in (read["index"] or {}).items() if isinstance(place, PlaneRange)}
-    if not ranges and not any(map(is_path, cameras)):
-        if read["fps"] is not None:
-            raise UsageError("--fps without a film", hint=_FILMS)
-        return
+    moves = any(map(is_path, cameras))
+    for name in ("fps", "late"):
+        if read[name] is not None and not ranges and not moves:
+            raise UsageError(f"--{name} without a film", hint=_FILMS)
+    if read["late"] is not None and (read["settle"] or (ranges and not read["stream"])):
+        raise UsageError("--late without --stream", hint="settled films wait until each plane is complete")
     ended = [place.count(0) for place in ranges.values() if place.stop is not None]
     check_length(math.prod(ended) * max(1, len(cameras)))
 

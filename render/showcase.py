@@ -12,12 +12,13 @@ from typing import Any
 from octree.pyramid import BuildResult, build
 from octree.pyramid.foreign import json_text
 from octree.pyramid.sources.sample import GeneratedImage, picture
-from octree.render.frames import Frame, Renderer, names_of
+from octree.render.frames import Renderer, names_of
 from octree.render.output.encode import FrameWriter, PngKeeper
 from octree.render.output.files import atomic_file
 from octree.render.report.html import write_html
 from octree.render.report.values import RunReport
 from octree.render.request import parse_request
+from octree.render.scene.frame import Frame
 
 Say = Callable[[str], None]
 

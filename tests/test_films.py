@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -20,7 +21,11 @@ from octree.pyramid import build
 from octree.pyramid.errors import UsageError
 from octree.render import Renderer, TiledImage, render
 from octree.render.check import suite
+from octree.render.report import report_schema
 from octree.render.request import parse_request
+from octree.render.scene.layer import Layer
+from octree.render.view.camera import CameraPath
+from octree.render.view.camera_text import parse_camera
 
 pytestmark = pytest.mark.usefixtures("gl_info")
 T, Z = 12, 4
@@ -152,6 +157,193 @@ def test_a_film_over_channels_shows_them_one_by_one(series: Path, tmp_path: Path
 
 def test_a_thick_slab_moves(series: Path) -> None:
     assert film(series, "z=0:4", project="z=max:~1") == [grey(0, z) for z in (1, 2, 3, 3)]
+
+
+# keyframes
+
+
+def test_keyframes_move_along_axes_in_both_directions(series: Path, tmp_path: Path) -> None:
+    """There and back, standing before the first and after the last keyframe of each axis; no camera: all of it."""
+    there = keyframes(
+        *(tmp_path, {"t_s": 0, "t": 9}, {"t_s": 3, "t": 0, "z": 1}, {"t_s": 5, "z": 3}, {"t_s": 6, "t": 6}),
+        fps=1,
+    )
+    expected = [(9, 1), (6, 1), (3, 1), (0, 1), (2, 2), (4, 3), (6, 3)]
+    assert film(series, cameras=[there], settle=True) == [grey(t, z) for t, z in expected]
+    assert film(
+        series, "z=2", [keyframes(tmp_path, {"t_s": 0, "t": 0}, {"t_s": 49, "t": 7}, fps=1)], settle=True
+    ) == [grey(number * 7 // 49, 2) for number in range(50)]
+
+
+def test_settled_films_are_the_same_in_any_order(series: Path, tmp_path: Path) -> None:
+    single = {t: render([series], size=SIZE, options=LOOK | {"index": f"t={t}"}).frames[0] for t in range(4)}
+    loop = keyframes(tmp_path, {"t_s": 0, "t": 3}, {"t_s": 3, "t": 0}, {"t_s": 6, "t": 3}, fps=1)
+    run = render([series], [loop], size=SIZE, options=LOOK | {"settle": True, "cache": "0", "atlas": "1MiB"})
+    for frame, t in zip(run.frames, (3, 2, 1, 0, 1, 2, 3), strict=True):
+        np.testing.assert_array_equal(frame, single[t])
+
+
+def test_camera_and_axes_are_interpolated_each_for_themselves(tmp_path: Path) -> None:
+    places = [
+        {"t_s": 0, "x": 0, "y": 0, "zoom": 1, "t": 2},
+        {"t_s": 1, "t": 8},
+        {"t_s": 2, "x": 20, "y": 10, "zoom": 4},
+    ]
+    for easing, ts in (("linear", [2, 5, 8, 8, 8]), ("smooth", [2, 5, 8, 8, 8])):
+        path = parse_camera(keyframes(tmp_path, *places, fps=2, easing=easing), extent=(96, 64), size_px=SIZE)
+        assert isinstance(path, CameraPath)
+        seen = path.seen(path.times_s())
+        assert [dict(each.position)["t"] for each in seen] == ts
+        assert [each.camera.x for each in seen][::2] == [0, 10, 20]
+        assert [each.camera.zoom for each in seen][::2] == [1, 2, 4]
+    quarter = path.seen([0.25])[0]
+    assert (dict(quarter.position)["t"], quarter.camera.x < 20 / 8) == (2, True), "it starts slowly"
+
+
+@pytest.mark.parametrize(
+    ("keys", "options", "says"),
+    [
+        ([{"t_s": 0, "t": 0}, {"t_s": 1, "t": 12}], {}, "keyframe 1: t=12 lies outside the image | t runs from 0 to 11"),
+        ([{"t_s": 0, "t": -1}], {}, "keyframe 0: t=-1 lies outside the image"),
+        ([{"t_s": 0, "t": 11.99999999}], {}, "keyframe 0: t=12 lies outside the image"),
+        ([{"t_s": 0, "t": 0}, {"t_s": 1, "c": 1}], {}, "keyframe 1: there is no axis 'c' to choose a position on | axes to choose on: t, z"),
+        ([{"t_s": 0, "z": 0}], {"display": "zx"}, "keyframe 0: z is displayed: there is no position to choose on it | axes to choose on: t, y"),
+        ([{"t_s": 0, "z": 0}], {"project": "z=max"}, "keyframe 0: z is projected"),
+        ([{"t_s": 0, "z": 0}], {"index": "z=2"}, "keyframe 0 moves along z, which --index z=2 chooses, too"),
+        ([{"t_s": 0, "z": 0}], {"index": "z=0:2"}, "keyframe 0 moves along z, which --index z=0:2 chooses, too"),
+        ([{"t_s": 0, "q": 0}], {}, "keyframe 0: unknown key 'q' | known keys: t_s, x, y, zoom, t, c, z"),
+        ([{"t_s": 0, "t": 0, "x": 3}], {}, "keyframe 0: no 'y'"),
+        ([{"t_s": 0}], {}, "keyframe 0: no 'x'"),
+        ([{"t_s": 0, "t": "3"}], {}, "keyframe 0: t must be a number"),
+    ],
+)  # fmt: skip
+def test_keyframes_that_cannot_be_shown_are_named(
+    series: Path, tmp_path: Path, keys: list[dict[str, float]], options: dict[str, str], says: str
+) -> None:
+    assert says in refused(series, cameras=[keyframes(tmp_path, *keys)], **options)
+
+
+# streams
+
+
+SLOW = {"stream": True, "clock": "virtual", "latency": "150ms"}
+
+
+def stops(folder: Path) -> str:
+    """Half a second at t = 0, three planes in 0.3 s, half a second at t = 3, and back at once."""
+    at = ((0, 0), (0.5, 0), (0.8, 3), (1.3, 3), (1.4, 0))
+    return keyframes(folder, *({"t_s": t_s, "t": t} for t_s, t in at), fps=10)
+
+
+def streamed(series: Path, tmp_path: Path, late: str | None) -> tuple[list[int | None], Any]:
+    """t as the pixels have it, None for nothing; and the report."""
+    run = render([series], [stops(tmp_path)], size=SIZE, options=LOOK | SLOW | {"late": late})
+    planes_of = {grey(t): t for t in range(T)} | {0: None}
+    return [planes_of[value] for value in greys(run.frames)], run.report
+
+
+REQUESTED = [0, 0, 0, 0, 0, 0, 1, 2, 3, 3, 3, 3, 3, 3, 0]
+
+
+@pytest.mark.parametrize("late", [None, "coarse"])
+def test_a_late_plane_is_shown_as_far_as_it_is_there(series: Path, tmp_path: Path, late: str | None) -> None:
+    seen, report = streamed(series, tmp_path, late)
+    assert seen == [None, None, 0, 0, 0, 0, None, None, None, None, 3, 3, 3, 3, 0]
+    for frame, t in zip(report.frames, REQUESTED, strict=True):
+        assert dict(frame.position.shown) == dict(frame.position.requested) == {"t": t, "z": 0}
+    assert [frame.late for frame in report.frames] == [t is None for t in seen]
+    totals = report.totals
+    assert (totals.late_frames, totals.skipped_planes, totals.wrong_plane_frames) == (6, 0, 0)
+
+
+def test_the_last_complete_plane_is_kept_while_the_next_is_late_and_named(
+    series: Path, tmp_path: Path
+) -> None:
+    seen, report = streamed(series, tmp_path, "hold")
+    assert seen == [None, None, 0, 0, 0, 0, 0, 0, 0, 0, 3, 3, 3, 3, 0]
+    assert [dict(frame.position.requested)["t"] for frame in report.frames] == REQUESTED
+    assert [dict(frame.position.shown)["t"] for frame in report.frames] == [t or 0 for t in seen]
+    assert [frame.late for frame in report.frames] == [n in (0, 1, 6, 7, 8, 9) for n in range(15)]
+    assert [frame.coverage.ideal for frame in report.frames] == [0, 0] + [1] * 13
+    totals = report.totals
+    assert (totals.late_frames, totals.skipped_planes, totals.wrong_plane_frames) == (6, 2, 0)
+    document = report.to_json()
+    states = {each["index"]["t"]: (each["state"], each["first_ms"] is None) for each in document["slices"]}
+    assert (states[1], states[3]) == (("superseded", True), ("complete", False)), (
+        "what nobody saw was not shown"
+    )
+    assert document["frames"][8]["position"] == {"requested": {"t": 3, "z": 0}, "shown": {"t": 0, "z": 0}}
+    jsonschema.validate(document, report_schema())
+
+
+def test_what_is_kept_is_hatched_where_pending_is_marked(series: Path, tmp_path: Path) -> None:
+    options = LOOK | SLOW | {"late": "hold", "mark_pending": True}
+    frames = render([series], [stops(tmp_path)], size=SIZE, options=options).frames
+    assert greys([frames[5], frames[10]]) == [grey(0), grey(3)]
+    for kept in frames[6:10]:
+        lines = (kept[..., :3] == (255, 191, 0)).all(-1)
+        assert 0.1 < lines.mean() < 0.25
+        assert (kept[~lines][:, 0] == grey(0)).all()
+
+
+def test_a_film_may_wait_for_its_planes(series: Path, tmp_path: Path) -> None:
+    seen, report = streamed(series, tmp_path, "wait")
+    assert seen == REQUESTED
+    assert {frame.coverage.ideal for frame in report.frames} == {1}
+    times = [frame.t_ms for frame in report.frames]
+    assert times == sorted(times)
+    assert times[-1] > 1400 + 3 * 100, "the film takes longer"
+    assert times[-1] - times[-2] == pytest.approx(100), "what is there comes at the film's rate"
+    assert (report.totals.late_frames, report.totals.skipped_planes) == (4, 0)
+
+
+def test_waiting_ends_with_a_plane_that_cannot_be_read(tmp_path: Path) -> None:
+    path = built(tmp_path / "broken.ome.zarr", planes(3, 1))
+    for chunk in path.glob("*/c/1/**/*"):
+        if chunk.is_file():
+            chunk.write_bytes(b"\xff")
+    options = LOOK | SLOW | {"latency": "20ms", "late": "wait", "index": "t=:"}
+    report = render([path], size=SIZE, options=options).report
+    assert [dict(frame.position.shown)["t"] for frame in report.frames] == [0, 1, 2]
+    assert [frame.coverage.failed for frame in report.frames] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("index", "cameras", "options", "says"),
+    [
+        (None, ["fit"], {"late": "hold", "stream": True}, "--late without a film | a film is a range"),
+        ("t=:", ["fit"], {"late": "hold"}, "--late without --stream | settled films wait"),
+        ("t=:", ["fit"], {"late": "wait", "settle": True}, "--late without --stream"),
+        (None, ["pan"], {"late": "hold"}, "--late without a film over an index"),
+        (
+            "t=:",
+            ["fit"],
+            {"late": "later", "stream": True},
+            "unknown --late 'later' | choose coarse, hold, wait",
+        ),
+    ],
+)
+def test_late_is_for_streamed_films(
+    series: Path, index: str | None, cameras: list[str], options: dict[str, Any], says: str
+) -> None:
+    assert says in refused(series, index, cameras, **options)
+
+
+def test_a_wrong_plane_would_be_counted(series: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From what is drawn: a layer that does not follow the film is noticed."""
+    go_to = Layer.go_to
+
+    def stuck(self: Layer, slicing: Any) -> None:
+        if self.cover is None:
+            go_to(self, slicing)
+
+    run = {"size": SIZE, "options": LOOK | {"index": "t=:3"}}
+    assert render([series], **run).report.totals.wrong_plane_frames == 0
+    monkeypatch.setattr(Layer, "go_to", stuck)
+    shown = render([series], **run)
+    assert greys(shown.frames) == [grey(0)] * 3
+    assert shown.report.totals.wrong_plane_frames == 2
+    assert [frame.tiles.wrong_plane > 0 for frame in shown.report.frames] == [False, True, True]
 
 
 # layers

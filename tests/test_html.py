@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -17,6 +18,7 @@ from octree.render.output.encode import encode_png
 from octree.render.report import html
 from octree.render.report.html import make_page, write_html
 from octree.render.report.pages import human_bytes, human_ms
+from octree.render.report.values import Positions
 
 
 def png(grey: int, size: tuple[int, int] = (64, 48)) -> bytes:
@@ -49,6 +51,23 @@ def test_the_page_says_what_the_report_says(page: Path) -> None:
     assert "&lt;script&gt;boom" in text
     assert "<script>boom" not in text
     assert "<b>.zarr" not in text
+
+
+def test_the_page_says_which_plane_a_frame_shows() -> None:
+    frames = [
+        replace(each, position=Positions((("t", t),), (("t", 0),)), late=t == 1)
+        for t, each in enumerate(refining_frames(2))
+    ]
+    text = make_page(run_report(frames).to_json(), [png(0), png(9)])
+    for words in (
+        "frame 0 · t=0",
+        "shows t=0, as t=1 is late",
+        "late frames",
+        "60 Hz 100 %",
+        "planes never shown",
+    ):
+        assert words in text
+    assert "late frames" not in make_page(*pages_of(2))
 
 
 def test_the_page_stands_alone(page: Path) -> None:

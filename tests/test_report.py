@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from report_cases import frame, refining_frames, run_report
 
 from octree.render.report.values import (
+    FrameReport,
+    Positions,
     RunReport,
     TileCounts,
     Timings,
@@ -25,19 +28,22 @@ from octree.render.report.values import (
     report_schema,
     totals_of,
 )
+from octree.render.view.camera import Camera
 from octree.render.view.coverage import Coverage, merge_coverage
 
 CONTRACT = {
     "": "schema command octree_version started_utc renderer sources settings frames totals failures slices",
-    "frames": "index camera size_px t_ms level degraded visible_px coverage tiles bytes timings_ms",
+    "frames": "index camera size_px t_ms level degraded visible_px position late coverage tiles bytes timings_ms",
     "coverage": "ideal finer coarser failed missing by_level",
-    "tiles": "wanted ideal drawn requested loaded cache_hits cancelled failed evicted uploaded",
+    "tiles": "wanted ideal drawn wrong_plane requested loaded cache_hits cancelled failed evicted uploaded",
     "bytes": "read uploaded upload_deferred",
     "timings_ms": "plan load_wait upload cover draw readback total",
     "camera": "name x y zoom",
-    "totals": "frames seconds first_pixel_ms full_coverage_ms ideal_ms frame_ms over_16_7_ms tiles_read "
+    "totals": "frames seconds first_pixel_ms full_coverage_ms ideal_ms frame_ms over_16_7_ms "
+    "frame_classes jank_ms late_frames skipped_planes wrong_plane_frames tiles_read "
     "tiles_read_twice reads_wasted tiles_read_along bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads slice_ms superseded",
     "frame_ms": "p50 p95 p99 max",
+    "position": "requested shown",
     "slices": "index requested_ms first_ms full_ms complete_ms state tiles_read",
 }
 
@@ -178,6 +184,36 @@ def test_totals_count_and_callers_know_better() -> None:
     assert loaded.tiles_read == 7
     with pytest.raises(TypeError):
         totals_of(slow, tiles_raed=1)
+
+
+@pytest.mark.parametrize(
+    ("times_ms", "classes", "jank"),
+    [
+        ([1000 / 60, 5, 33, 33.4], {"60": 0.5, "30": 0.25, "20": 0.25}, (33 + 33.4 - 2000 / 60) / 4),
+        ([100] * 3 + [200] + [99], {"10": 0.8, "5": 0.2}, 20),
+        ([300, 300, 500], {"slower": 1}, 200 / 3),
+        ([2.0], {"60": 1}, 0),
+    ],
+)
+def test_frame_rates_have_classes_and_jank_is_what_overruns_them(
+    times_ms: list[float], classes: dict[str, float], jank: float
+) -> None:
+    totals = totals_of([frame(i, timings_ms=Timings(total=total)) for i, total in enumerate(times_ms)])
+    assert {name: share for name, share in totals.frame_classes.items() if share} == classes
+    assert [*totals.frame_classes] == ["60", "30", "20", "10", "5", "slower"]
+    assert totals.jank_ms == pytest.approx(jank, abs=1e-4)
+    assert (totals_of([]).frame_classes, totals_of([]).jank_ms) == ({}, None)
+
+
+def test_planes_are_counted_for_each_camera() -> None:
+    def at(index: int, requested: int, shown: int, name: str = "a", *, late: bool = False) -> FrameReport:
+        position = Positions((("t", requested),), (("t", shown),))
+        return replace(frame(index, position=position, late=late), camera=Camera(0, 0, 1, name))
+
+    frames = [at(0, 0, 0), at(1, 1, 0, late=True), at(2, 2, 0, late=True), at(3, 2, 2), at(4, 1, 1, "b")]
+    totals = totals_of(frames)
+    assert (totals.late_frames, totals.skipped_planes, totals.wrong_plane_frames) == (2, 1, 0)
+    assert totals_of([frame(tiles=TileCounts(wrong_plane=3)), frame(1)]).wrong_plane_frames == 1
 
 
 def test_percentiles_are_times_that_frames_took() -> None:

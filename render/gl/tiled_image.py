@@ -66,6 +66,8 @@ class TiledImageVisual(ColoredVisual):
         base: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self._atlas = atlas
+        self.keys: Sequence[LoadKey] = ()
+        """The tiles that are drawn, one for each quad."""
         self._cover: Cover | None = None
         self._quads: Quads | None = None
         self._view: tuple[Region, tuple[int, int]] | None = None
@@ -104,6 +106,7 @@ class TiledImageVisual(ColoredVisual):
         sent relative to it, because float32 cannot tell pixels apart beyond 2^24.
         """
         self._cover = cover
+        self.keys = keys
         self._quads = place_quads(cover, self._atlas.places(keys))
         self._origin = origin
         self._bounds_changed()

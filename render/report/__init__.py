@@ -1,6 +1,7 @@
 """What a run showed and what it cost.
 
 values.py      the values behind the JSON report, and its schema
+rates.py       frame-rate classes and jank
 empty.py       frames that show nothing
 html.py        the report as one page; pages.py   what all HTML pages share
 trace.py       a timeline for Perfetto

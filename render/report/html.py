@@ -18,6 +18,7 @@ import numpy as np
 
 from octree.render.output.files import atomic_file
 from octree.render.report.pages import data_url, human_bytes, human_ms, plotting, render_page, svg_of
+from octree.render.report.rates import SLOWER
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -82,6 +83,13 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("frame time, median", human_ms(times["p50"])),
         ("frame time, 99 %", human_ms(times["p99"])),
         ("frames over 16.7 ms", str(totals["over_16_7_ms"])),
+        ("frame rates", _rates(totals.get("frame_classes", {}))),
+        ("jank", human_ms(totals.get("jank_ms"))),
+        *(
+            (name, str(totals.get(key, 0)))
+            for name, key in _PLANE_COUNTS
+            if totals.get(key) or len({str(frame.get("position")) for frame in frames}) > 1
+        ),
         ("tiles read", f"{totals['tiles_read']}"),
         ("bytes read", human_bytes(totals["bytes_read"])),
         ("most memory", human_bytes(totals["peak_rss_bytes"])),
@@ -101,6 +109,22 @@ def _slice_cards(report: dict[str, Any]) -> list[tuple[str, str]]:
         ("plane complete, median", human_ms(totals["slice_ms"]["p50"])),
         ("planes superseded", str(totals["superseded"])),
     ]
+
+
+_PLANE_COUNTS = (
+    ("late frames", "late_frames"),
+    ("planes never shown", "skipped_planes"),
+    ("frames of a wrong plane", "wrong_plane_frames"),
+)
+
+
+def _rates(classes: dict[str, float]) -> str:
+    """``60 Hz 90 %, 30 Hz 10 %``: the classes that there are."""
+    return ", ".join(
+        f"{name}{'' if name == SLOWER else ' Hz'} {100 * share:.0f} %"
+        for name, share in classes.items()
+        if share
+    )
 
 
 def _pictures(reports: Sequence[dict[str, Any]], frames: Sequence[Picture]) -> list[dict[str, Any]]:
@@ -136,6 +160,15 @@ def _caption(frame: dict[str, Any]) -> str:
         f"level {frame['level']}" + (" (degraded)" if frame["degraded"] else ""),
         f"ideal {100 * coverage['ideal']:.1f} %",
     ]
+    position = frame.get("position")
+    if position and position["shown"]:
+        text = ", ".join(f"{axis}={at}" for axis, at in position["shown"].items())
+        if position["shown"] != position["requested"]:
+            due = ", ".join(f"{axis}={at}" for axis, at in position["requested"].items())
+            text = f"shows {text}, as {due} is late"
+        parts.insert(1, text)
+    if frame.get("late"):
+        parts.append("late")
     if frame.get("displayed", "yx") != "yx":
         parts.insert(1, f"rows {frame['displayed'][0]}, columns {frame['displayed'][1]}")
     if projected := frame.get("projected"):

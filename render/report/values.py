@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from octree.render.report.rates import frame_classes, jank_ms
 from octree.render.view.camera import Camera
 from octree.render.view.coverage import Coverage
 
@@ -27,11 +28,13 @@ _WHOLE = 1 - 1e-9
 @dataclass(frozen=True, slots=True)
 class TileCounts:
     """Tiles of one frame. ``wanted`` tiles of the wanted level in view · ``ideal`` of those, drawn from that
-    level · ``drawn`` all tiles drawn · ``requested`` … ``uploaded`` what happened since the frame before."""
+    level · ``drawn`` all tiles drawn · ``wrong_plane`` of those given to be drawn, of another plane than is said to be shown
+    · ``requested`` … ``uploaded`` what happened since the frame before."""
 
     wanted: int = 0
     ideal: int = 0
     drawn: int = 0
+    wrong_plane: int = 0
     requested: int = 0
     loaded: int = 0
     cache_hits: int = 0
@@ -103,11 +106,24 @@ class Projected:
 
 
 @dataclass(frozen=True, slots=True)
+class Positions:
+    """The plane that a frame was to show, and the one that it shows: (axis, level-0 position) each."""
+
+    requested: tuple[tuple[str, int], ...] = ()
+    shown: tuple[tuple[str, int], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {"requested": dict(self.requested), "shown": dict(self.shown)}
+
+
+@dataclass(frozen=True, slots=True)
 class FrameReport:
     """One frame. ``size_px`` is (width, height); ``t_ms`` since the start of the run, on the clock in force;
     ``level`` the wanted one, coarser than the screen asks for when ``degraded``; ``visible_px`` the screen
     pixels that the image covers; ``displayed`` the axes of rows and columns, ``projected`` (axis, method, first, stop)
-    in level-0 positions of the first source, None for no projection."""
+    in level-0 positions of the first source, None for no projection; ``late``: of a stream, and not complete when it was
+    due. What a frame shows of an earlier plane (``position.shown``), camera, level, coverage and tiles included, is that
+    of the frame that it is kept from."""
 
     index: int
     camera: Camera
@@ -118,6 +134,8 @@ class FrameReport:
     visible_px: int = 0
     displayed: str = "yx"
     projected: Projected | None = None
+    position: Positions = field(default_factory=Positions)
+    late: bool = False
     coverage: Coverage = field(default_factory=Coverage)
     tiles: TileCounts = field(default_factory=TileCounts)
     bytes: ByteCounts = field(default_factory=ByteCounts)
@@ -135,6 +153,8 @@ class FrameReport:
             "visible_px": self.visible_px,
             "displayed": self.displayed,
             "projected": self.projected and self.projected.to_json(),
+            "position": self.position.to_json(),
+            "late": self.late,
             "coverage": self.coverage.to_json(),
             "tiles": self.tiles.to_json(),
             "bytes": self.bytes.to_json(),
@@ -176,7 +196,8 @@ class SliceReport:
 class Totals:
     """The run as a whole. The three ``…_ms`` are ``t_ms`` of the first frame that showed a pixel of the image,
     had no hole left, and was settled; None when no frame did. ``slice_ms``: from asking for a plane until all of it was
-    there, of those that came so far; ``superseded``: planes that were not complete when the next was asked for."""
+    there, of those that came so far; ``superseded``: planes that were not complete when the next was asked for;
+    ``skipped_planes``: planes that a film was to show, and that no frame of its camera shows."""
 
     frames: int = 0
     seconds: float = 0.0
@@ -185,6 +206,11 @@ class Totals:
     ideal_ms: float | None = None
     frame_ms: FrameTimes = field(default_factory=FrameTimes)
     over_16_7_ms: int = 0
+    frame_classes: Mapping[str, float] = field(default_factory=dict)
+    jank_ms: float | None = None
+    late_frames: int = 0
+    skipped_planes: int = 0
+    wrong_plane_frames: int = 0
     tiles_read: int = 0
     tiles_read_twice: int = 0
     reads_wasted: int = 0
@@ -213,6 +239,14 @@ def totals_of(frames: Sequence[FrameReport], slices: Sequence[SliceReport] = (),
         "ideal_ms": _first(frames, lambda c: c.ideal + c.failed >= _WHOLE),
         "frame_ms": frame_times(times),
         "over_16_7_ms": sum(time > FRAME_BUDGET_MS for time in times),
+        "frame_classes": frame_classes(times),
+        "jank_ms": jank_ms(times),
+        "late_frames": sum(frame.late for frame in frames),
+        "skipped_planes": len(
+            {(frame.camera.name, frame.position.requested) for frame in frames}
+            - {(frame.camera.name, frame.position.shown) for frame in frames}
+        ),
+        "wrong_plane_frames": sum(frame.tiles.wrong_plane > 0 for frame in frames),
         "tiles_read": sum(frame.tiles.loaded for frame in frames),
         "bytes_read": sum(frame.bytes.read for frame in frames),
         "slice_ms": frame_times(

@@ -276,13 +276,7 @@ class Layer:
         source, standing = self.source, []
         face: Face = source
         for part in self.parts:
-            position = dict(slicing.position)
-            own = (
-                slicing
-                if part.channel is None
-                else replace(slicing, position=tuple({**position, "c": part.channel}.items()))
-            )
-            section = resolve(own, source.spec, lenient=True)
+            section = self._section_of(part, slicing)
             face = source.face(section)
             standing.append(_Standing(part, section, tuple(level.index for level in face.at(section).levels)))
         if face is not self.face:
@@ -297,6 +291,26 @@ class Layer:
             c = standing[0].section.entries.index("c")
             shared = tuple(index[:c] + index[c + 1 :] for index in shared)
         self._lattice = face.lattice.at(shared)
+
+    def _section_of(self, part: Part, slicing: Slicing) -> Section:
+        if part.channel is not None:
+            position = {**dict(slicing.position), "c": part.channel}
+            slicing = replace(slicing, position=tuple(position.items()))
+        return resolve(slicing, self.source.spec, lenient=True)
+
+    def strays(self, slicing: Slicing) -> int:
+        """How many of the tiles that the visuals were given to draw are of another place than ``slicing``: none, unless
+        something is wrong. Looks at what is drawn, not at what was planned."""
+        count = 0
+        for part in self.parts:
+            section, spec = self._section_of(part, slicing), self.source.spec
+            token = self.source.face(section).token
+            levels = {key.tile.level for key in part.visual.keys}
+            own = {level: None if section.beyond else section.own_index(spec, level) for level in levels}
+            count += sum(
+                key.source != token or key.tile.index != own[key.tile.level] for key in part.visual.keys
+            )
+        return count
 
     def keys(self, tile: TileKey) -> tuple[LoadKey, ...]:
         """The key of each part of one tile."""

@@ -181,6 +181,10 @@ class Montage:
             for each in (scene.shown() if scene in working else [_nothing(layer) for layer in scene.images])
         ]
 
+    def strays(self, state: ViewState) -> int:
+        cells = zip(self.scenes, state.cells, strict=True)
+        return sum(scene.strays(own) for scene, own in cells if scene in self._at_work)
+
     def covered_px(self) -> int:
         return sum(scene.covered_px() for scene in self.scenes)
 

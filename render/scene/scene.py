@@ -144,6 +144,10 @@ class Scene:
         """Of each image, in the frame or in the part of it that was planned."""
         return [layer.shown(self.canvas.size_px) for layer in self.images]
 
+    def strays(self, state: ViewState) -> int:
+        """Tiles given to be drawn that are of another place than ``state``; see ``Layer.strays``."""
+        return sum(layer.strays(state.slicing) for layer in self.layers)
+
     def covered_px(self) -> int:
         """Screen pixels of each image, added up: what coverage is weighted by."""
         return sum(_area(layer.visible_rect(self.canvas.size_px)) for layer in self.images)

@@ -47,6 +47,11 @@ class Camera:
         return {"name": self.name, "x": self.x, "y": self.y, "zoom": self.zoom, "aspect": self.aspect}
 
 
+def plane_at(position: float) -> int:
+    """The plane at or below a position that was computed."""
+    return math.floor(position + _WHOLE)
+
+
 @dataclass(frozen=True, slots=True)
 class Keyframe:
     """What is seen at one time; ``t_s`` is seconds, on any origin. ``camera`` None: wherever it moves between the others.
@@ -128,7 +133,7 @@ class CameraPath:
         cameras = _Cameras(self)
         along = [(axis, self._track_along(axis)) for axis in self.axes]
         return [
-            Seen(cameras.at(t), tuple([(axis, math.floor(track.at(t) + _WHOLE)) for axis, track in along]))
+            Seen(cameras.at(t), tuple([(axis, plane_at(track.at(t))) for axis, track in along]))
             for t in times_s
         ]
 

@@ -14,7 +14,7 @@ from typing import Literal
 
 from octree.pyramid.errors import UsageError
 from octree.render.films import FILM_FPS, PlaneRange
-from octree.render.view.camera import Camera, CameraPath, Seen, unique_names
+from octree.render.view.camera import Camera, CameraPath, Seen, plane_at, unique_names
 from octree.render.view.state import Slicing, ViewState
 
 Mode = Literal["settle", "stream"]
@@ -80,7 +80,7 @@ class Film:
                 else f"{where}: there is no axis {axis!r} to choose a position on",
                 hint=f"axes to choose on: {', '.join(self.lengths) or 'none'}",
             )
-        if not 0 <= math.floor(at) < self.lengths[axis]:
+        if not 0 <= plane_at(at) < self.lengths[axis]:
             raise UsageError(
                 f"{where}: {axis}={at:g} lies outside the image",
                 hint=f"{axis} runs from 0 to {self.lengths[axis] - 1}",
