@@ -11,7 +11,9 @@ something else than before asks for a draw. Nothing waits but for ``auto_sync_ms
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -22,9 +24,9 @@ from vispy.scene.node import Node
 from vispy.scene.visuals import create_visual_node
 from vispy.scene.widgets import ViewBox
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import OctreeError, UsageError
 from octree.pyramid.grid import Region
-from octree.pyramid.options import Table
+from octree.pyramid.options import Table, shown
 from octree.render.config import Settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
@@ -33,19 +35,27 @@ from octree.render.request import parse_request
 from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import looks_of
 from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.playing import AtEnd
+from octree.render.scene.slice_request import WHOLE, SliceRequest
 from octree.render.scene.sources import check_slicing, open_source
+from octree.render.scene.stepping import SWAPS, Swap
 from octree.render.view.coverage import Coverage
 from octree.render.view.motion import Motion
 from octree.render.view.seen import seen_by_points, seen_part
-from octree.render.view.state import Slicing, aspect_of, resolve, whole_position
+from octree.render.view.state import Slicing, aspect_of, place_of, resolve
 
 TICK_S = 1 / 60
+EVENTS = ("requested", "partial", "complete", "failed", "superseded")
 OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
 """What of ``octree render`` means something where somebody else owns canvas, camera and clock."""
 
 
 class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] # made by vispy at run time
     """One channel in the scene. What vispy attaches to it (clipping, opacity) holds for its marks too."""
+
+    def draw(self) -> None:
+        self.parent._before_draw()
+        super().draw()
 
     # vispy's nodes have an opacity of their own, applied by a filter; the visual's is in its shader already
     opacity = TiledImageVisual.opacity
@@ -84,9 +94,16 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     ``atlas``     texture memory shared with other nodes of the same canvas; None makes one.
     ``pipeline``  everything shared with other nodes of the same canvas: threads, memory, textures, settings, and
                   tiles that several show; None makes one, which closes with the last of its nodes.
+    ``group``     a name: nodes of the pipeline that have it step together, each as far as it has the axes and the
+                  planes. ``swap`` "all": none of them shows a new plane before all can show it without a hole; meanwhile
+                  each keeps the one before, hatched. "each" shows what there is of the new plane as it comes.
     ``options``   of ``octree render`` by their long names: clim, gamma, colormap, opacity, blending,
                   interpolation, channels, index, display, project, labels, single_level, show_grid, mark_pending,
                   allow_outside.
+
+    ``events`` of the slice requests (see ``go_to``): ``requested``, ``partial`` (no hole is left), ``complete``, ``failed``
+    (complete but for tiles that could not be read; once for each plane), ``superseded``. Callbacks get an event with a
+    ``request``: ``node.events.complete.connect(callback)``.
 
     Call ``close`` (or close the canvas) to stop loading. ``visuals`` are the vispy visuals, one for each
     channel: set their ``clim``, ``gamma``, ``colormap``, ``opacity`` at any time; nothing is uploaded again.
@@ -102,9 +119,13 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         settings: Settings | None = None,
         atlas: Atlas | None = None,
         pipeline: Pipeline | None = None,
+        group: str | None = None,
+        swap: Swap = "each",
         **options: Any,
     ) -> None:
         OPTIONS.check_names(options)
+        if swap not in SWAPS:
+            raise UsageError(f"swap must be one of {', '.join(SWAPS)}, not {shown(swap)}")
         if pipeline is not None and (settings is not None or atlas is not None):
             raise UsageError("a pipeline has settings and an atlas", hint="leave out settings= and atlas=")
         super().__init__(parent=None, name=name)
@@ -124,20 +145,30 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             visual = partial(_VisualNode, parent=self)
             self._layer = make_layer(self.pipeline, opened, looks, request, visual)
             self.pipeline.join(self)
+            self._slicing = request.slicing
             self._layer.go_to(request.slicing)
+            self._group = self.pipeline.group(group, swap)
+            self._slicing = self._group.join(self)
         except BaseException:
             self.pipeline.leave(self)
             self.pipeline.close_unused()
             raise
         for node, look in zip(self.visuals, looks, strict=True):
             node.opacity = look.opacity  # making the node has set vispy's default
-        self._slicing = request.slicing
+        self._shown: Slicing | None = None
+        self._places: tuple[Any, ...] | None = None
+        self._held = self._asleep = False
+        self._sync_s: float | None = None
         self._motion = Motion()
         self._looked: tuple[Any, ...] = ()
         self._fresh = self._stale = True
         self._holdings: Any = ()
+        self.events.add(**dict.fromkeys(EVENTS))
+        for name in EVENTS:
+            self.events[name].ignore_callback_errors = True
         self._timer = app.Timer(TICK_S, connect=self._tick, start=True)
         self.parent = parent
+        self._group.ask()
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -191,28 +222,62 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
 
     @property
     def is_settled(self) -> bool:
-        """At the last turn, every tile that the view wants was drawn, or had failed."""
-        return not self._fresh and self._layer.is_complete
+        """At the last turn, every tile that the view wants was drawn, or had failed. What is hidden wants nothing."""
+        if self._asleep:
+            return self._canvas_in_view() is not None
+        return not self._fresh and not self._held and self._layer.is_complete
 
     @property
     def failures(self) -> list[dict[str, Any]]:
         """The tiles that could not be read, as in the report: source, key, error, attempts."""
         return self.pipeline.failures(self)
 
-    def go_to(self, **positions: float) -> None:
+    def go_to(self, **positions: float) -> SliceRequest:
         """Show another place on axes that are not displayed, as in ``go_to(z=3)``, in positions of level 0; of a
-        position between two planes the one below. Its tiles come coarse first. Raises UsageError for an axis or a place
-        that there is not, and for what is no number."""
-        if "c" in positions and len(self._layer.parts) > 1:
+        position between two planes the one below. Its tiles come coarse first; what becomes of it the request says, and
+        ``events``. All nodes of its group go there. Raises UsageError for an axis or a place that there is not, and for
+        what is no number."""
+        self._check_channels(positions)
+        request = self._group.go_to(positions)
+        self._synchronise()
+        return request
+
+    def _check_channels(self, axes: Iterable[str]) -> None:
+        if "c" in axes and len(self._layer.parts) > 1:
             raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
-        wished = {axis: whole_position(axis, at) for axis, at in positions.items()}
-        position = {**dict(self._slicing.position), **wished}
-        self._change(replace(self._slicing, position=tuple(position.items())))
 
     def _change(self, slicing: Slicing) -> None:
-        resolve(slicing, self._layer.source.spec)
+        self._group.change(self, slicing)
+        self._synchronise()
+
+    # what its group asks of it
+
+    @property
+    def slicing(self) -> Slicing:
+        """What it shows of its image."""
+        return self._slicing
+
+    def slice_to(self, slicing: Slicing) -> None:
+        """For its group: show that from now on. Raises UsageError for what cannot be shown."""
+        resolve(replace(slicing, position=()), self._layer.source.spec)
+        if not self._held:
+            self._places = self._layer.drawn_places()
         self._layer.go_to(slicing)
         self._slicing, self._fresh = slicing, True
+
+    def tell(self, event: str, request: SliceRequest) -> None:
+        """For its group: a request is in another state. An error in a callback is printed, and breaks nothing."""
+        getattr(self.events, event)(request=request)
+
+    @property
+    def is_shown(self) -> bool:
+        """It lies in a canvas, and neither it nor what it lies in is hidden. What is hidden loads nothing."""
+        node: Any = self
+        while node is not None:
+            if not node.visible:
+                return False
+            node = node.parent
+        return self._canvas_in_view() is not None
 
     def retry(self) -> None:
         """Read again what could not be read, for all that share the pipeline."""
@@ -223,9 +288,61 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         show this source. Shape and dtype must be what they were: else its tiles fail. Contrast limits stay."""
         self.pipeline.refresh(self._layer.source)
 
+    def play(self, axis: str, fps: float = 10.0, at_end: AtEnd = "stop") -> None:
+        """Show one plane of an axis after the other, ``fps`` in each second, from where the node stands (from the first, when
+        it stands at the end and is to stop there). ``at_end``: "stop", "loop" (begin anew) or "reverse" (there and back). Each
+        plane is shown at its time, as far as it is in memory; planes whose time has passed are skipped. Nothing
+        waits. ``go_to`` goes on from there. Raises UsageError for an axis, a rate or an end that there is not."""
+        self._check_channels([axis])
+        self._group.start(axis, fps, at_end)
+
+    def stop(self) -> None:
+        """Play no more: the plane that is shown stays."""
+        self._group.play = None
+
+    @property
+    def is_playing(self) -> bool:
+        return self._group.play is not None
+
+    @property
+    def slice(self) -> SliceRequest | None:
+        """The plane that was asked for last, and what became of it so far; None when the node is closed."""
+        return self._group.request
+
+    @property
+    def index(self) -> dict[str, int]:
+        """Where it stands on the axes that are not displayed: what was asked for."""
+        return place_of(self._slicing, [self._layer.source.spec])
+
+    @property
+    def shown_index(self) -> dict[str, int] | None:
+        """The plane of which the last frame showed something, on which a time stamp should stand; None before the first. Other
+        than ``index`` only with ``swap="all"``, while it is hatched."""
+        return None if self._shown is None else place_of(self._shown, [self._layer.source.spec])
+
+    @contextmanager
+    def force_sync(self, timeout_s: float = 60.0) -> Iterator[None]:
+        """For screenshots: within the ``with`` block the view is complete, at its beginning and whenever ``go_to``,
+        ``display`` or ``project`` has changed it (``settle()`` after the camera has moved). Raises OctreeError when that
+        takes longer; of what cannot be read ``failures`` tells."""
+        before, self._sync_s = self._sync_s, timeout_s
+        try:
+            self._synchronise()
+            yield
+        finally:
+            self._sync_s = before
+
+    def _synchronise(self) -> None:
+        if self._sync_s is not None and not self.settle(self._sync_s):
+            raise OctreeError(
+                f"the view was not complete within {self._sync_s:g} s",
+                hint="give force_sync a longer time, and the node a canvas and a camera that show it",
+            )
+
     def close(self) -> None:
         """Stop loading, and free what no other node uses. Closing twice is harmless."""
         self._timer.stop()
+        self._group.leave(self)
         self.pipeline.leave(self)
         self.parent = None
 
@@ -247,21 +364,29 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     def turn(self) -> None:
         """What a timer does sixty times a second, for an event loop of your own: one turn of all nodes that share the
         pipeline."""
-        nodes = self._sharing()
-        for node in nodes:
+        for node in self._sharing():
             canvas = node._canvas_in_view()
             if canvas is not None and canvas._closed:
                 node.close()
-        shown = [node for node in nodes if node in self.pipeline.views and node._canvas_in_view() is not None]
+        nodes = self._sharing()
+        for node in nodes:
+            node._rest()
+        shown = [node for node in nodes if not node._asleep]
         if not shown:
             return
+        groups = list(dict.fromkeys(node._group for node in shown))
+        for group in groups:
+            group.advance()
         shown[0]._canvas_in_view().set_current()
         for node in shown:
             node._look()
-        self.pipeline.take_in()
+        self.pipeline.take_in(at_most_ms=1000 * TICK_S if any(group.play for group in groups) else math.inf)
         self.pipeline.upload(budgeted=True)
-        for node in shown:
-            node._show()
+        for group in groups:
+            held = group.swap == "all" and not all(node._is_whole() for node in shown if node._group is group)
+            for node in [node for node in shown if node._group is group]:
+                node._show(held=held)
+            group.see(held=held)
 
     def _tick(self, _event: Any = None) -> None:
         """Each node has a timer; that of the first one turns them all."""
@@ -276,23 +401,65 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         seen, px_per_base = self._view()
         motion = self._motion.measure(self.pipeline.clock.now_ms(), seen)
         version = self._layer.source.version
-        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer), version)
+        held_from = self._group.held_from
+        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer), version, held_from)
         if looked == self._looked and not self._fresh:
             return
         plan = self._layer.plan_rect(
-            seen, px_per_base, self._slicing, motion=motion, fresh=self._fresh, prefetch=True
+            seen,
+            px_per_base,
+            self._slicing,
+            motion=motion,
+            fresh=self._fresh,
+            prefetch=True,
+            held_from=held_from,
         )
         if plan.wanted and not any(visual.shader_builds for visual in self.visuals):
             self._layer.rehearse()
             self._canvas_in_view().context.flush_commands()
         self._looked, self._fresh, self._stale = looked, False, True
 
-    def _show(self) -> None:
-        """Cover the view anew if it has changed, or what there is to show, whoever changed that."""
-        if self._stale or self._layer.holdings() != self._holdings:
+    def _show(self, *, held: bool = False) -> None:
+        """Cover the view anew if it has changed, or what there is to show, whoever changed that. ``held``: what others
+        lack of the new plane keeps this one at the plane before, which is hatched, as long as that is there."""
+        held = held and self._shown != self._slicing
+        if held and self._places is not None and self._layer.drawn_places() == self._places:
+            self._mark_old(True)
+        elif held:
+            self._layer.blank()
+        elif self._held or self._stale or self._layer.holdings() != self._holdings:
+            self._mark_old(False)
             self._layer.make_cover()
-            self._stale, self._holdings = False, self._layer.holdings()
+            self._shown, self._stale, self._holdings = self._slicing, False, self._layer.holdings()
             self.update()
+        self._held = held
+
+    def _mark_old(self, old: bool) -> None:
+        for visual in self.visuals:
+            visual.mark_old = old
+
+    def _is_whole(self) -> bool:
+        """It could show its plane without a hole."""
+        return self._shown == self._slicing or self._layer.cover_now().coverage.missing <= WHOLE
+
+    def _rest(self) -> None:
+        """Hidden: load nothing."""
+        asleep = not self.is_shown
+        if asleep and not self._asleep:
+            self._layer.sleep()
+            self._fresh = True
+        self._asleep = asleep
+
+    def _before_draw(self) -> None:
+        """Drawn between two turns, after ``go_to`` or when it was hidden: show what there is of where it stands, and nothing
+        of where it stood."""
+        if not self._fresh or self._shown is None:
+            return
+        if self._group.swap == "all":
+            self._mark_old(self._shown != self._slicing)
+        else:
+            self._look()
+            self._show()
 
     def _canvas_in_view(self) -> Any:
         scene = self.scene_node

@@ -462,9 +462,14 @@ def test_a_node_shows_any_plane_at_any_time(stack: Path) -> None:
         shown(volume()[1, :, 30])
         with pytest.raises(UsageError, match="z is displayed"):
             node.go_to(z=3)
-        with pytest.raises(UsageError, match="y is displayed"):
-            node.display = "yx"
+        with pytest.raises(UsageError, match="no axis 'q'"):
+            node.display = "qx"
         assert node.display == "zx"
+        node.display = "yx"
+        assert node.index == {"t": 1, "z": 0}
+        shown(volume()[1, 0])
+        node.display = "zx"
+        assert node.index == {"t": 1, "y": 30}, "where it stood before"
         node.close()
         node = TiledImage(stack, parent=view.scene, clim="0,255", project="z=max:~1", index="z=5")
         shown(volume()[0, 4:7].max(0))

@@ -75,7 +75,7 @@ class TiledImageVisual(ColoredVisual):
         self._part = ((0, 0), (1, 1))
         self._pages: list[tuple[int, NDArray[np.void]]] = []
         self._marks: MarksVisual | None = None
-        self._show_grid, self._mark_pending = show_grid, mark_pending
+        self._show_grid, self._mark_pending, self._mark_old = show_grid, mark_pending, False
         self._buffer = gloo.VertexBuffer(np.zeros(4, VERTEX))
         self._indices = gloo.IndexBuffer(corner_indices(1))
         self._index_count = 1
@@ -141,6 +141,18 @@ class TiledImageVisual(ColoredVisual):
         self._mark_pending = value
         self._stale = True
         self.update()
+
+    @property
+    def mark_old(self) -> bool:
+        """All of it is hatched: it is of a plane that was left, and of the new one there is not enough yet."""
+        return self._mark_old
+
+    @mark_old.setter
+    def mark_old(self, value: bool) -> None:
+        if value != self._mark_old:
+            self._mark_old = value
+            self._stale = True
+            self.update()
 
     # drawing
 
@@ -214,7 +226,9 @@ class TiledImageVisual(ColoredVisual):
     def _mark(self, quads: Quads, cover: Cover) -> None:
         """What lies over the image: failures always, the rest when asked for."""
         areas = [Area(rows_of(cover.failed), FAILED_COLOR, CROSSES)] if cover.failed else []
-        if self._mark_pending:
+        if self._mark_old:
+            areas.append(Area(quads.dest, PENDING_COLOR, HATCH))
+        elif self._mark_pending:
             areas.append(Area(cover.pending, PENDING_COLOR, HATCH))
         borders = quads.dest if self._show_grid else rows_of(())
         if self._marks is None:

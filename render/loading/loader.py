@@ -396,7 +396,22 @@ class TileLoader:
             peak_cache_bytes=cache.peak_bytes,
         )
 
-    def auto_sync(self) -> float:
+    def is_slow(self) -> bool:
+        """Loads of ideal tiles take longer than a frame may wait for them (``auto_sync_ms``), as far as is known."""
+        key = self._settings.pool_key(0)
+        loads = [load for load in self._loads.values() if load.pool_key == key]
+        return self._usual_ms(key, loads, self._clock.now_ms()) > self._ideal_pool.auto_sync_ms
+
+    @property
+    def delay_ms(self) -> float:
+        """How long ideal tiles must have been wanted before they are read, while the view moves."""
+        return self._ideal_pool.delay_queue_ms
+
+    @property
+    def _ideal_pool(self) -> PoolSettings:
+        return dict(self._settings.pools)[self._settings.pool_key(0)]
+
+    def auto_sync(self, *, at_most_ms: float = math.inf) -> float:
         """Wait for the wishes of all owners as the settings allow; returns the milliseconds that passed. Call
         ``poll`` afterwards.
 
@@ -405,7 +420,7 @@ class TileLoader:
         fast local data are there in the first frame.
         """
         start_ms = self._clock.now_ms()
-        while (end_ms := self._sync_end_ms(start_ms)) > self._clock.now_ms():
+        while (end_ms := min(self._sync_end_ms(start_ms), start_ms + at_most_ms)) > self._clock.now_ms():
             self._engine.wait_until(end_ms)
             self._arrived += self._accept_all()
         return self._clock.now_ms() - start_ms

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
 from octree.pyramid.model import PyramidSpec, TileKey
-from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
@@ -155,6 +155,9 @@ class Layer:
         self._at_hand: tuple[TileKey, ...] = ()
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
         self._sent = False  # the loader knows the plan
+        self._held_from: Tier | None = None
+        self._drawn_keys: tuple[LoadKey, ...] = ()  # of what the visuals show
+        self._is_drawn = False
         self.cover: Cover | None = None
 
     # 1, 2: from a camera to wishes
@@ -216,8 +219,10 @@ class Layer:
         fresh: bool = False,
         prefetch: bool = False,
         part: tuple[Placed, FramePart] | None = None,
+        held_from: Tier | None = None,
     ) -> ViewPlan:
-        """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x)."""
+        """As ``plan``, for a view in base coordinates; ``px_per_base`` is screen pixels per base pixel (y, x). No read of
+        the tier ``held_from`` or of a later one is begun yet."""
         self.go_to(slicing)
         if self.is_beyond:
             self._loader.plan(self, (), moved=False)
@@ -243,7 +248,8 @@ class Layer:
         )
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
-        changed = moved or not self._sent or plan != self._plan
+        changed = moved or not self._sent or plan != self._plan or held_from != self._held_from
+        self._held_from = held_from
         if changed or self.cover is None or not self.cover.is_whole:
             # a view that has just been chosen has nothing to do with what the one before asked for
             levels = 0 if fresh else self.source.stored_levels
@@ -331,7 +337,11 @@ class Layer:
         return [tile for tile in tiles if not absent.isdisjoint(keys[tile])] if absent else []
 
     def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[LoadRequest]:
-        return load_requests(plan, self._known_keys.__getitem__, at_hand, but=self._atlas.resident)
+        requests = load_requests(plan, self._known_keys.__getitem__, at_hand, but=self._atlas.resident)
+        held = self._held_from
+        if held is None:
+            return requests
+        return [each._replace(load=each.load and each.tier < held) for each in requests]
 
     # 3: what is in memory
 
@@ -371,18 +381,14 @@ class Layer:
             [key for key in self._rank if key in resident and (stand_ins or self.is_wanted(key))], owner
         )
         if stand_ins:
-            atlas.pin([key for key in self._drawn_keys() if key in resident], owner)
-
-    def _drawn_keys(self) -> list[LoadKey]:
-        keys = self._known_keys
-        return [key for tile in self.drawn for key in keys[tile]]
+            atlas.pin([key for key in self._drawn_keys if key in resident], owner)
 
     def holdings(self) -> Hashable:
         """What decides what the view shows: where its tiles are in the atlas, and which were lost. A cover holds
         until this changes, whoever changed it."""
         lost = self._loader.failures
         return (
-            tuple(self._atlas.where((*self._rank, *self._drawn_keys()))),
+            tuple(self._atlas.where((*self._rank, *self._drawn_keys))),
             tuple([key for key in self._rank if key in lost]) if lost else (),
         )
 
@@ -427,8 +433,12 @@ class Layer:
     def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
         """Decide what every part of the view shows, and give it to the visuals. ``size_px`` is that of the
         frame for ``Canvas.draw``; None when a vispy camera places the visuals."""
+        return self.show(self.cover_now(size_px), size_px)
+
+    def cover_now(self, size_px: tuple[int, int] | None = None) -> Cover:
+        """What ``make_cover`` would show."""
         plan = self._plan
-        cover = cover_view(
+        return cover_view(
             self._lattice,
             _NOWHERE if self.is_beyond else self._view,
             plan.level,
@@ -439,6 +449,9 @@ class Layer:
             ideal_level=plan.ideal_level,
             part=self._part,
         )
+
+    def show(self, cover: Cover, size_px: tuple[int, int] | None = None) -> Cover:
+        """Give the visuals a cover of the view as it is planned now."""
         origin = self._view.centre
         keys = [self._known_keys[tile] for tile in cover.quads.keys]
         for number, standing in enumerate(self._standing):
@@ -446,8 +459,26 @@ class Layer:
             visual.set_cover(cover, [parts[number] for parts in keys], origin)
             if size_px is not None:
                 visual.set_view(self._view, size_px)
+        self._is_drawn = True
+        self._drawn_keys = tuple(dict.fromkeys([key for parts in keys for key in parts]))
         self.cover = cover
         return cover
+
+    def drawn_places(self) -> tuple[Any, ...] | None:
+        """Where in the atlas the tiles lie that the visuals show; None when they show none of this face."""
+        return None if self.cover is None else tuple(self._atlas.where(self._drawn_keys))
+
+    def sleep(self) -> None:
+        """Nobody looks: want nothing, show nothing, and leave others the room."""
+        self.rest()
+        self._plan, self._levels, self._rank, self._at_hand = NO_PLAN, {NO_PLAN.level}, {}, ()
+        self.blank()
+
+    def blank(self) -> None:
+        """Show nothing."""
+        if self._is_drawn:
+            self.show(cover_view(self._lattice, _NOWHERE, self._plan.level, self.resident))
+            self._is_drawn, self.cover = False, None
 
     # 5: what it showed
 

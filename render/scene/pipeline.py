@@ -27,6 +27,7 @@ from octree.render.loading.values import LoadedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.scene.layer import Layer
 from octree.render.scene.slices import Slices
+from octree.render.scene.stepping import Group, Swap
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
@@ -87,6 +88,7 @@ class Pipeline:
         )
         self.clock = self.loader.clock
         self.slices = Slices(self.clock)
+        self._groups: dict[str, Group] = {}
         self._rooms: dict[Layer, int] = {}
         self._shared: dict[str, OpenTileSource] = {}
         self._packed: list[ViewPlan] = []
@@ -108,6 +110,17 @@ class Pipeline:
         if source.token in self._shared:
             source.close()
         return self._shared.setdefault(source.token, source)
+
+    def group(self, name: str | None, swap: Swap) -> Group:
+        """The views that step together under a name; None: one of its own. Raises UsageError when they swap in another
+        way."""
+        if name is None:
+            return Group(self, swap=swap)
+        group = self._groups.setdefault(name, Group(self, name, swap))
+        if group.swap != swap and group.members:
+            raise UsageError(f"group {name!r} has swap={group.swap!r}", hint="give all its nodes the same")
+        group.swap = swap
+        return group
 
     def refresh(self, source: OpenTileSource) -> None:
         """The data of a source have changed: what loader and reader keep of it is dropped, and read anew by all views
@@ -181,10 +194,11 @@ class Pipeline:
 
     # one turn
 
-    def take_in(self, *, wait: bool = True) -> None:
-        """Accept what has been read. ``wait``: as long as ``auto_sync_ms`` allows, for what is nearly there."""
+    def take_in(self, *, wait: bool = True, at_most_ms: float = math.inf) -> None:
+        """Accept what has been read. ``wait``: as long as ``auto_sync_ms`` and ``at_most_ms`` allow, for what is nearly
+        there."""
         if wait:
-            self.loader.auto_sync()
+            self.loader.auto_sync(at_most_ms=at_most_ms)
         for result in self.loader.poll():
             if isinstance(result, LoadedTile):
                 self.slices.count(result.key)
