@@ -1,5 +1,5 @@
-"""What ``octree demo`` makes: pyramids of a picture and of a generated image, frames of both, a film of tiles
-arriving, and an HTML report. Everything comes from installed packages; nothing is fetched."""
+"""What ``octree demo`` makes: pyramids of a picture, of a generated image and of a stack, frames of them, a film of tiles
+arriving and one through the stack, and an HTML report. Everything comes from installed packages; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 from octree.pyramid import BuildResult, build
 from octree.pyramid.foreign import json_text
-from octree.pyramid.sources.sample import GeneratedImage, picture
+from octree.pyramid.sources.sample import GeneratedImage, generated_stack, picture
 from octree.render.frames import Renderer, names_of
 from octree.render.output.encode import FrameWriter, PngKeeper
 from octree.render.output.files import atomic_file
@@ -40,11 +40,11 @@ def make_demo(folder: Path, *, edge_px: int, say: Say) -> list[Path]:
             say,
         ),
     ]
-    return [*made, *_film(cells, folder, edge_px, say)]
+    return [*made, *_film(cells, folder, edge_px, say), _stack_film(folder, say)]
 
 
-def _build(source: Any, dest: Path, say: Say) -> BuildResult:
-    result = build(source, dest, overwrite=True)
+def _build(source: Any, dest: Path, say: Say, **options: Any) -> BuildResult:
+    result = build(source, dest, overwrite=True, **options)
     rate = result.bytes_read / 1e6 / max(result.seconds, 1e-9)
     say(
         f"built {dest}: {len(result.spec.levels)} levels, {result.bytes_written / 1e6:.1f} MB, "
@@ -93,6 +93,24 @@ def _film(pyramid: Path, folder: Path, edge_px: int, say: Say) -> list[Path]:
     write_html(page, report.to_json(), pictures)
     say(f"filmed {film}: {len(pictures)} frames in {time.perf_counter() - start_s:.1f} s, report {page}")
     return [film, page]
+
+
+def _stack_film(folder: Path, say: Say) -> Path:
+    """Down through a stack: three planes through one point."""
+    stack, camera, film = folder / "stack.ome.zarr", folder / "through.json", folder / "through.gif"
+    _build(generated_stack(), stack, say, voxel_size={"z": 1.0, "y": 0.5, "x": 0.5}, unit="micrometer")
+    _write_json(camera, {"fps": 12, "keyframes": [{"t_s": 0, "z": 2}, {"t_s": 4, "z": 45}]})
+    options = {
+        "size": "444x368",
+        "montage": "ortho",
+        "clim": "900,22000",
+        "colormap": "viridis",
+        "settle": True,
+    }
+    with _run(stack, [str(camera)], options, str(film)) as (_, frames):
+        count = sum(1 for _ in frames)
+    say(f"filmed {film}: {count} frames through the stack")
+    return film
 
 
 @contextmanager

@@ -88,3 +88,24 @@ def _bump(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     """Close to a Gaussian, but exactly 0 from 4 radii on, so that blocks agree where they meet."""
     height: NDArray[np.float32] = np.clip(1 - (distance / 4) ** 2, 0, None).astype(np.float32) ** 8
     return height
+
+
+def generated_stack(seed: int = 0) -> NDArray[np.uint16]:
+    """Sixty round nuclei with brighter spots in them, on a dim background: uint16 (48, 192, 256), axes (z, y, x), made for
+    voxels twice as deep as they are wide. The same for the same seed."""
+    shape, depth = (48, 192, 256), 2.0
+    chance = np.random.default_rng(seed)
+    z, y, x = (np.arange(n, dtype=np.float32) for n in shape)
+    out = np.full(shape, 600.0, np.float32) + chance.normal(0, 60, shape).astype(np.float32)
+    for _ in range(60):
+        middle, radius = chance.uniform((6, 14, 14), (42, 178, 242)), chance.uniform(8, 16)
+        bright = chance.uniform(6_000, 16_000)
+        spots = middle + chance.uniform(-0.5, 0.5, (4, 3)) * radius / (depth, 1, 1)
+        for at, size, value in [(middle, radius, bright), *[(spot, 1.6, bright) for spot in spots]]:
+            far = [
+                ((along - here) * scale / size) ** 2
+                for along, here, scale in zip((z, y, x), at, (depth, 1, 1), strict=True)
+            ]
+            inside = far[0][:, None, None] + far[1][:, None] + far[2]
+            out += value / (1 + np.exp(np.minimum(8 * (inside - 1), 40)))
+    return np.clip(out, 0, 65535).astype(np.uint16)

@@ -12,7 +12,7 @@ import tempfile
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -97,13 +97,20 @@ def planning() -> list[str]:
         ("zoom 0.53, moving, with prefetch", 0.53, True, 200.0),
     ):
         view = Region((1000.0, 1000.0), (1000 + 2160 / zoom, 1000 + 3840 / zoom))
+        steps = itertools.cycle(range(0, 256 * 60, 256))
 
         def plan(
-            zoom: float = zoom, known: bool = known, motion: float = motion, view: Region = view
+            zoom: float = zoom,
+            known: bool = known,
+            motion: float = motion,
+            view: Region = view,
+            steps: Iterator[int] = steps,
         ) -> object:
             return plan_view(
                 plane,
-                view,
+                view.shifted(
+                    (0.0, float(next(steps)))
+                ),  # the order of tiles is remembered: each plan has its own
                 (zoom, zoom),
                 lacking=unless(lambda key: known),
                 motion=(0.0, motion),

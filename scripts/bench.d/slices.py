@@ -1,0 +1,281 @@
+"""Stepping and playing through planes: the series of NAP-4 (asynchronous slicing), against bare loops in the same process.
+
+small   20 x 512² in memory · medium   100 x 2048² on disk, chunks of a plane · large   64 x 1024² on disk, chunks of
+64³ beside chunks of a plane · huge   1,000 x 16384², computed when it is read, on the virtual clock at 0, 50 and 500 ms.
+Prints Markdown tables; what is on the virtual clock is the same on every machine.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore as ts
+from numpy.typing import NDArray
+
+from octree.pyramid import build
+from octree.pyramid.grid import Region
+from octree.render.config import default_settings
+from octree.render.frames import Renderer
+from octree.render.gl.canvas import Canvas
+from octree.render.gl.library import gloo
+from octree.render.loading.network import Network
+from octree.render.request import parse_request
+from octree.render.scene.layer import Layer, Part
+from octree.render.scene.pipeline import Pipeline
+from octree.render.scene.sources import open_source
+from octree.render.view.state import Slicing
+
+SIZE = (1024, 768)
+LIMITS = {"clim": "0,65535", "size": f"{SIZE[0]}x{SIZE[1]}"}
+
+
+class Computed:
+    """(t, y, x) uint16, made when it is read."""
+
+    dtype, ndim = np.dtype("u2"), 3
+
+    def __init__(self, planes: int, edge: int) -> None:
+        self.shape, self.chunks = (planes, edge, edge), (1, 256, 256)
+
+    def __getitem__(self, place: Any) -> NDArray[np.uint16]:
+        t, y, x = (np.arange(*part.indices(n)) for part, n in zip(place, self.shape, strict=True))
+        return (t[:, None, None] * 650 + (y[:, None] // 64 + x // 64) % 2 * 300).astype(np.uint16)
+
+
+def noise(planes: int, edge: int) -> NDArray[np.uint16]:
+    smooth = np.add.outer(np.arange(edge) * 7, np.arange(edge) * 5).astype(np.uint16)
+    return np.stack([smooth + np.uint16(600 * t) for t in range(planes)])
+
+
+class BareFilm:
+    """The same pixels with nothing decided: each plane's region is read by TensorStore, uploaded as one texture, drawn as
+    one quad, finished and read back."""
+
+    def __init__(self, array: Any, corner: tuple[int, int]) -> None:
+        self._array = array
+        self._rows = slice(corner[0], min(corner[0] + SIZE[1], array.shape[1]))
+        self._cols = slice(corner[1], min(corner[1] + SIZE[0], array.shape[2]))
+        self._program = gloo.Program(
+            "attribute vec2 a_place; varying vec2 v_at;"
+            "void main() { v_at = a_place * 0.5 + 0.5; gl_Position = vec4(a_place, 0.0, 1.0); }",
+            "uniform sampler2D u_plane; varying vec2 v_at;"
+            "void main() { float x = texture2D(u_plane, v_at).r; gl_FragColor = vec4(x, x, x, 1.0); }",
+        )
+        self._program["a_place"] = np.array([[-1, -1], [1, -1], [-1, 1], [1, 1]], np.float32)
+
+    def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
+        gloo.set_state(blend=False, depth_test=False)
+        self._program.draw("triangle_strip")
+
+    def run(self, canvas: Canvas, planes: range) -> float:
+        """Seconds."""
+        begin_s = time.perf_counter()
+        for plane in planes:
+            data = self._array[plane, self._rows, self._cols].read().result()
+            texture = gloo.Texture2D(data[..., None], internalformat="r16", interpolation="nearest")
+            self._program["u_plane"] = texture
+            canvas.draw([self])
+            canvas.read()
+            texture.delete()
+        return time.perf_counter() - begin_s
+
+
+def opened(path: Path, level: str = "0") -> Any:
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{path / level}/"}}
+    return ts.open(spec, read=True).result()
+
+
+def film(source: Any, index: str, camera: str, **options: Any) -> tuple[float, Any]:
+    """(seconds of the frames after the first, report)."""
+    with Renderer(parse_request([source], [camera], {**LIMITS, "index": index, **options})) as renderer:
+        frames = renderer.frames()
+        next(frames)
+        begin_s = time.perf_counter()
+        for _ in frames:
+            pass
+        return time.perf_counter() - begin_s, renderer.report()
+
+
+def paired(
+    ours: Callable[[], float], theirs: Callable[[], float], times: int = 3
+) -> tuple[float, float, float]:
+    """Medians of both, and of the ratio of pairs."""
+    pairs = [(ours(), theirs()) for _ in range(times)]
+    return (
+        statistics.median(a for a, _ in pairs),
+        statistics.median(b for _, b in pairs),
+        statistics.median(a / b for a, b in pairs),
+    )
+
+
+def stepping(folder: Path) -> list[str]:
+    """Settled films: every plane complete."""
+    rows = []
+    medium = folder / "medium.ome.zarr"
+    build(noise(100, 2048), medium, axes="tyx")
+    small = noise(20, 512)
+    camera = "x=1024,y=1024,zoom=1"
+    corner = (1024 - SIZE[1] // 2, 1024 - SIZE[0] // 2)
+    with Canvas(SIZE) as canvas:
+        bare = BareFilm(opened(medium), corner)
+        a, b, ratio = paired(
+            lambda: film(str(medium), "t=:", camera)[0], lambda: bare.run(canvas, range(1, 100))
+        )
+        rows.append(
+            f"| medium: film of 100 planes, each read once | {10 * a / 0.99:.1f} | {10 * b / 0.99:.1f} | {ratio:.2f} |"
+        )
+        keys = folder / "there-and-back.json"
+        place = {"x": 1024, "y": 1024, "zoom": 1}
+        ends = [{"t_s": 0, "t": 0, **place}, {"t_s": 4, "t": 99, **place}, {"t_s": 8, "t": 0, **place}]
+        keys.write_text(json.dumps({"fps": 24.75, "keyframes": ends}))
+
+        def back() -> float:
+            request = parse_request([str(medium)], [str(keys)], {**LIMITS, "settle": True})
+            with Renderer(request) as renderer:
+                frames = renderer.frames()
+                for _ in range(len(renderer.shots) // 2 + 1):
+                    next(frames)
+                begin_s = time.perf_counter()
+                count = sum(1 for _ in frames)
+                return (time.perf_counter() - begin_s) / count * 99
+
+        a, b, ratio = paired(back, lambda: bare.run(canvas, range(98, -1, -1)))
+        rows.append(
+            f"| medium: the same planes again, tiles in memory | {10 * a / 0.99:.1f} | {10 * b / 0.99:.1f} | {ratio:.2f} |"
+        )
+        memory = ts.array(small)
+        little = BareFilm(memory, (0, 0))
+        a, b, ratio = paired(
+            lambda: film(small, "z=:", "fit", single_level=True)[0], lambda: little.run(canvas, range(1, 20))
+        )
+        rows.append(
+            f"| small: film of 20 planes in memory | {1000 * a / 19:.1f} | {1000 * b / 19:.1f} | {ratio:.2f} |"
+        )
+    return rows
+
+
+def chunked(folder: Path) -> list[str]:
+    """The same volume in flat and in cubic chunks: z steps, and planes across."""
+    volume = noise(64, 1024)
+    paths = {}
+    for name, chunks in (("flat", [1, 256, 256]), ("cubic", [64, 64, 64])):
+        paths[name] = folder / f"{name}.zarr"
+        spec = {
+            "driver": "zarr3",
+            "kvstore": {"driver": "file", "path": f"{paths[name]}/"},
+            "metadata": {
+                "shape": list(volume.shape),
+                "data_type": "uint16",
+                "dimension_names": ["z", "y", "x"],
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+                "codecs": [
+                    {"name": "bytes", "configuration": {"endian": "little"}},
+                    {"name": "zstd", "configuration": {"level": 1}},
+                ],
+            },
+        }
+        ts.open(spec, create=True).result().write(volume).result()
+    rows = []
+    for what, index, options in (
+        ("z scroll, 64 planes", "z=:", {}),
+        ("zx, 64 planes", "y=0:64", {"display": "zx", "pixel_aspect": 8}),
+    ):
+        both = {"single_level": True, **options}
+        a, b, ratio = paired(
+            lambda index=index, both=both: film(str(paths["cubic"]), index, "fit", **both)[0],
+            lambda index=index, both=both: film(str(paths["flat"]), index, "fit", **both)[0],
+        )
+        rows.append(f"| large: {what} | {1000 * a / 63:.1f} | {1000 * b / 63:.1f} | {ratio:.2f} |")
+    return rows
+
+
+def playing() -> list[str]:
+    """Streams on the virtual clock: what was drawn when its time came."""
+    rows = []
+    source = Computed(1000, 2048)
+    for latency in (0, 50, 500):
+        for fps in (10, 30):
+            simulated = {"clock": "virtual", "latency": f"{latency}ms", "stream": True, "fps": fps}
+            _, report = film(source, "z=0:100", "x=1024,y=1024,zoom=1", **simulated)
+            frames = report.frames
+            holes = sum(frame.coverage.missing > 1e-9 for frame in frames)
+            complete = sum(frame.coverage.ideal > 1 - 1e-9 for frame in frames)
+            totals = report.totals.to_json()
+            rows.append(
+                f"| {latency} ms | {fps} | {len(frames)} | {holes} | {complete} | {totals['wrong_plane_frames']} | "
+                f"{totals['reads_wasted']} |"
+            )
+    return rows
+
+
+class _NoVisual:
+    """Planning alone: nothing is drawn."""
+
+    def set_cover(self, *_: Any) -> None: ...
+
+    def set_view(self, *_: Any) -> None: ...
+
+
+def planning(latency_ms: float) -> str:
+    """A turn's planning on the main thread with 2,000 wanted tiles of one level, the camera moving."""
+    usual = default_settings()
+    settings = replace(usual, render=replace(usual.render, cache_bytes=2**29, atlas_bytes=2**29))
+    source: Any = Computed(1, 16384)
+    request = parse_request([source], [], {"single_level": True, "clim": "0,65535"}, settings=settings)
+    network = Network(latency_ms=latency_ms) if latency_ms else None
+    with Pipeline(settings, network=network) as pipeline:
+        tiles = open_source(source, request, labels=False)
+        visual: Any = _NoVisual()
+        layer = Layer(tiles, [Part(None, visual)], pipeline, first=tiles.spec, linear=False)
+
+        class View:
+            layers = (layer,)
+
+            def close(self) -> None: ...
+
+        pipeline.join(View())
+        spent = []
+        for turn in range(60):
+            y, x = 100.0 + 37 * turn, 200.0 + 53 * turn
+            view = Region((y, x), (y + 45 * 256, x + 45 * 256))
+            begin_s = time.thread_time()
+            plan = layer.plan_rect(view, (0.1, 0.1), Slicing(), motion=(2.0, 3.0), prefetch=True)
+            spent.append(1000 * (time.thread_time() - begin_s))
+            pipeline.take_in(wait=False)
+            time.sleep(1 / 60)
+        tiles.close()
+    spent = sorted(spent[2:])
+    return f"| {len(plan.wanted)} wanted tiles, {latency_ms:g} ms | {statistics.median(spent):.1f} | {spent[-1]:.1f} | ≤ 5 |"
+
+
+def main() -> None:
+    gc.set_threshold(50_000, 20, 100)  # as the command does
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        print("Settled films of 1024 x 768; milliseconds for each plane, medians of three, in turns.\n")
+        print("| what | octree | bare loop: read, upload, draw, read back | ratio |")
+        print("|---|---|---|---|")
+        print("\n".join(stepping(folder)))
+        print("\n| what | chunks of 64³ | chunks of one plane, 256² | ratio |")
+        print("|---|---|---|---|")
+        print("\n".join(chunked(folder)))
+    print("\nhuge, played on the virtual clock; frames of 100 planes.\n")
+    print("| latency | fps | frames | with holes | complete | wrong plane | reads wasted |")
+    print("|---|---|---|---|---|---|---|")
+    print("\n".join(playing()))
+    print("\n| planning a turn, cpu of the main thread, ms | p50 | max | aim |")
+    print("|---|---|---|---|")
+    print(planning(0.0))
+    print(planning(500.0))
+
+
+main()
