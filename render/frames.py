@@ -215,7 +215,7 @@ class Renderer:
         cover is made then. ``before``: what the parts before it show."""
         with meter.part("plan", self._trace):
             # the frame waits for what it wants: motion and neighbours would only add reads
-            self.scene.plan(shot.state, fresh=True, part=part)
+            self.scene.plan(shot.state, fresh=True, sparing=not shot.starts_path, part=part)
         self._load(shot, deadline_ms, meter, None if part is None else before)
 
     def _load(
@@ -233,7 +233,8 @@ class Renderer:
             stuck = not uploaded and not self._pipeline.is_loading
             last = done or stuck or self._now_ms() >= deadline_ms
             # a cover is the dearest part of a turn: those that nobody draws are for milestones and watchers
-            if last or ((uploaded or not covered) and self._is_watched):
+            news = uploaded or (not covered and (self._on_progress is not None or self.scene.holds_some))
+            if last or (news and self._is_watched):
                 with meter.part("cover", self._trace):
                     self._cover(shot, before)
                 covered = True

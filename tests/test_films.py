@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from octree.pyramid import build
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import OctreeWarning, UsageError
 from octree.render import Renderer, TiledImage, render
 from octree.render.check import suite
 from octree.render.report import report_schema
@@ -157,6 +157,17 @@ def test_a_film_over_channels_shows_them_one_by_one(series: Path, tmp_path: Path
 
 def test_a_thick_slab_moves(series: Path) -> None:
     assert film(series, "z=0:4", project="z=max:~1") == [grey(0, z) for z in (1, 2, 3, 3)]
+
+
+def test_a_settled_film_reads_what_it_shows_and_no_more_than_a_backdrop(tmp_path: Path) -> None:
+    """What would stand in for a moment is seen in no frame: of it the coarsest level alone is read, should time run out."""
+    path = tmp_path / "wide.ome.zarr"
+    build(np.zeros((3, 1024, 1024), np.uint8), path, axes="tyx", shard=0)
+    options = LOOK | {"index": "t=:", "clock": "virtual", "latency": "5ms"}
+    report = render([path], ["x=512,y=512,zoom=1"], size=(1024, 1024), options=options).report
+    assert [frame.tiles.wanted for frame in report.frames] == [16] * 3
+    assert [frame.tiles.loaded for frame in report.frames] == [16 + 4 + 1, 16 + 1, 16 + 1]
+    assert (report.totals.tiles_read_twice, report.totals.reads_wasted) == (0, 0)
 
 
 # keyframes
@@ -364,6 +375,26 @@ def test_a_layer_that_has_ended_shows_nothing_and_keeps_nobody_waiting(series: P
     assert (alone.coverage.ideal, alone.visible_px) == (1, SIZE[0] * SIZE[1])
     assert "t=12 lies outside the image | t runs from 0 to 11" in refused([short, series], "t=12")
     assert "t=0:13 lies outside" in refused([short, series], "t=0:13")
+
+
+def test_a_place_that_is_beyond_all_layers_is_said(tmp_path: Path) -> None:
+    """Each axis is long enough in some layer, both are in none."""
+    wide = built(tmp_path / "wide.ome.zarr", planes(5, 1))
+    deep = built(tmp_path / "deep.ome.zarr", planes(1, 3))
+    with pytest.warns(OctreeWarning, match="1 of 4 frames shows nothing.* no layer has t=4, z=2"):
+        run = render([wide, deep], size=SIZE, options=LOOK | {"index": "t=0:5:4,z=0:3:2"})
+    assert greys(run.frames) == [grey(0), grey(0, 2), grey(4), 0]
+    assert [frame.visible_px > 0 for frame in run.report.frames] == [True, True, True, False]
+
+
+def test_streams_go_back_and_round(series: Path, tmp_path: Path) -> None:
+    """Fast enough to be complete in time, there and back and there again."""
+    turns = keyframes(tmp_path, *({"t_s": n, "t": 3 * (n % 2)} for n in range(4)), fps=3)
+    run = render([series], [turns], size=SIZE, options=LOOK | SLOW | {"latency": "20ms"})
+    ts = [0, 1, 2, 3, 2, 1, 0, 1, 2, 3]
+    assert greys(run.frames) == [grey(t) for t in ts]
+    assert (run.report.totals.late_frames, run.report.totals.wrong_plane_frames) == (0, 0)
+    assert run.report.totals.tiles_read_twice == 0
 
 
 def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:

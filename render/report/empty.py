@@ -29,8 +29,11 @@ def emptiness(frames: Sequence[FrameReport], settled: Sequence[bool], extent: Re
     frame = (fatal or [empty[0][0]])[0]
     camera, (y0, x0), (y1, x1) = frame.camera, extent.low, extent.high
     shown = camera.rect(frame.size_px)
-    if shown.intersect(extent).is_empty:
+    seen = shown.intersect(extent)
+    if seen.is_empty:
         why = f"its camera shows {_span('x', shown.x0, shown.x1)} and {_span('y', shown.y0, shown.y1)}"
+    elif min(seen.size[1] * camera.zoom, seen.size[0] * camera.zoom * camera.aspect) >= 1:
+        why = f"no layer has {', '.join(f'{axis}={at}' for axis, at in frame.position.requested)}"
     else:
         why = f"at zoom {camera.zoom:g} it is smaller than a pixel, and under no pixel's centre"
     which = "the frame" if len(frames) == 1 else f"{len(empty)} of {len(frames)} frames"

@@ -170,12 +170,14 @@ class Layer:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        sparing: bool = False,
         part: FramePart | None = None,
     ) -> ViewPlan:
         """Decide what a view wants and tell the loader.
 
         ``motion`` is how fast the camera moves, camera pixels per ms (y, x). ``fresh``: the view has nothing to do
-        with the one before, whose level must not hold it back. ``part``: only this part of the frame is to be drawn.
+        with the one before, whose level must not hold it back. ``sparing``: nobody will see what stands in, unless time
+        runs out: the coarsest level will do. ``part``: only this part of the frame is to be drawn.
         """
         view, px_per_base = self._seen(state, size_px)
         sy, sx = self.to_base.scale
@@ -186,6 +188,7 @@ class Layer:
             motion=(motion[0] * sy, motion[1] * sx),
             fresh=fresh,
             prefetch=prefetch,
+            sparing=sparing,
             part=None if part is None else (self.placed(view, px_per_base, size_px), part),
         )
 
@@ -218,6 +221,7 @@ class Layer:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        sparing: bool = False,
         part: tuple[Placed, FramePart] | None = None,
         held_from: Tier | None = None,
     ) -> ViewPlan:
@@ -246,6 +250,9 @@ class Layer:
             motion=(motion[0] * limits.lookahead_ms, motion[1] * limits.lookahead_ms),
             cheap_levels=self.source.stored_levels,
         )
+        if sparing:
+            coarsest = min(self.source.stored_levels, len(self._lattice.levels)) - 1
+            plan = replace(plan, stand_ins=tuple([tile for tile in plan.stand_ins if tile.level == coarsest]))
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
         changed = moved or not self._sent or plan != self._plan or held_from != self._held_from
@@ -413,6 +420,12 @@ class Layer:
     def resident(self, tile: TileKey) -> bool:
         """All parts of the tile are in the atlas."""
         return self._resident_now()(tile)
+
+    @property
+    def holds_some(self) -> bool:
+        """Some of what it asked for is in the atlas."""
+        resident = self._atlas.resident
+        return any(key in resident for key in self._rank)
 
     def _resident_now(self) -> Callable[[TileKey], bool]:
         """``resident``, for many tiles."""

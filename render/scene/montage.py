@@ -110,6 +110,7 @@ class Montage:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        sparing: bool = False,
         part: CellPart | None = None,
     ) -> None:
         """As ``Scene.plan``, of all cells or of that which ``part`` is of. ``motion`` is that of the first cell, and of those that
@@ -125,6 +126,7 @@ class Montage:
                 motion=motion if linked else (0.0, 0.0),
                 fresh=fresh,
                 prefetch=prefetch,
+                sparing=sparing,
                 part=None if part is None else part.part,
             )
 
@@ -158,6 +160,10 @@ class Montage:
         if self._active is None or self._active.last:
             for scene in self._at_work:
                 scene.see(coverage_of(scene.shown()))
+
+    @property
+    def holds_some(self) -> bool:
+        return any(scene.holds_some for scene in self._at_work)
 
     @property
     def is_news(self) -> bool:

@@ -71,6 +71,7 @@ class Scene:
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        sparing: bool = False,
         part: Part | None = None,
     ) -> None:
         """Say what a frame wants; see ``Layer.plan``. One that is sliced as none was before it is a slice request."""
@@ -79,7 +80,15 @@ class Scene:
             place = place_of(state.slicing, [layer.source.spec for layer in self.images])
             self.pipeline.slices.request(self, state.slicing, place, name=state.camera.name or "view")
         for layer in self.images:
-            layer.plan(state, self.canvas.size_px, motion=motion, fresh=fresh, prefetch=prefetch, part=part)
+            layer.plan(
+                state,
+                self.canvas.size_px,
+                motion=motion,
+                fresh=fresh,
+                prefetch=prefetch,
+                sparing=sparing,
+                part=part,
+            )
         if self.overview is not None:
             self.overview.plan(state, part)
 
@@ -122,6 +131,11 @@ class Scene:
     def see(self, coverage: Coverage) -> None:
         """The frame that is being made shows so much of its plane."""
         self.pipeline.slices.see(self, sight_of(self, coverage))
+
+    @property
+    def holds_some(self) -> bool:
+        """A cover would show something of what was planned."""
+        return any(layer.holds_some for layer in self.layers)
 
     @property
     def is_news(self) -> bool:

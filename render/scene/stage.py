@@ -34,6 +34,7 @@ class Stage(Protocol):
         motion: tuple[float, float] = (0.0, 0.0),
         fresh: bool = False,
         prefetch: bool = False,
+        sparing: bool = False,
         part: Any = None,
     ) -> None: ...
 
@@ -47,6 +48,9 @@ class Stage(Protocol):
     def make_cover(self) -> Coverage: ...
 
     def see(self, coverage: Coverage) -> None: ...
+
+    @property
+    def holds_some(self) -> bool: ...
 
     @property
     def is_news(self) -> bool: ...
