@@ -33,12 +33,13 @@ from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.option_table import RENDER
 from octree.render.request import parse_request
 from octree.render.scene.layer import Layer, make_layer
-from octree.render.scene.look import looks_of
+from octree.render.scene.look import looks_of, warn_of_lost
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.playing import AtEnd
 from octree.render.scene.slice_request import WHOLE, SliceRequest
 from octree.render.scene.sources import check_slicing, open_source
 from octree.render.scene.stepping import SWAPS, Swap
+from octree.render.tiles.texels import base_for, serves
 from octree.render.view.coverage import Coverage
 from octree.render.view.motion import Motion
 from octree.render.view.seen import seen_by_points, seen_part
@@ -155,6 +156,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             raise
         for node, look in zip(self.visuals, looks, strict=True):
             node.opacity = look.opacity  # making the node has set vispy's default
+        self._limits: tuple[Any, list[tuple[float, float]]] | None = None
         self._shown: Slicing | None = None
         self._places: tuple[Any, ...] | None = None
         self._held = self._asleep = False
@@ -396,8 +398,33 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     def _sharing(self) -> list[TiledImage]:
         return [view for view in self.pipeline.views if isinstance(view, TiledImage)]
 
+    def _follow_contrast(self) -> None:
+        """Contrast limits that were set far from those before ask for other texels, where texels have 24 bits of wider
+        values."""
+        face, visuals = self._layer.face, self.visuals
+        limits = (face, [visual.clim for visual in visuals])
+        if limits == self._limits:
+            return
+        known, self._limits = self._limits, limits
+        bases = {part.channel: face.base(part.channel) for part in self._layer.parts}
+        fitting = {
+            channel: base
+            if serves(base, face.value_dtype, clim, labels=face.labels)
+            else base_for(face.value_dtype, clim, labels=face.labels)
+            for (channel, base), clim in zip(bases.items(), limits[1], strict=True)
+        }
+        if known is not None and known[1] != limits[1] and not face.labels:
+            warn_of_lost(self._layer.source, face.value_dtype, limits[1])
+        if fitting != bases:
+            if not self._layer.is_rebased:
+                self._places = self._layer.drawn_places()
+            self._layer.rebase(fitting)
+            self._limits = (self._layer.face, limits[1])
+            self._fresh = True
+
     def _look(self) -> None:
         """Where is the camera, and where will it be? Plan, if that is news."""
+        self._follow_contrast()
         seen, px_per_base = self._view()
         motion = self._motion.measure(self.pipeline.clock.now_ms(), seen)
         version = self._layer.source.version
@@ -427,12 +454,24 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             self._mark_old(True)
         elif held:
             self._layer.blank()
+        elif self._is_outdated():
+            return
         elif self._held or self._stale or self._layer.holdings() != self._holdings:
             self._mark_old(False)
             self._layer.make_cover()
             self._shown, self._stale, self._holdings = self._slicing, False, self._layer.holdings()
             self.update()
         self._held = held
+
+    def _is_outdated(self) -> bool:
+        """It shows the right plane from texels for other contrast limits, until the new ones have no hole."""
+        layer = self._layer
+        return (
+            layer.is_rebased
+            and self._shown == self._slicing
+            and layer.drawn_places() == self._places
+            and layer.cover_now().coverage.missing > WHOLE
+        )
 
     def _mark_old(self, old: bool) -> None:
         for visual in self.visuals:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from octree.pyramid import build
 from octree.pyramid.errors import OctreeWarning
 from octree.render.frames import render
-from octree.render.tiles.texels import EXACT_STEPS, NO_BASE, base_for, lost_steps, to_texels
+from octree.render.tiles.texels import EXACT_STEPS, NO_BASE, base_for, lost_steps, serves, to_texels
 
 pytestmark = pytest.mark.usefixtures("gl_info")
 INTEGERS = ["i4", "u4", "i8", "u8"]
@@ -192,3 +192,98 @@ def test_worker_processes_make_the_same_texels(tmp_path: Path) -> None:
     ]
     assert (frames[0] == frames[1]).all()
     assert len(np.unique(frames[0])) > 200
+
+
+# limits that are set later
+
+
+WINDOWS: dict[str, list[tuple[float, float]]] = {
+    "i4": [(0, 899), (2e9, 2e9 + 899), (-2e9, -2e9 + 899), (2e9 + 100, 2e9 + 300)],
+    "i8": [(2.0**62, 2.0**62 + 8192), (1.7e18, 1.7e18 + 900)],
+    "f8": [(1e9, 1e9 + 0.5), (-3e5, -3e5 + 2), (0, 1)],
+    "f4": [(0, 1), (1e6, 1e6 + 16)],
+}
+
+
+@pytest.mark.parametrize("dtype", WINDOWS)
+def test_limits_set_far_away_on_a_node_show_what_lies_between_them(dtype: str) -> None:
+    """Not in 24 bits from where they were at first; and another node of the same image stays as it is."""
+    from test_pipeline import settings_of
+    from vispy import scene
+
+    from octree.render import Pipeline, TiledImage
+
+    windows = WINDOWS[dtype]
+    pixels = np.zeros((len(windows) * 30, 30), dtype)
+    for number, (low, high) in enumerate(windows):
+        steps = np.linspace(0, high - low, 900).reshape(30, 30)
+        part = int(low) + steps.astype("i8") if dtype[0] == "i" else low + steps
+        pixels[30 * number : 30 * number + 30] = part
+    with scene.SceneCanvas(size=(34, 34), show=False) as canvas, Pipeline(settings_of(64)) as pipeline:
+        view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
+        view.camera.flip = (False, True, False)
+        first = f"{windows[0][0]!r},{windows[0][1]!r}"
+        node, other = (TiledImage(pixels, parent=view.scene, clim=first, pipeline=pipeline) for _ in range(2))
+        tokens = {node.layers[0].face.token}
+        for number in [*range(len(windows)), 0]:
+            view.camera.rect = (-2, 30 * number - 2, 34, 34)
+            node.visuals[0].clim = windows[number]
+            for shown, hidden in ((node, other), (other, node)) if number == 0 else ((node, other),):
+                shown.visible, hidden.visible = True, False
+                assert node.settle(timeout_s=20)
+                assert other.settle(timeout_s=20)
+                frame = canvas.render()[2:-2, 2:-2, 0]
+                grey = expected(pixels[30 * number : 30 * number + 30], *windows[number])
+                told = ~np.isnan(grey)
+                assert told.mean() > 0.5
+                assert (frame[told] == grey[told]).all()
+                assert len(np.unique(frame)) > 150
+            tokens.add(node.layers[0].face.token)
+        assert len(tokens) > 1
+        assert len(node.layers[0].source.faces) <= 2, "what nobody shows is forgotten"
+
+
+def test_what_is_shown_stays_until_texels_for_new_limits_are_there() -> None:
+    """And is no reload when the limits move a little."""
+    from test_live_slices import pipeline_of
+    from vispy import scene
+
+    from octree.render import TiledImage
+
+    pixels = np.full((300, 300), 10**9 + 50, np.int32)
+    with scene.SceneCanvas(size=(60, 40), show=False) as canvas, pipeline_of(100) as pipeline:
+        view = canvas.central_widget.add_view(camera=scene.PanZoomCamera(aspect=1))
+        node = TiledImage(pixels, parent=view.scene, clim="0,1000", pipeline=pipeline)
+        view.camera.rect = (100, 100, 60, 40)
+        assert node.settle(timeout_s=20)
+        node.visuals[0].clim = (1e9, 1e9 + 100)
+        before = pipeline.loader.stats().tiles_read
+        seen = set()
+        for _ in range(20):
+            node.turn()
+            seen.add(int(canvas.render()[20, 30, 0]))
+            pipeline.loader.wait_until(pipeline.clock.now_ms() + 16)
+        assert seen <= {127, 128, 163}, "in the old texels it is 10^9 + 64"
+        assert pipeline.loader.stats().tiles_read > before
+        assert int(canvas.render()[20, 30, 0]) in (127, 128)
+        for low in range(0, 50_000, 1000):
+            node.visuals[0].clim = (1e9 - low, 1e9 - low + 100)
+            node.turn()
+        assert pipeline.loader.settled(prefetch=True)
+        node.visuals[0].clim = (0, 2.0**31)
+        with pytest.warns(OctreeWarning, match="less than 128"):
+            node.turn()
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i8", "f4", "f8"])
+def test_a_base_serves_windows_near_it(dtype: str) -> None:
+    kind = np.dtype(dtype)
+    here = (1e9, 1e9 + 1000)
+    base = base_for(kind, here)
+    assert serves(base, kind, here)
+    assert serves(base, kind, (1e9 + 10, 1e9 + 900))
+    assert not serves(base, kind, (3e9, 3e9 + 1000))
+    assert not serves(NO_BASE, kind, here)
+    assert serves(NO_BASE, kind, (0, 1e9))
+    assert serves(NO_BASE, np.dtype("u2"), here)
+    assert serves(NO_BASE, kind, here, labels=True)

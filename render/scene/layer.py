@@ -9,7 +9,7 @@ its plan and cover know no channel where parts have one: only the loader's keys 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence, Set
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
 from octree.render.scene.shown import Shown
 from octree.render.tiles.face import Face
+from octree.render.tiles.texels import Base
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
@@ -142,6 +143,8 @@ class Layer:
         self._pipeline, self._loader, self._atlas = pipeline, pipeline.loader, pipeline.atlas
         self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
         self._slicing: Slicing | None = None
+        self._bases: Mapping[int | None, Base] | None = None  # None: those of the source
+        self._outdated: list[Face] = []  # before it was rebased
         self._standing: tuple[_Standing, ...] = ()
         self._keys = _Keys(source, ())
         self._lattice = source.lattice
@@ -290,7 +293,7 @@ class Layer:
         face: Face = source
         for part in self.parts:
             section = self._section_of(part, slicing)
-            face = source.face(section)
+            face = source.face(section, self._bases)
             standing.append(_Standing(part, section, tuple(level.index for level in face.at(section).levels)))
         if face is not self.face:
             self.face, self.cover = face, None
@@ -324,6 +327,21 @@ class Layer:
                 key.source != token or key.tile.index != own[key.tile.level] for key in part.visual.keys
             )
         return count
+
+    def rebase(self, bases: Mapping[int | None, Base]) -> None:
+        """Have texels relative to these from now on, by channel (None: all others): its tiles are made anew. What is shown
+        stays as it is until ``show``."""
+        slicing, cover = self._slicing, self.cover
+        self._outdated.append(self.face)
+        self._bases, self._slicing = bases, None
+        if slicing is not None:
+            self.go_to(slicing)
+        self.cover = cover
+
+    @property
+    def is_rebased(self) -> bool:
+        """What is shown is of the texels before."""
+        return bool(self._outdated)
 
     def keys(self, tile: TileKey) -> tuple[LoadKey, ...]:
         """The key of each part of one tile."""
@@ -470,8 +488,12 @@ class Layer:
         for number, standing in enumerate(self._standing):
             visual = standing.part.visual
             visual.set_cover(cover, [parts[number] for parts in keys], origin)
+            visual.base = self.face.base(standing.part.channel)
             if size_px is not None:
                 visual.set_view(self._view, size_px)
+        outdated, self._outdated = self._outdated, []
+        for face in outdated:
+            self._pipeline.drop(self.source, face)
         self._is_drawn = True
         self._drawn_keys = tuple(dict.fromkeys([key for parts in keys for key in parts]))
         self.cover = cover

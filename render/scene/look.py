@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+
 from octree.pyramid.errors import OctreeWarning, UsageError
 from octree.pyramid.model import Channel
 from octree.render.config import LoaderSettings
@@ -55,7 +57,12 @@ def _rebase(source: OpenTileSource, looks: Sequence[Look], request: RenderReques
     """Have texels made that can tell apart what lies between the contrast limits."""
     dtype = source.face(resolve(request.slicing, source.spec, lenient=True)).value_dtype
     source.rebase({look.channel: base_for(dtype, look.clim, labels=look.labels) for look in looks})
-    steps = max([1, *(lost_steps(dtype, look.clim) for look in looks if not look.labels)])
+    warn_of_lost(source, dtype, [look.clim for look in looks if not look.labels])
+
+
+def warn_of_lost(source: OpenTileSource, dtype: np.dtype[Any], clims: Sequence[tuple[float, float]]) -> None:
+    """Say when contrast limits span more of these values than are told apart."""
+    steps = max([1, *(lost_steps(dtype, clim) for clim in clims)])
     if steps > 1:
         warnings.warn(
             f"{source.path}: contrast limits that span more than 2^24 values of {dtype} are drawn in 24 bits: values that "

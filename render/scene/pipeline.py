@@ -142,6 +142,15 @@ class Pipeline:
             self._divide(self.layers)
             self.loader.add_source(layer.face)
 
+    def drop(self, source: OpenTileSource, face: Face) -> None:
+        """A layer shows another face of its source: forget this one, unless some layer shows it."""
+        if face is source or any(layer.face is face for layer in self.layers):
+            return
+        source.drop(face)
+        self.loader.remove_source(face.token)
+        if self._owns_atlas:
+            self.atlas.release(face.token)
+
     def leave(self, view: View) -> None:
         """Forget the view: its pins, its wishes, and what nobody else shows. Leaving twice is harmless."""
         if view not in self.views:

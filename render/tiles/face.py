@@ -71,14 +71,22 @@ class Face:
     ``stored_levels``  how many of them are read and not made.
     ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w).
     ``projected``, ``method``  of an axis that is not displayed; "" and None for none.
+    ``bases``  what its texels are relative to, by channel (None: all others), where that is not as in ``voxels``.
     """
 
     private_tiles = True
 
     def __init__(
-        self, voxels: Voxels, displayed: Displayed = PLANE, projected: str = "", method: str | None = None
+        self,
+        voxels: Voxels,
+        displayed: Displayed = PLANE,
+        projected: str = "",
+        method: str | None = None,
+        *,
+        bases: Mapping[int | None, Base] | None = None,
     ) -> None:
         spec = voxels.spec
+        self._own_bases = bases
         self._voxels, self._levels, self.spec = voxels, voxels.levels, spec
         self.displayed, self.projected, self.method = displayed, projected, method
         self.labels, self.rgb = voxels.labels, spec.rgb and not voxels.labels
@@ -110,9 +118,9 @@ class Face:
     def _name(self) -> str:
         """The token: another for each face, and for each way to make texels."""
         voxels, way = self._voxels, (self.displayed, self.projected, self.method)
-        if way[::2] == (PLANE, None) and not voxels.bases:
+        if way[::2] == (PLANE, None) and not self._bases:
             return voxels.token
-        bases = sorted(voxels.bases.items(), key=str)
+        bases = sorted(self._bases.items(), key=str)
         return hashlib.sha256(f"{voxels.token}|{way}|{bases}".encode()).hexdigest()
 
     def _check_projection(self) -> None:
@@ -146,7 +154,9 @@ class Face:
     def worker_recipe(self) -> tuple[Any, ...] | None:
         if self._voxels.recipe is None:
             return None
-        return (*self._voxels.recipe, (self.displayed, self.projected, self.method))
+        function, path, options = self._voxels.recipe
+        way = (self.displayed, self.projected, self.method)
+        return function, path, {**options, "bases": self._bases}, way
 
     def reads_on(self, thread: int) -> int:
         """Reads made by the thread of this ``threading.get_ident()``."""
@@ -247,7 +257,7 @@ class Face:
 
     def _texels(self, tile: TileKey, values: NDArray[Any], *, private: bool) -> NDArray[Any]:
         """``private``: ``values`` share memory with nobody."""
-        base = self._base_of(tile) if self._voxels.bases else NO_BASE
+        base = self._base_of(tile) if self._bases else NO_BASE
         texels = np.ascontiguousarray(to_texels(values, labels=self.labels, rgb=self.rgb, base=base))
         if not private and (texels.base is not None or texels is values):
             texels = texels.copy()
@@ -256,9 +266,13 @@ class Face:
     def _base_of(self, tile: TileKey) -> Base:
         return self.base(None if self._channel is None else tile.index[self._channel])
 
+    @property
+    def _bases(self) -> Mapping[int | None, Base]:
+        return self._voxels.bases if self._own_bases is None else self._own_bases
+
     def base(self, channel: int | None) -> Base:
         """What the texels of a channel are relative to."""
-        bases = self._voxels.bases
+        bases = self._bases
         return bases.get(channel, bases.get(None, NO_BASE))
 
     def read_values(self, tile: TileKey) -> NDArray[Any]:

@@ -68,6 +68,23 @@ def base_for(dtype: np.dtype[Any], clim: tuple[float, float], *, labels: bool = 
     return Base(low if abs(low) > width else 0.0, scale)
 
 
+_FAR = 16
+"""Windows: limits that lie so far from the offset of a base still have 20 bits of their own."""
+
+
+def serves(base: Base, dtype: np.dtype[Any], clim: tuple[float, float], *, labels: bool = False) -> bool:
+    """Are texels relative to ``base`` good for these limits, too? Whole numbers as exact as with a base of their own, of
+    windows of up to ``EXACT_STEPS``; of others and of floats what is shown is off by no more than 2**-20 of the window."""
+    best = base_for(dtype, clim, labels=labels)
+    if base == best or (labels or dtype.kind not in "iufc" or dtype.itemsize < 4):
+        return base == best
+    low, high = min(clim), max(clim)
+    reach = max(abs(low - base.offset), abs(high - base.offset))
+    if dtype.kind in "iu" and reach <= EXACT_STEPS:
+        return base.scale == 1
+    return base.scale == best.scale and reach <= _FAR * (high - low)
+
+
 def lost_steps(dtype: np.dtype[Any], clim: tuple[float, float]) -> int:
     """So many neighbouring whole numbers may be one texel value, between these limits; 1: all differ."""
     if dtype.kind not in "iu" or dtype.itemsize < 4:

@@ -59,7 +59,7 @@ class OpenTileSource(Face):
         token = hashlib.sha256(way.encode("utf-8", "surrogatepass")).hexdigest()
         super().__init__(Voxels(opened, levels, levels.spec, stored, token, tile, labels, untiled, recipe))
         self._opened, self.path = opened, opened.path
-        self._faces: dict[tuple[Displayed, str, str | None], Face] = {(PLANE, "", None): self}
+        self._faces: dict[tuple[Any, ...], Face] = {(PLANE, "", None, None): self}
 
     @property
     def chunked(self) -> bool:
@@ -70,23 +70,29 @@ class OpenTileSource(Face):
     def faces(self) -> tuple[Face, ...]:
         return tuple(self._faces.values())
 
-    def face(self, section: Section) -> Face:
-        """The face that shows a section. Raises UsageError for a projection that its values do not have."""
+    def face(self, section: Section, bases: Mapping[int | None, Base] | None = None) -> Face:
+        """The face that shows a section, its texels relative to ``bases`` (see ``rebase``; None: to those of the source).
+        Raises UsageError for a projection that its values do not have."""
+        own = None if bases is None else _real(bases)
+        if own == self._voxels.bases:
+            own = None
         way = (section.displayed, section.projected, section.method)
-        if way not in self._faces:
-            self._faces[way] = Face(self._voxels, *way)
-        return self._faces[way]
+        key = (*way, own if own is None else frozenset(own.items()))
+        if key not in self._faces:
+            self._faces[key] = Face(self._voxels, *way, bases=own)
+        return self._faces[key]
+
+    def drop(self, face: Face) -> None:
+        """Nobody shows this face any more. The plain one stays."""
+        self._faces = {key: own for key, own in self._faces.items() if own is not face or own is self}
 
     def rebase(self, bases: Mapping[int | None, Base]) -> None:
         """Make texels relative to these, by channel; None: all others. Before anything is loaded: it is another tile
         source then."""
-        found = {channel: base for channel, base in bases.items() if base != NO_BASE}
+        found = _real(bases)
         if found == self._voxels.bases:
             return
         self._voxels.bases = found
-        if self._voxels.recipe is not None:
-            function, path, options = self._voxels.recipe
-            self._voxels.recipe = (function, path, {**options, "bases": found})
         for face in self.faces:
             face._token = face._name()
 
@@ -179,6 +185,10 @@ def open_tile_source(
     except BaseException:
         opened.close()
         raise
+
+
+def _real(bases: Mapping[int | None, Base]) -> dict[int | None, Base]:
+    return {channel: base for channel, base in bases.items() if base != NO_BASE}
 
 
 def _reopen(
