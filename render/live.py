@@ -170,7 +170,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             self.events[name].ignore_callback_errors = True
         self._timer = app.Timer(TICK_S, connect=self._tick, start=True)
         self.parent = parent
-        self._group.ask()
+        self._group.ask(stepped=False)
 
     @property
     def layers(self) -> Sequence[Layer]:
@@ -279,6 +279,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             if not node.visible:
                 return False
             node = node.parent
+        if not any(visual.visible for visual in self.visuals):
+            return False
         return self._canvas_in_view() is not None
 
     def retry(self) -> None:

@@ -199,6 +199,22 @@ def test_of_25_steps_in_a_second_only_the_last_is_read(stage_of: StageOf) -> Non
     assert sum(name == "superseded" for name, _ in stage.told) == 24
 
 
+def test_where_it_stands_nothing_new_is_asked_for(stage_of: StageOf) -> None:
+    """A slider may say the same again and again."""
+    stage = stage_of(50)
+    node = stage.node(Planes(9))
+    assert node.slice.wait(10)
+    assert node.go_to(z=0) is node.slice
+    request = node.go_to(z=2)
+    for _ in range(20):
+        assert node.go_to(z=2) is request
+        stage.run_until(stage.now_ms + 40, node)
+    assert request.state is COMPLETE
+    assert request.record.over_ms - request.requested_ms < 300
+    other = stage.node(Planes(9))
+    assert other.slice.state is SliceState.LOADING, "a new node does not wait for a next step"
+
+
 def test_coarse_tiles_of_a_first_step_are_not_delayed(stage_of: StageOf, tmp_path: Any) -> None:
     from octree.pyramid import build
 
@@ -366,13 +382,13 @@ def test_nodes_that_swap_together_keep_the_plane_before_and_mark_it(stage_of: St
 # hidden
 
 
-@pytest.mark.parametrize("what", ["node", "parent"])
+@pytest.mark.parametrize("what", ["node", "parent", "visual"])
 def test_what_is_hidden_loads_nothing(stage_of: StageOf, what: str) -> None:
     stage, planes = stage_of(50), Planes(9)
     node = stage.node(planes)
     other = stage.node(Planes(9))
     assert node.settle(timeout_s=60, prefetch=True)
-    hidden = node if what == "node" else node.parent
+    hidden = {"node": node, "parent": node.parent, "visual": node.visuals[0]}[what]
     node.go_to(z=1)
     stage.run_until(stage.now_ms + 120, node)
     hidden.visible = False

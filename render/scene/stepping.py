@@ -115,6 +115,10 @@ class Group:
             check_place(axis, at, self.length_of(axis))
         if self.play is not None and self.play.axis in wished:
             self.play = self.play.moved_to(wished[self.play.axis], self._now_ms)
+        if (request := self.request) is not None and all(
+            self.position.get(axis, 0) == at for axis, at in wished.items()
+        ):
+            return request  # it stands there: nothing new is asked for
         return self._step(wished)
 
     def change(self, member: Member, slicing: Slicing) -> SliceRequest:
@@ -147,11 +151,11 @@ class Group:
         free = _free(_spec(member), wishes)
         return replace(wishes, position=tuple([place for place in self.position.items() if place[0] in free]))
 
-    def ask(self) -> SliceRequest:
-        """Everybody has been told where to stand: what is asked for with it."""
+    def ask(self, *, stepped: bool = True) -> SliceRequest:
+        """Everybody has been told where to stand: what is asked for with it. ``stepped``: they stood elsewhere before."""
         slices, before, now_ms = self._pipeline.slices, self.request, self._now_ms
         outrun = before is not None and not before.is_over and before.record.first_ms is None
-        delay_ms = self._delay_ms()
+        delay_ms = self._delay_ms() if stepped else 0.0
         # steps that follow each other faster than anything can arrive are not worth a read
         self._held_from = None if not delay_ms else Tier.STAND_IN if outrun else Tier.IDEAL
         was_under_way = before is not None and not before.is_over
@@ -204,7 +208,8 @@ class Group:
 
     def see(self, *, held: bool = False) -> None:
         """After a turn: what the members show now. ``held``: the plane before."""
-        if not self.is_shown:
+        request = self.request
+        if request is None or request.is_over or not self.is_shown:
             return
         sight = Sight(1.0, settled=False)
         layers = self.layers
