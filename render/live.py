@@ -160,7 +160,6 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         self._shown: Slicing | None = None
         self._places: tuple[Any, ...] | None = None
         self._held = self._asleep = False
-        self._sync_s: float | None = None
         self._motion = Motion()
         self._looked: tuple[Any, ...] = ()
         self._fresh = self._stale = True
@@ -326,22 +325,28 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
 
     @contextmanager
     def force_sync(self, timeout_s: float = 60.0) -> Iterator[None]:
-        """For screenshots: within the ``with`` block the view is complete, at its beginning and whenever ``go_to``,
-        ``display`` or ``project`` has changed it (``settle()`` after the camera has moved). Raises OctreeError when that
-        takes longer; of what cannot be read ``failures`` tells."""
-        before, self._sync_s = self._sync_s, timeout_s
+        """For screenshots: within the ``with`` block the view, and that of the nodes in its group, is complete: at its
+        beginning and whenever ``go_to``, ``display`` or ``project`` has changed it (``settle()`` after the camera has
+        moved). Raises OctreeError when that takes longer; of what cannot be read ``failures`` tells."""
+        before, self._group.sync_s = self._group.sync_s, timeout_s
         try:
             self._synchronise()
             yield
         finally:
-            self._sync_s = before
+            self._group.sync_s = before
 
     def _synchronise(self) -> None:
-        if self._sync_s is not None and not self.settle(self._sync_s):
-            raise OctreeError(
-                f"the view was not complete within {self._sync_s:g} s",
-                hint="give force_sync a longer time, and the node a canvas and a camera that show it",
-            )
+        limit_s = self._group.sync_s
+        if limit_s is None:
+            return
+        until_ms = self.pipeline.clock.now_ms() + 1000 * limit_s
+        for node in [each for each in self._sharing() if each._group is self._group]:
+            left_s = max(0.0, until_ms - self.pipeline.clock.now_ms()) / 1000
+            if not node.settle(left_s):
+                raise OctreeError(
+                    f"the view was not complete within {limit_s:g} s",
+                    hint="give force_sync a longer time, and the node a canvas and a camera that show it",
+                )
 
     def close(self) -> None:
         """Stop loading, and free what no other node uses. Closing twice is harmless."""

@@ -301,6 +301,12 @@ def test_screenshots_are_complete(stage_of: StageOf) -> None:
     node.project = None
     node.go_to(z=1)
     assert stage.pixels() <= {0}
+    pair = [stage.node(Planes(9), group="pair") for _ in range(2)]
+    with pair[0].force_sync():
+        pair[1].go_to(z=6)
+        assert all(each.is_settled for each in pair)
+        assert pair[0].coverage.ideal == 1
+    node.go_to(z=2)
     with pytest.raises(OctreeError, match="not complete within"), node.force_sync(timeout_s=0.05):
         pass
 

@@ -59,6 +59,7 @@ class Group:
     ``swap``      "each" member shows what there is of the new plane as it comes; "all": none does before all can without
                   a hole, and each keeps the plane before until then, hatched.
     ``play``      what is played, if anything is.
+    ``sync_s``    each step is waited for, at most so long; None: none is.
     """
 
     def __init__(self, pipeline: Pipeline, name: str = "", swap: Swap = "each") -> None:
@@ -66,6 +67,7 @@ class Group:
         self.members: tuple[Member, ...] = ()
         self.position: dict[str, int] = {}
         self.play: Play | None = None
+        self.sync_s: float | None = None
         self._pipeline = pipeline
         self._held_from: Tier | None = None
 
