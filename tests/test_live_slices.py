@@ -155,6 +155,8 @@ def test_a_step_is_a_request_with_a_state_and_events(stage_of: StageOf) -> None:
     assert node.index == {"z": 4}, "where it stood before"
     node.close()
     assert node.slice is None
+    with pytest.raises(UsageError, match="node is closed"):
+        node.go_to(z=1)
 
 
 def test_what_is_in_memory_is_complete_at_once(stage_of: StageOf) -> None:

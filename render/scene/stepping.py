@@ -129,8 +129,10 @@ class Group:
         return self.ask()
 
     def length_of(self, axis: str) -> int:
-        """Of the longest image of a member that can stand on an axis. Raises UsageError when none can, as each of them
-        says it."""
+        """Of the longest image of a member that can stand on an axis. Raises UsageError when none can, as the first of them
+        says it, and when there is none."""
+        if not self.members:
+            raise UsageError("the node is closed: it shows nothing any more", hint="make another TiledImage")
         lengths = []
         for member in self.members:
             spec = _spec(member)
