@@ -320,7 +320,7 @@ class Layer:
         count = 0
         for part in self.parts:
             section, spec = self._section_of(part, slicing), self.source.spec
-            token = self.source.face(section).token
+            token = self.source.face(section, self._bases).token
             levels = {key.tile.level for key in part.visual.keys}
             own = {level: None if section.beyond else section.own_index(spec, level) for level in levels}
             count += sum(
