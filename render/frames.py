@@ -362,6 +362,7 @@ class Renderer:
             projected=_projected(self.scene.images[0].section),
             position=Positions(shot.position, shot.position),
             late=late,
+            cells=() if self._cells is None else self._cells.reports(shot.state),
             coverage=coverage_of(shown),
             tiles=TileCounts(
                 wanted=sum(each.wanted_count for each in shown),

@@ -284,6 +284,8 @@ def test_the_last_complete_plane_is_kept_while_the_next_is_late_and_named(
         "what nobody saw was not shown"
     )
     assert document["frames"][8]["position"] == {"requested": {"t": 3, "z": 0}, "shown": {"t": 0, "z": 0}}
+    assert document["frames"][8]["index"] == document["frames"][8]["position"]
+    assert document["frames"][8]["number"] == 8
     jsonschema.validate(document, report_schema())
 
 

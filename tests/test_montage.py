@@ -90,8 +90,12 @@ def test_a_gap_shows_the_background(stack: Path) -> None:
 
 def test_planes(stack: Path) -> None:
     options = {**LOOK, "montage": "3x2", "index": "t=1,c=0,z=0:5"}
-    frame = render([str(stack)], size=(600, 300), options=options).frames[0]
-    places = places_of(stack, ("fit",), size="600x300", **options)
+    result = render([str(stack)], size=(600, 300), options=options)
+    frame, places = result.frames[0], places_of(stack, ("fit",), size="600x300", **options)
+    cells = result.report.frames[0].to_json()["cells"]
+    assert [(cell["title"], cell["index"], cell["x"]) for cell in cells] == [
+        (f"z {z}", {"t": 1, "c": 0, "z": z}, place.x) for z, place in enumerate(places)
+    ]
     alone = [one(stack, place, index=f"t=1,c=0,z={z}") for z, place in enumerate(places)]
     for place, expected in zip(places, alone, strict=True):
         np.testing.assert_array_equal(cut(frame, place), expected)

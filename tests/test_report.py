@@ -33,7 +33,7 @@ from octree.render.view.coverage import Coverage, merge_coverage
 
 CONTRACT = {
     "": "schema command octree_version started_utc renderer sources settings frames totals failures slices",
-    "frames": "index camera size_px t_ms level degraded visible_px position late coverage tiles bytes timings_ms",
+    "frames": "index number camera size_px t_ms level degraded visible_px position late coverage tiles bytes timings_ms",
     "coverage": "ideal finer coarser failed missing by_level",
     "tiles": "wanted ideal drawn wrong_plane requested loaded cache_hits cancelled failed evicted uploaded",
     "bytes": "read uploaded upload_deferred",

@@ -141,7 +141,7 @@ def _pictures(reports: Sequence[dict[str, Any]], frames: Sequence[Picture]) -> l
         report = reports[index] if index < len(reports) else None
         pictures.append(
             {
-                "index": report["index"] if report else index,
+                "index": report["number"] if report else index,
                 "url": data_url(png),
                 "width": width,
                 "height": height,
@@ -154,7 +154,7 @@ def _pictures(reports: Sequence[dict[str, Any]], frames: Sequence[Picture]) -> l
 def _caption(frame: dict[str, Any]) -> str:
     coverage, camera = frame["coverage"], frame["camera"]
     parts = [
-        f"frame {frame['index']}",
+        f"frame {frame['number']}",
         f"{frame['t_ms']:.0f} ms",
         f"{camera['name'] or 'view'} at x {camera['x']:.1f}, y {camera['y']:.1f}, zoom {camera['zoom']:.4g}",
         f"level {frame['level']}" + (" (degraded)" if frame["degraded"] else ""),
@@ -191,7 +191,7 @@ def _plot(name: str, draw: Callable[[Axes, list[dict[str, Any]]], None], frames:
     with plotting() as (figure, axes):
         draw(axes, frames[::step] if (len(frames) - 1) % step == 0 else [*frames[::step], frames[-1]])
         if not _is_timed(frames) and len(frames) <= 30:
-            axes.set_xticks(np.arange(len(frames)) + 0.5, [str(frame["index"]) for frame in frames])
+            axes.set_xticks(np.arange(len(frames)) + 0.5, [str(frame["number"]) for frame in frames])
         axes.margins(x=0)
         axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.6)
         return svg_of(figure, prefix=name)

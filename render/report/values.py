@@ -117,12 +117,31 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class CellReport:
+    """One view of a montage: where it lies in the frame, whole pixels, and what it shows there."""
+
+    title: str
+    x: int
+    y: int
+    width: int
+    height: int
+    camera: Camera
+    displayed: str
+    position: tuple[tuple[str, int], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("title", "x", "y", "width", "height", "displayed")
+        own = {name: getattr(self, name) for name in names}
+        return {**own, "camera": self.camera.to_json(), "index": dict(self.position)}
+
+
+@dataclass(frozen=True, slots=True)
 class FrameReport:
     """One frame. ``size_px`` is (width, height); ``t_ms`` since the start of the run, on the clock in force;
     ``level`` the wanted one, coarser than the screen asks for when ``degraded``; ``visible_px`` the screen
     pixels that the image covers; ``displayed`` the axes of rows and columns, ``projected`` (axis, method, first, stop)
     in level-0 positions of the first source, None for no projection; ``late``: of a stream, and not complete when it was
-    due. What a frame shows of an earlier plane (``position.shown``), camera, level, coverage and tiles included, is that
+    due; ``cells`` of a montage. What a frame shows of an earlier plane (``position.shown``), camera, level, coverage and tiles included, is that
     of the frame that it is kept from."""
 
     index: int
@@ -136,6 +155,7 @@ class FrameReport:
     projected: Projected | None = None
     position: Positions = field(default_factory=Positions)
     late: bool = False
+    cells: tuple[CellReport, ...] = ()
     coverage: Coverage = field(default_factory=Coverage)
     tiles: TileCounts = field(default_factory=TileCounts)
     bytes: ByteCounts = field(default_factory=ByteCounts)
@@ -144,7 +164,9 @@ class FrameReport:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "index": self.index,
+            # of an image of planes that can be stepped through the plane; number is always the frame's
+            "index": self.position.to_json() if self.position.requested else self.index,
+            "number": self.index,
             "camera": self.camera.to_json(),
             "size_px": list(self.size_px),
             "t_ms": round(self.t_ms, 4),
@@ -155,6 +177,7 @@ class FrameReport:
             "projected": self.projected and self.projected.to_json(),
             "position": self.position.to_json(),
             "late": self.late,
+            **({"cells": [cell.to_json() for cell in self.cells]} if self.cells else {}),
             "coverage": self.coverage.to_json(),
             "tiles": self.tiles.to_json(),
             "bytes": self.bytes.to_json(),

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.render.films import PlaneRange
+from octree.render.report.values import CellReport
 from octree.render.request import RenderRequest
 from octree.render.scene.look import channels_of
 from octree.render.view.camera import Camera, CameraPath
@@ -66,6 +67,22 @@ class Cells:
                 states = self.ortho.states(states[0], [cell.place for cell in self.cells])
             state = replace(states[0], cells=tuple(states))
             yield replace(lead, index=index, state=state, settle=all(shot.settle for shot in now))
+
+    def reports(self, state: ViewState) -> tuple[CellReport, ...]:
+        """What the cells show."""
+        pairs = zip(self.cells, state.cells, strict=True)
+        return tuple(
+            [
+                CellReport(
+                    cell.title,
+                    *cell.place,
+                    own.camera,
+                    "".join(own.slicing.displayed),
+                    own.slicing.position,
+                )
+                for cell, own in pairs
+            ]
+        )
 
     def lines(self, state: ViewState) -> list[Line]:
         """Where the planes of ``ortho`` cross."""
