@@ -51,6 +51,7 @@ class LoaderSettings:
     ``retry_delay_ms``  wait before the second try; doubles with each further one, up to 10 s, less up to half
                         of it at random (seeded).
     ``read_timeout_ms`` a try that takes longer is given up; 0 for never.
+    ``max_workers``     of a pool of threads, while planes are loaded ahead and more than its ``num_workers`` are needed.
     """
 
     log_path: str | None = None
@@ -63,6 +64,7 @@ class LoaderSettings:
     retries: int = 3
     retry_delay_ms: float = 250.0
     read_timeout_ms: float = 30_000.0
+    max_workers: int = 32
 
     def pool_key(self, levels_above_ideal: int) -> int:
         """Which pool serves a level: the largest key at most ``levels_above_ideal``, else the smallest."""
@@ -127,7 +129,7 @@ class Settings:
                 "loaders": {str(key): pool.to_json() for key, pool in self.loader.pools},
             },
             "render": {
-                name: _plain(getattr(self.loader if name in _TRIES else self.render, name))
+                name: _plain(getattr(self.loader if name in _LOADING else self.render, name))
                 for name in _RENDER
             },
         }
@@ -197,14 +199,14 @@ def parse_settings(document: Any, origin: str = "settings") -> Settings:
     defaults = _Section(origin, "loader_defaults", sections.get("loader_defaults", {})).known(_LOADER)
     octree = _Section(origin, "octree", sections.get("octree", {})).known(_OCTREE)
     render = _Section(origin, "render", sections.get("render", {})).known(_RENDER)
-    tries = {name: render.pop(name) for name in _TRIES if name in render}
+    loading = {name: render.pop(name) for name in _LOADING if name in render}
     pool = PoolSettings(**{name: defaults[name] for name in _POOL if name in defaults})
     loader = LoaderSettings(
         log_path=defaults.get("log_path"),
         plan_log_path=octree.get("log_path"),
         force_synchronous=defaults.get("force_synchronous", False),
         pools=_pools(origin, octree.pop("loaders", None), pool),
-        **tries,
+        **loading,
     )
     return Settings(loader, OctreeSettings(**octree), RenderSettings(**render), pool, origin)
 
@@ -300,7 +302,12 @@ _OCTREE = {
     "log_path": _PATH,
     "loaders": ANY,
 }
-_TRIES = {"retries": whole(1, 100), "retry_delay_ms": MS, "read_timeout_ms": MS}
+_LOADING = {
+    "retries": whole(1, 100),
+    "retry_delay_ms": MS,
+    "read_timeout_ms": MS,
+    "max_workers": whole(1, MAX_WORKERS),
+}
 _RENDER = {
     "cache_bytes": BYTES,
     "atlas_bytes": BYTES,
@@ -309,7 +316,7 @@ _RENDER = {
     "hysteresis": number(0, 0.4),
     "prefetch_margin": number(0, 4),
     "lookahead_ms": MS,
-    **_TRIES,
+    **_LOADING,
     "max_pixels": PIXELS,
     "max_decoded_bytes": DECODED,
 }

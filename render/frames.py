@@ -36,6 +36,7 @@ from octree.render.report.values import (
     FrameReport,
     Gauges,
     Positions,
+    PrefetchUse,
     Projected,
     RunReport,
     TileCounts,
@@ -171,7 +172,7 @@ class Renderer:
         """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder."""
         self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
-            self.scene.look_ahead(shot.state for shot in self.shots)
+            self.scene.look_ahead(self.shots, waits=self.request.late == "wait")
             first = self.shots[0]
             if first.settle:
                 self.scene.plan(first.state, fresh=True, part=self.scene.parts(first.state)[0])
@@ -250,6 +251,8 @@ class Renderer:
 
     def _stream(self, shot: Shot) -> Frame:
         if shot.starts_path:
+            if self.scene.steps:
+                self._begin(shot)
             self._path_zero_ms, self._kept = self._now_ms(), None
         due_ms = self._path_zero_ms + shot.t_ms
         while (early_ms := due_ms - self._now_ms()) > 1e-6:
@@ -283,6 +286,18 @@ class Renderer:
         begin_ms = self._now_ms()
         self._load(shot, begin_ms + self.request.timeout_ms, meter)
         self._path_zero_ms += self._now_ms() - begin_ms
+
+    def _begin(self, shot: Shot) -> None:
+        """A film over planes begins when its first one can be shown without a hole."""
+        deadline_ms = self._now_ms() + self.request.timeout_ms
+        self._plan_moving(shot)
+        while True:
+            self._pipeline.take_in(wait=False)
+            self._pipeline.upload(budgeted=True)
+            if self.scene.make_cover().missing <= _HOLE or not self._pipeline.is_loading:
+                return
+            if not self._pipeline.loader.wait_until(deadline_ms):
+                return
 
     def _plan_moving(self, shot: Shot) -> None:
         self.scene.plan(shot.state, motion=shot.motion, fresh=shot.starts_path, prefetch=True)
@@ -397,6 +412,7 @@ class Renderer:
             tiles_read_twice=stats.tiles_read_twice,
             reads_wasted=stats.reads_wasted,
             tiles_read_along=stats.tiles_read_along,
+            prefetch=PrefetchUse(stats.prefetch_used, stats.prefetch_wasted),
             bytes_read=stats.bytes_read,
             peak_cache_bytes=stats.peak_cache_bytes,
             peak_atlas_bytes=self._pipeline.atlas.peak_bytes,

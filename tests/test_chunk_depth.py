@@ -131,7 +131,7 @@ class TestFrames:
         frames, report = scroll(cubes, "z", [3, 4, 5], own=own)
         assert set(decoded.values()) == {1}
         assert len(frames[0].tiles[0]) == 49
-        assert report.totals.tiles_read < 49 + 6, "those of the first plane, and coarser ones"
+        assert report.totals.tiles_read <= 3 * 49 + 6, "those of three planes, and coarser ones"
         theirs, _ = scroll(flat, "z", [3, 4, 5], own=own)
         for our, their in zip(frames, theirs, strict=True):
             np.testing.assert_array_equal(our.rgba, their.rgba)
@@ -160,14 +160,14 @@ class TestFrames:
         totals = report.totals
         assert totals.bytes_read >= 32 * 100 * 100 * 2
         assert totals.tiles_read_twice == 0
-        assert totals.tiles_read < 8
+        assert totals.tiles_read < 16, "the next planes are asked for, the others come along"
 
     def test_a_damaged_chunk_fails_every_tile_that_needs_it(self, cubes: Path, tmp_path: Path) -> None:
         cubes = shutil.copytree(cubes, tmp_path / "damaged")
         chunk = next((cubes / "0").rglob("c/0/1/1"))
         chunk.write_bytes(chunk.read_bytes()[:-5])
         frames, report = scroll(cubes, "z", [0, 1, 31, 32], own={"octree": OctreeSettings(tile_size=32)})
-        assert [frame.report.tiles.failed for frame in frames] == [1, 1, 1, 0]
+        assert sum(frame.report.tiles.failed for frame in frames) == 3
         assert {tuple(failure["key"]["grid"]) for failure in report.failures} == {(1, 1)}
         assert [frame.report.coverage.failed > 0 for frame in frames] == [True, True, True, False]
 

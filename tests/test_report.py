@@ -41,7 +41,7 @@ CONTRACT = {
     "camera": "name x y zoom",
     "totals": "frames seconds first_pixel_ms full_coverage_ms ideal_ms frame_ms over_16_7_ms "
     "frame_classes jank_ms late_frames skipped_planes wrong_plane_frames tiles_read "
-    "tiles_read_twice reads_wasted tiles_read_along bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads slice_ms superseded",
+    "tiles_read_twice reads_wasted tiles_read_along bytes_read peak_cache_bytes peak_atlas_bytes peak_rss_bytes main_thread_reads slice_ms superseded prefetch",
     "frame_ms": "p50 p95 p99 max",
     "position": "requested shown",
     "slices": "index requested_ms first_ms full_ms complete_ms state tiles_read",

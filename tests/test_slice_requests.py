@@ -140,9 +140,10 @@ def test_each_plane_that_is_settled_is_a_request_that_is_complete() -> None:
     at = [0.0, *(report.frames[n].t_ms for n in (1, 2))]
     assert [each["requested_ms"] for each in slices] == at
     for each in slices:
-        assert each["first_ms"] == each["requested_ms"] + 50
+        # all were asked for with the first
+        assert each["first_ms"] == 50
         assert each["first_ms"] <= each["full_ms"] <= each["complete_ms"]
-    assert sum(each["tiles_read"] for each in slices) == report.totals.tiles_read
+    assert 0 < sum(each["tiles_read"] for each in slices) <= report.totals.tiles_read
     late = [each["complete_ms"] - each["requested_ms"] for each in slices]
     assert report.totals.slice_ms.max == max(late)
     assert report.totals.slice_ms.p50 == sorted(late)[1]
@@ -170,14 +171,18 @@ def test_a_hole_is_closed_before_all_is_there(tmp_path: Path) -> None:
 
 
 def test_a_plane_that_is_left_too_early_is_superseded() -> None:
-    frames, report = steps([stack()], [0, 1, 2, 2, 2, 2, 2, 2], settle=False, gap_ms=40)
-    assert [each.state for each in report.slices] == ["superseded", "superseded", "complete"]
-    assert [each.requested_ms for each in report.slices] == [0, 40, 80]
+    """Without a cache nothing can be loaded ahead."""
+    places = [0, 1, 2, 3, 3, 3, 3, 3, 3]
+    frames, report = steps([stack()], places, settle=False, gap_ms=40, cache="0B")
+    assert [each.state for each in report.slices] == ["complete", "superseded", "superseded", "complete"]
+    assert [each.requested_ms for each in report.slices] == [0, 90, 130, 170], (
+        "the film begins with its first plane"
+    )
     assert report.totals.superseded == 2
-    assert [each.complete_ms for each in report.slices[:2]] == [None, None]
-    shown = {int(value) for frame in frames for value in np.unique(frame.rgba[..., 0])}
-    assert shown <= {0, 60}, "nothing of another plane"
-    assert int(frames[-1].rgba[150, 200, 0]) == 60
+    assert [each.complete_ms for each in report.slices[1:3]] == [None, None]
+    for place, frame in zip(places, frames, strict=True):
+        assert set(np.unique(frame.rgba[..., 0])) <= {0, 20 * (place + 1)}, "nothing of another plane"
+    assert int(frames[-1].rgba[150, 200, 0]) == 80
 
 
 def test_a_plane_that_cannot_be_read_has_failed_and_is_told_once(tmp_path: Path) -> None:

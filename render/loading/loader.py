@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
@@ -35,12 +36,15 @@ from octree.render.loading.values import (
     TileSource,
 )
 from octree.render.loading.wishes import Wishes
+from octree.render.view.ahead import latency_of, workers_needed
 
 __all__ = ["LoaderStats", "TileLoader"]
 
 CLOSE_TIMEOUT_S = 0.5
 RECENT_LOADS = 10
 """Over so many loads of a pool their mean time is taken."""
+LATENCIES = 40
+"""Of so many loads the slowest tenth is looked for."""
 SYNCHRONOUS_STEP_MS = 1_000.0
 
 
@@ -49,6 +53,8 @@ class Engine(Protocol):
     have from ``schedule.py``."""
 
     def plan(self, planned: Planned) -> list[Load]: ...
+
+    def staff(self, needed: Mapping[int, int]) -> None: ...
 
     def take(self) -> list[Arrival]: ...
 
@@ -94,6 +100,9 @@ class TileLoader:
         self._ever_read: set[int] = set()  # hashes: a million keys would take more memory than some caches
         self._delays_ms = {key: pool.delay_queue_ms for key, pool in self._settings.pools}
         self._recent_ms: dict[int, list[float]] = {key: [] for key, _ in self._settings.pools}
+        self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
+        self._needed: dict[Owner, int] = {}  # workers, for planes to come
+        self._ahead: set[LoadKey] = set()  # loaded ahead, and not wanted so far
         self._counts = Counts()
         self._generation = 0
         self._arrived: list[LoadedTile | FailedTile] = []  # accepted, not yet given out by poll
@@ -114,6 +123,32 @@ class TileLoader:
     def expect_steps(self, expected: bool) -> None:
         """Will other planes be looked at? Then those that lie in chunks that are decoded anyway are kept. True at first."""
         self._batches.planes = expected
+
+    def expect_tiles(self, owner: Owner, tiles: int, plane_ms: float = 0.0) -> None:
+        """An owner has so many tiles of the wanted level to come for each plane, one every ``plane_ms``: have workers for
+        those of all owners."""
+        before = sum(self._needed.values())
+        self._needed[owner] = workers_needed(tiles, plane_ms, self.latency_ms())
+        if not tiles:
+            del self._needed[owner]
+        needed = sum(self._needed.values())
+        if needed != before and not self._closed:
+            self._engine.staff({self._settings.pool_key(0): needed})
+
+    def latency_ms(self) -> float | None:
+        """How long nine of ten of the last loads took, waiting for a worker apart; None before the first."""
+        return latency_of(self._latencies_ms)
+
+    @property
+    def most_workers(self) -> int:
+        """Most loads of the wanted level at a time."""
+        own = dict(self._settings.pools)[self._settings.pool_key(0)]
+        return own.num_workers if own.use_processes else max(own.num_workers, self._settings.max_workers)
+
+    @property
+    def cache_bytes(self) -> int:
+        """The budget of the cache."""
+        return self._cache.budget_bytes
 
     # sources
 
@@ -295,6 +330,9 @@ class TileLoader:
             counts.bytes_read += tile.bytes_read
             if tile.key in asked:
                 counts.loaded += 1
+                if self._is_ahead(load, tile.key):
+                    self._ahead.add(tile.key)
+                    counts.prefetched += 1
                 counts.tiles_read_twice += hash(tile.key) in self._ever_read
             else:
                 counts.tiles_read_along += 1
@@ -303,6 +341,7 @@ class TileLoader:
         recent = self._recent_ms[load.pool_key]
         recent.append(arrival.read_ms)
         del recent[:-RECENT_LOADS]
+        self._latencies_ms.append(arrival.read_ms)
         if version != load.registered.source.version:
             return []
         for tile in sorted(tiles, key=lambda tile: tile.key in wanted):
@@ -311,6 +350,22 @@ class TileLoader:
             if not self._cache.add(tile) and tile.key in wanted:
                 self._unkept[tile.key] = tile
         return [tile for tile in tiles if tile.key in asked]
+
+    def _is_ahead(self, load: Load, key: LoadKey) -> bool:
+        """Nobody needs this tile yet."""
+        tier = self._wishes.rank(key)[0] if key in self._wishes.wanted else load.rank[0]
+        return tier >= Tier.PREFETCH
+
+    @property
+    def is_ahead(self) -> bool:
+        """Tiles have been loaded that nobody has needed so far."""
+        return bool(self._ahead)
+
+    def use(self, keys: Iterable[LoadKey], resident: Callable[[LoadKey], bool]) -> None:
+        """A view needs these now: those that were loaded ahead, and are in memory still or ``resident``, have been of use."""
+        used = self._ahead.intersection(keys)
+        self._ahead -= used
+        self._counts.prefetch_used += sum([resident(key) or self.has(key) for key in used])
 
     def _start_again(self, load: Load, keys: list[LoadKey]) -> None:
         again = Load(
@@ -385,6 +440,8 @@ class TileLoader:
             tiles_read_twice=counts.tiles_read_twice,
             reads_wasted=counts.reads_wasted,
             tiles_read_along=counts.tiles_read_along,
+            prefetch_used=counts.prefetch_used,
+            prefetch_wasted=counts.prefetched - counts.prefetch_used,
             evicted=cache.evicted,
             main_thread_reads=sum(
                 getattr(s.source, "reads_on", lambda thread: 0)(self._thread) for s in self._sources.values()

@@ -7,7 +7,7 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -149,6 +149,12 @@ class PoolGroup:
             times = (self._schedule.next_expiry_ms(), self._schedule.next_start_ms())
         soon = [time for time in times if time is not None and time > now_ms]
         self._look_ms = min([*soon, later_ms(now_ms, self._limit_ms)])
+
+    def staff(self, needed: Mapping[int, int]) -> None:
+        """So many workers are needed, by pool."""
+        with self._lock:
+            for key, count in needed.items():
+                self._pools[key].workers = self._schedule.staff(key, count)
 
     def counts(self) -> tuple[int, int, int]:
         """(queued and due, being read, delayed)."""

@@ -246,6 +246,14 @@ class Schedule:
             case TimedOut():
                 return self._expire(current, now_ms)
 
+    def staff(self, pool_key: int, needed: int) -> int:
+        """So many workers are needed in a pool: it has them from the next ``Tick`` on, as far as the settings allow. How
+        many they are."""
+        own = dict(self._settings.pools)[pool_key]
+        most = own.num_workers if own.use_processes else max(own.num_workers, self._settings.max_workers)
+        self._pools[pool_key].workers = count = max(own.num_workers, min(needed, most))
+        return count
+
     # what there is
 
     def is_running(self, load: Load, run: int) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from enum import IntEnum
 from typing import Any
@@ -103,6 +103,12 @@ class SimulatedPoolGroup:
             self._clock.advance_to(next_ms)
             self._run(next_ms)
         return True
+
+    def staff(self, needed: Mapping[int, int]) -> None:
+        """So many workers are needed, by pool, from now on."""
+        self._run(self._clock.now_ms(), including=False)
+        for key, count in needed.items():
+            self._schedule.staff(key, count)
 
     def counts(self) -> tuple[int, int, int]:
         """(queued and due, being read, delayed)."""

@@ -20,6 +20,8 @@ class Counts:
     tiles_read_twice: int = 0
     reads_wasted: int = 0
     tiles_read_along: int = 0
+    prefetched: int = 0
+    prefetch_used: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class LoaderStats:
     ``tiles_read_twice`` reads of a tile that had been read before (evicted since).
     ``reads_wasted``     reads whose tile nobody wanted when they ended, given-up ones included.
     ``tiles_read_along``       tiles that came with those that were asked for, since they lie in the same chunks.
+    ``prefetch_used``    tiles loaded ahead that a view needed later, while they were there; ``prefetch_wasted`` all others.
     ``cancelled``        loads given up before they brought anything.
     ``main_thread_reads`` reads of a source seen on the thread that owns the loader.
     """
@@ -48,6 +51,8 @@ class LoaderStats:
     tiles_read_twice: int = 0
     reads_wasted: int = 0
     tiles_read_along: int = 0
+    prefetch_used: int = 0
+    prefetch_wasted: int = 0
     evicted: int = 0
     main_thread_reads: int = 0
     queued: int = 0

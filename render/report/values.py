@@ -216,6 +216,14 @@ class SliceReport:
 
 
 @dataclass(frozen=True, slots=True)
+class PrefetchUse:
+    """Tiles loaded ahead that a later frame needed, and those that none did."""
+
+    used: int = 0
+    wasted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """The run as a whole. The three ``…_ms`` are ``t_ms`` of the first frame that showed a pixel of the image,
     had no hole left, and was settled; None when no frame did. ``slice_ms``: from asking for a plane until all of it was
@@ -245,6 +253,7 @@ class Totals:
     main_thread_reads: int = 0
     slice_ms: FrameTimes = field(default_factory=FrameTimes)
     superseded: int = 0
+    prefetch: PrefetchUse = field(default_factory=PrefetchUse)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

@@ -10,6 +10,7 @@ layer.py       one layer of a view: its plan, its uploads, its cover
 slice_request.py            one step to another plane: its states; pure
 slices.py      the requests of a pipeline, and what became of them
 stepping.py playing.py      views that step together; which plane is shown when an axis is played (pure)
+ahead.py       what a view will show next, loaded meanwhile
 shown.py       what a frame showed of a layer, its parts added up
 overview.py    the inset: one more layer
 look.py contrast.py         colours and contrast limits of each part of a layer

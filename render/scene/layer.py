@@ -25,10 +25,12 @@ from octree.render.scene.shown import Shown
 from octree.render.tiles.face import Face
 from octree.render.tiles.texels import Base
 from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.ahead import Tiles
+from octree.render.view.camera import Camera
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
 from octree.render.view.parts import Placed
-from octree.render.view.plan import Lacking, ViewPlan, choose_level, plan_view
+from octree.render.view.plan import STAND_IN_SHARE, Lacking, ViewPlan, choose_level, plan_view
 from octree.render.view.register import ToBase, to_base
 from octree.render.view.stand_ins import stand_ins_at_hand
 from octree.render.view.state import Section, Slicing, ViewState, resolve
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
 
 MOST_KEYS = 2**16
 """Of one place, so that a long journey over a large image takes no memory."""
+MOST_PLACES = 256
+"""Whose keys are remembered."""
 NO_PLAN = ViewPlan(0, False, ())
 """What a layer wants that has not been asked to show anything."""
 _NOWHERE = Region((math.inf, math.inf), (math.inf, math.inf))
@@ -161,6 +165,8 @@ class Layer:
         self._held_from: Tier | None = None
         self._drawn_keys: tuple[LoadKey, ...] = ()  # of what the visuals show
         self._is_drawn = False
+        self._others: dict[Slicing, _Keys | None] = {}  # the keys of other places of the face
+        self._others_of: tuple[str, int] = ("", 0)
         self.cover: Cover | None = None
 
     # 1, 2: from a camera to wishes
@@ -175,12 +181,14 @@ class Layer:
         prefetch: bool = False,
         sparing: bool = False,
         part: FramePart | None = None,
+        held_from: Tier | None = None,
     ) -> ViewPlan:
         """Decide what a view wants and tell the loader.
 
         ``motion`` is how fast the camera moves, camera pixels per ms (y, x). ``fresh``: the view has nothing to do
         with the one before, whose level must not hold it back. ``sparing``: nobody will see what stands in, unless time
         runs out: the coarsest level will do. ``part``: only this part of the frame is to be drawn.
+        No read of the tier ``held_from`` or of a later one is begun.
         """
         view, px_per_base = self._seen(state, size_px)
         sy, sx = self.to_base.scale
@@ -193,12 +201,16 @@ class Layer:
             prefetch=prefetch,
             sparing=sparing,
             part=None if part is None else (self.placed(view, px_per_base, size_px), part),
+            held_from=held_from,
         )
 
     def _seen(self, state: ViewState, size_px: tuple[int, int]) -> tuple[Region, tuple[float, float]]:
         """What a frame shows, in base coordinates, and screen pixels per base pixel (y, x)."""
         self.go_to(state.slicing)
-        camera, (sy, sx) = state.camera, self.to_base.scale
+        return self._seen_by(state.camera, size_px)
+
+    def _seen_by(self, camera: Camera, size_px: tuple[int, int]) -> tuple[Region, tuple[float, float]]:
+        sy, sx = self.to_base.scale
         return self.to_base.region(camera.rect(size_px)), (camera.zoom * camera.aspect / sy, camera.zoom / sx)
 
     def aim(self, state: ViewState, size_px: tuple[int, int]) -> None:
@@ -256,6 +268,8 @@ class Layer:
         if sparing:
             coarsest = min(self.source.stored_levels, len(self._lattice.levels)) - 1
             plan = replace(plan, stand_ins=tuple([tile for tile in plan.stand_ins if tile.level == coarsest]))
+        if fresh and not prefetch and plan.stand_ins and not lacking(plan.wanted):
+            plan = replace(plan, stand_ins=())  # a frame that waits for nothing shows none
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
         changed = moved or not self._sent or plan != self._plan or held_from != self._held_from
@@ -281,6 +295,69 @@ class Layer:
         """The view stands where the image has ended: there is nothing to show, and nothing to wait for."""
         return self._standing[0].section.beyond
 
+    # 2b: what other planes want
+
+    @property
+    def tiles_now(self) -> Tiles:
+        """What the view wants of its plane: it will want as much of others, as long as the camera stays."""
+        return self._coarsest(self._view, self._plan.level, len(self._plan.wanted)), self._plan.wanted
+
+    def tiles_seen(self, camera: Camera, size_px: tuple[int, int]) -> Tiles:
+        """What a view will want of any plane from another camera."""
+        view, px_per_base = self._seen_by(camera, size_px)
+        plan = plan_view(
+            self._lattice,
+            view,
+            px_per_base,
+            max_tiles=self._pipeline.room_for(self),
+            margin_texels=self._margin_texels,
+        )
+        return self._coarsest(view, plan.level, len(plan.wanted)), plan.wanted
+
+    def _coarsest(self, view: Region, level: int, wanted: int) -> tuple[TileKey, ...]:
+        """Where they are few enough to stand in."""
+        coarsest = self.source.stored_levels - 1
+        if coarsest <= level:
+            return ()
+        tiles = self._lattice.blocks_meeting(coarsest, view)
+        if tiles.size > max(4, wanted // STAND_IN_SHARE):
+            return ()
+        return tuple([self._lattice.key(coarsest, grid) for grid in tiles.grids()])
+
+    def keys_at(self, slicing: Slicing) -> Mapping[TileKey, tuple[LoadKey, ...]] | None:
+        """The keys of each tile of the face that is shown, in another place; None where there is nothing of it. Raises
+        UsageError for what cannot be shown."""
+        if self._others_of != (self.face.token, self.face.version) or len(self._others) > MOST_PLACES:
+            self._others_of, self._others = (self.face.token, self.face.version), {}
+        if slicing not in self._others:
+            standing = [self._stand(part, slicing) for part in self.parts]
+            here = all(self.source.face(each.section) is self.face for each in standing)
+            beyond = any(each.section.beyond for each in standing)
+            self._others[slicing] = _Keys(self.face, standing) if here and not beyond else None
+        return self._others[slicing]
+
+    @property
+    def tile_bytes(self) -> int:
+        """Of one tile of a part, at most."""
+        own = self.face.lattice.levels[self._plan.level]
+        pixels = math.prod((*map(min, own.tile, own.shape), *self.face.samples_shape))
+        return pixels * self.face.texture_dtype.itemsize
+
+    @property
+    def shares_chunks(self) -> bool:
+        """Tiles of several planes come with one read."""
+        return self._plan.level in self.face.batch_levels
+
+    def is_resident(self, key: LoadKey) -> bool:
+        return key in self._atlas
+
+    def needed_keys(self) -> Iterator[LoadKey]:
+        """What the plan in force needs now, and what stands in for it."""
+        keys = self._known_keys
+        return (
+            key for tile in (*self._plan.wanted, *self._plan.stand_ins, *self._at_hand) for key in keys[tile]
+        )
+
     def ask_again(self) -> None:
         """The atlas has been emptied: ask for everything that the view wants."""
         self._loader.plan(self, self._requests(self._plan, ()), moved=False)
@@ -292,9 +369,8 @@ class Layer:
         source, standing = self.source, []
         face: Face = source
         for part in self.parts:
-            section = self._section_of(part, slicing)
-            face = source.face(section, self._bases)
-            standing.append(_Standing(part, section, tuple(level.index for level in face.at(section).levels)))
+            standing.append(self._stand(part, slicing))
+            face = source.face(standing[-1].section, self._bases)
         if face is not self.face:
             self.face, self.cover = face, None
             self._pipeline.reshape(self)
@@ -307,6 +383,11 @@ class Layer:
             c = standing[0].section.entries.index("c")
             shared = tuple(index[:c] + index[c + 1 :] for index in shared)
         self._lattice = face.lattice.at(shared)
+
+    def _stand(self, part: Part, slicing: Slicing) -> _Standing:
+        section = self._section_of(part, slicing)
+        levels = self.source.face(section, self._bases).at(section).levels
+        return _Standing(part, section, tuple([level.index for level in levels]))
 
     def _section_of(self, part: Part, slicing: Slicing) -> Section:
         if part.channel is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from octree.render.gl.canvas import Canvas, Drawable
 from octree.render.request import RenderRequest
@@ -16,6 +16,7 @@ from octree.render.scene.shown import Shown
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.coverage import Coverage
 from octree.render.view.parts import Part
+from octree.render.view.shots import Shot
 from octree.render.view.state import ViewState
 
 
@@ -96,10 +97,19 @@ class Montage:
     def layers(self) -> list[Layer]:
         return [layer for scene in self.scenes for layer in scene.layers]
 
-    def look_ahead(self, states: Iterable[ViewState]) -> None:
-        columns = zip(*[state.cells for state in states], strict=True)
-        for scene, own in zip(self.scenes, columns, strict=False):
-            scene.look_ahead(own)
+    def look_ahead(self, shots: Sequence[Shot], *, waits: bool = False) -> None:
+        """As ``Scene.look_ahead``, of all cells: together they take no more than one scene would."""
+        for number, scene in enumerate(self.scenes):
+            own = [replace(shot, state=shot.state.cells[number]) for shot in shots]
+            scene.look_ahead(own, waits=waits, share=1 / len(self.scenes))
+        planes = {cell.slicing for shot in shots for cell in shot.state.cells}
+        self.pipeline.loader.expect_steps(
+            len(planes) > 1 or any(len(layer.parts) > 1 for layer in self.images)
+        )
+
+    @property
+    def steps(self) -> bool:
+        return any(scene.steps for scene in self.scenes)
 
     # while a frame is made
 

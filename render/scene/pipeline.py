@@ -206,6 +206,9 @@ class Pipeline:
     def take_in(self, *, wait: bool = True, at_most_ms: float = math.inf) -> None:
         """Accept what has been read. ``wait``: as long as ``auto_sync_ms`` and ``at_most_ms`` allow, for what is nearly
         there."""
+        if self.loader.is_ahead:
+            for layer in self.layers:
+                self.loader.use(layer.needed_keys(), layer.is_resident)
         if wait:
             self.loader.auto_sync(at_most_ms=at_most_ms)
         for result in self.loader.poll():

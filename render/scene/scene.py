@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from octree.render.gl.canvas import Canvas
+from octree.render.loading.values import Tier
 from octree.render.request import RenderRequest
+from octree.render.scene.ahead import Ahead, Coming
 from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import Look, looks_of
 from octree.render.scene.overview import Overview
@@ -16,8 +19,12 @@ from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
 from octree.render.scene.slices import sight_of
 from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.ahead import Tiles, arrives_in_time
+from octree.render.view.camera import Camera
 from octree.render.view.coverage import Coverage, merge_coverage
+from octree.render.view.film import Film
 from octree.render.view.parts import Part, parts_of
+from octree.render.view.shots import Shot
 from octree.render.view.state import Slicing, ViewState, place_of
 
 
@@ -53,13 +60,15 @@ class Scene:
             self.overview = Overview(inset, canvas.size_px)
         self.layers = [*self.images, *([self.overview.layer] if self.overview else [])]
         self._slicing: Slicing | None = None
+        self._film = Film(())
+        self._ahead = Ahead(self.layers, pipeline.loader)
         pipeline.join(self)
 
-    def look_ahead(self, states: Iterable[ViewState]) -> None:
-        """All that will be shown, in order, before the first frame is made."""
-        several = len({state.slicing for state in states}) > 1 or any(
-            len(layer.parts) > 1 for layer in self.images
-        )
+    def look_ahead(self, shots: Sequence[Shot], *, waits: bool = False, share: float = 1.0) -> None:
+        """All that will be shown, in order, before the first frame is made. ``waits``: frames that are streamed come as late
+        as their tiles. ``share``: of what may be kept of planes to come."""
+        self._film, self._ahead.share = Film(shots, waits=waits), share
+        several = self._film.steps or any(len(layer.parts) > 1 for layer in self.images)
         self.pipeline.loader.expect_steps(several)
 
     # while a frame is made
@@ -79,6 +88,10 @@ class Scene:
             self._slicing = state.slicing
             place = place_of(state.slicing, [layer.source.spec for layer in self.images])
             self.pipeline.slices.request(self, state.slicing, place, name=state.camera.name or "view")
+        # neighbours in the plane are worth less than the same view of the next one
+        self._film.go_on(state)
+        prefetch = prefetch and not self._film.steps
+        in_time = fresh or arrives_in_time(self.pipeline.loader.latency_ms(), self._film.left_ms)
         for layer in self.images:
             layer.plan(
                 state,
@@ -88,9 +101,29 @@ class Scene:
                 prefetch=prefetch,
                 sparing=sparing,
                 part=part,
+                held_from=None if in_time else Tier.IDEAL,
             )
         if self.overview is not None:
             self.overview.plan(state, part)
+        if part is None:
+            self._ahead.plan(self._coming(state), self._film.plane_ms)
+        else:  # what does not fit the atlas leaves no room beside it
+            self._ahead.rest()
+
+    @property
+    def steps(self) -> bool:
+        """More than one plane will be shown."""
+        return self._film.steps
+
+    def _coming(self, state: ViewState) -> Iterator[Coming]:
+        for shot, due_ms in self._film.coming():
+            yield Coming(shot.state.slicing, due_ms, partial(self._tiles, state.camera, shot.state.camera))
+
+    def _tiles(self, now: Camera, then: Camera, layer: Layer) -> Tiles:
+        """What a layer will want, seen from another camera or the same; the inset is always seen in the same way."""
+        if then == now or layer not in self.images:
+            return layer.tiles_now
+        return layer.tiles_seen(then, self.canvas.size_px)
 
     def parts(self, state: ViewState) -> list[Part | None]:
         """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. Raises
@@ -178,6 +211,8 @@ class Scene:
 
     def close(self) -> None:
         """Leave the pipeline. Closing twice is harmless."""
+        if self in self.pipeline.views:
+            self._ahead.forget()
         self.pipeline.leave(self)
 
 

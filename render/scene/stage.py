@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from octree.render.gl.canvas import Canvas
@@ -10,6 +10,7 @@ from octree.render.scene.layer import Layer
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
 from octree.render.view.coverage import Coverage
+from octree.render.view.shots import Shot
 from octree.render.view.state import ViewState
 
 
@@ -25,7 +26,10 @@ class Stage(Protocol):
     @property
     def layers(self) -> Sequence[Layer]: ...
 
-    def look_ahead(self, states: Iterable[ViewState]) -> None: ...
+    def look_ahead(self, shots: Sequence[Shot], *, waits: bool = False) -> None: ...
+
+    @property
+    def steps(self) -> bool: ...
 
     def plan(
         self,

@@ -5,6 +5,8 @@ shots.py       cameras, paths and planes of an index: every frame to come
 state.py       what is looked at, and what it means for one image
 montage.py     where the views of a montage lie, and what three planes through a point show
 plan.py        camera + levels → wanted tiles, in loading order
+ahead.py       what to load of planes to come, and in which order
+film.py        where a run stands among its shots
 stand_ins.py   coarser tiles at hand for what is not there yet
 parts.py       a frame in parts that fit the atlas
 cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass
