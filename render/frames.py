@@ -140,6 +140,11 @@ class Renderer:
             opened = stack.enter_context(open_sources(request))
             film = _film_of(opened) if request.montage is None else cells_of(opened)
             check_length(film.check())
+            if request.late is not None and not film.steps:
+                raise UsageError(
+                    "--late without a film over an index: no frame is of another plane",
+                    hint="a range such as --index t=0:50, or keyframes that move along an axis",
+                )
             self._cells = film if isinstance(film, Cells) else None
             self._opened = replace(opened, request=replace(request, moved=film.moved))
             self.shots = tuple(film.shots())
@@ -452,10 +457,9 @@ def _projected(section: Section) -> Projected | None:
 
 
 def _film_of(opened: OpenedSources) -> Film:
-    """What the request shows of its sources. Raises UsageError for what they do not have, and for a film that is too
-    long."""
+    """What the request shows of its sources."""
     request, extent, aspect = opened.request, opened.extent, opened.aspect
-    film = Film(
+    return Film(
         [
             parse_camera(text, extent=extent, size_px=request.size_px, aspect=aspect)
             for text in request.cameras
@@ -466,12 +470,6 @@ def _film_of(opened: OpenedSources) -> Film:
         mode=request.mode,
         fps=request.fps,
     )
-    if request.late is not None and not (film.ranges or film.moved):
-        raise UsageError(
-            "--late without a film over an index: no frame is of another plane",
-            hint="a range such as --index t=0:50, or keyframes that move along an axis",
-        )
-    return film
 
 
 def names_of(shots: Sequence[Shot]) -> list[FrameName]:

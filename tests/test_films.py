@@ -336,6 +336,12 @@ def test_waiting_ends_with_a_plane_that_cannot_be_read(tmp_path: Path) -> None:
         ("t=:", ["fit"], {"late": "wait", "settle": True}, "--late without --stream"),
         (None, ["pan"], {"late": "hold"}, "--late without a film over an index"),
         (
+            "t=:4",
+            ["fit"],
+            {"late": "hold", "stream": True, "montage": "2x2"},
+            "--late without a film over an index",
+        ),
+        (
             "t=:",
             ["fit"],
             {"late": "later", "stream": True},

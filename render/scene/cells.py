@@ -54,6 +54,11 @@ class Cells:
         """The axes that camera paths move along."""
         return frozenset().union(*(film.moved for film in self.films))
 
+    @property
+    def steps(self) -> bool:
+        """Its frames are of several planes."""
+        return any(film.steps for film in self.films)
+
     def shots(self) -> Iterator[Shot]:
         """Every frame, with the state of each cell; a film that ends before the others stands still."""
         last: list[Shot | None] = [None] * len(self.films)

@@ -101,6 +101,11 @@ class Film:
         """The axes that camera paths move along."""
         return frozenset(axis for view in self.views if isinstance(view, CameraPath) for axis in view.axes)
 
+    @property
+    def steps(self) -> bool:
+        """Its frames are of several planes."""
+        return bool(self.ranges or self.moved)
+
     def count(self) -> int:
         """Frames of the run."""
         planes = math.prod(each.count(self.lengths[axis]) for axis, each in self.ranges.items())
