@@ -19,7 +19,7 @@ from octree.render.option_table import OUT, OUTPUTS, RENDER, VIEW
 if TYPE_CHECKING:
     from octree.render.frames import Renderer
     from octree.render.report.trace import NullTrace
-    from octree.render.report.values import RunReport
+    from octree.render.report.values import FrameReport, RunReport
     from octree.render.request import RenderRequest
     from octree.render.view.shots import Shot
 
@@ -144,6 +144,7 @@ class _Job:
         if self.as_json:
             print_json(document)
         _say_degraded(report)
+        _say_skipped(report)
         empty = _say_empty(renderer, report)
         return _judge(request, renderer.shots, report) or empty
 
@@ -210,6 +211,18 @@ def _say_empty(renderer: Renderer, report: RunReport) -> int:
     return int(found is not None and found.fails)
 
 
+def _say_skipped(report: RunReport) -> None:
+    """A film that keeps what is complete may never show what is not."""
+    from octree.cli.console import say
+
+    count = report.totals.skipped_planes
+    if count:
+        say(
+            f"warning: {count} of the film's planes {'is' if count == 1 else 'are'} shown by no frame: they were not "
+            "complete in time; --late wait shows all, a lower --fps gives them more time"
+        )
+
+
 def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> int:
     """0, or 1 with the reason when a frame stayed below the coverage that was asked for."""
     from octree.cli.console import say
@@ -224,7 +237,7 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         return 0
     frame, wanted = low[0]
     say(
-        f"error: only {_percent(frame.coverage.ideal)} % of frame {frame.index} ({frame.camera.name}) is at its ideal "
+        f"error: only {_percent(frame.coverage.ideal)} % of frame {frame.index} ({_what(frame, report)}) is at its ideal "
         f"level; {_percent(wanted)} % was required; {len(low)} of {len(report.frames)} frames are below",
     )
     for failure in report.failures[:3]:
@@ -239,6 +252,13 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         hint = "give more --timeout, or accept less with --min-coverage"
     say(f"hint:  {hint}")
     return 1
+
+
+def _what(frame: FrameReport, report: RunReport) -> str:
+    """Its camera, and of a film over an index its plane."""
+    planes = {each.position.shown for each in report.frames}
+    shown = frame.position.shown if len(planes) > 1 else ()
+    return ", ".join([frame.camera.name, *(f"{axis}={at}" for axis, at in shown)])
 
 
 def _percent(fraction: float) -> str:

@@ -296,6 +296,16 @@ def test_the_last_complete_plane_is_kept_while_the_next_is_late_and_named(
     jsonschema.validate(document, report_schema())
 
 
+def test_planes_that_are_never_shown_are_warned_of(series: Path, tmp_path: Path) -> None:
+    done = octree(
+        *("render", series, "--camera", stops(tmp_path), "--late", "hold", "--clock", "virtual"),
+        *("--latency", "150ms", "--size", "48x32", "--report", tmp_path / "r.json"),
+    )
+    assert done.returncode == 0, done.stderr
+    assert "warning: 2 of the film's planes are shown by no frame" in done.stderr
+    assert json.loads((tmp_path / "r.json").read_text())["totals"]["skipped_planes"] == 2
+
+
 def test_what_is_kept_is_hatched_where_pending_is_marked(series: Path, tmp_path: Path) -> None:
     options = LOOK | SLOW | {"late": "hold", "mark_pending": True}
     frames = render([series], [stops(tmp_path)], size=SIZE, options=options).frames
@@ -423,7 +433,7 @@ def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:
         *("-o", tmp_path / "{t}.png", "--report", tmp_path / "r.json"),
     )
     assert done.returncode == 1, done.stderr
-    assert "frame 2" in done.stderr
+    assert "frame 2 (fit, t=2, z=0)" in done.stderr
     document = json.loads((tmp_path / "r.json").read_text())
     assert [frame["coverage"]["failed"] for frame in document["frames"]] == [0, 0, 1, 0, 0]
     assert {failure["key"]["index"][0] for failure in document["failures"]} == {2}
