@@ -240,10 +240,8 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         f"error: only {_percent(frame.coverage.ideal)} % of frame {frame.index} ({_what(frame, report)}) is at its ideal "
         f"level; {_percent(wanted)} % was required; {len(low)} of {len(report.frames)} frames are below",
     )
-    for failure in report.failures[:3]:
-        key = failure["key"]
-        place = ", ".join(map(str, [*key["index"], *key["grid"]]))
-        say(f"  failed: level {key['level']}, tile ({place}): {failure['error']}")
+    for line in _lost_planes(report.failures)[:3]:
+        say(line)
     if report.failures:
         hint = "the tiles above could not be read; octree verify --deep finds what is damaged"
     elif frame.degraded:
@@ -259,6 +257,19 @@ def _what(frame: FrameReport, report: RunReport) -> str:
     planes = {each.position.shown for each in report.frames}
     shown = frame.position.shown if len(planes) > 1 else ()
     return ", ".join([frame.camera.name, *(f"{axis}={at}" for axis, at in shown)])
+
+
+def _lost_planes(failures: Sequence[dict[str, Any]]) -> list[str]:
+    """A line for each plane of which tiles could not be read: the first of them."""
+    planes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for failure in failures:
+        planes.setdefault((failure["source"], *failure["key"]["index"]), []).append(failure)
+    lines = []
+    for first, *others in planes.values():
+        key, more = first["key"], f" (and {len(others)} more of that plane)" if others else ""
+        place = ", ".join(map(str, [*key["index"], *key["grid"]]))
+        lines.append(f"  failed: level {key['level']}, tile ({place}): {first['error']}{more}")
+    return lines
 
 
 def _percent(fraction: float) -> str:

@@ -502,6 +502,24 @@ def test_each_plane_is_shown_at_its_time(stage_of: StageOf, at_end: str, latency
         assert ("complete", 5) in stage.told, "no delay while playing"
 
 
+def test_a_broken_plane_in_mid_play_is_told_once_and_left(stage_of: StageOf) -> None:
+    stage = stage_of(1)
+    node = stage.node(Planes(6, broken=[2]))
+    assert node.settle(timeout_s=60)
+    node.play("z", fps=1)
+    stage.run_until(stage.now_ms + 5200, node)
+    ends = [(name, z) for name, z in stage.told if name in ("complete", "failed", "superseded")]
+    assert ends == [
+        ("complete", 0),
+        ("complete", 1),
+        ("failed", 2),
+        ("complete", 3),
+        ("complete", 4),
+        ("complete", 5),
+    ]
+    assert stage.pixels() == {value(5)}
+
+
 def test_a_jump_in_mid_play_and_a_stop(stage_of: StageOf) -> None:
     stage = stage_of(1)
     node = stage.node(Planes(20))

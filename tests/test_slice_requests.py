@@ -267,6 +267,23 @@ def test_the_command_logs_and_reports_slices(tmp_path: Path) -> None:
     assert octree(*run, "--slice-log", tmp_path / "none" / "slices.log").returncode == 4
 
 
+def test_the_command_tells_of_a_plane_that_is_lost_once(tmp_path: Path) -> None:
+    """And of the next one, too."""
+    build(stack(4), tmp_path / "s.zarr", axes="zyx", tile=64, shard=0)
+    for z in (1, 3):
+        for chunk in (tmp_path / "s.zarr" / "0" / "c" / str(z)).glob("*/*"):
+            chunk.write_bytes(b"no chunk")
+    (tmp_path / "s.json").write_text(json.dumps({"render": {"retry_delay_ms": 0}}))
+    done = octree("render", tmp_path / "s.zarr", "--index", "z=:", "--camera", "x=200,y=200,zoom=1", "--size", "300x300",
+                  "--config", tmp_path / "s.json", "--json")  # fmt: skip
+    assert done.returncode == 1
+    told = [line for line in done.stderr.splitlines() if "failed: " in line]
+    assert [line.split(":")[1] for line in told] == [" level 0, tile (1, 0, 0)", " level 0, tile (3, 0, 0)"]
+    assert all("more of that plane" in line for line in told)
+    states = [each["state"] for each in json.loads(done.stdout)["slices"]]
+    assert states == ["complete", "failed", "complete", "failed"]
+
+
 def test_a_log_that_cannot_be_written_is_said_before_anything_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="log file") as caught:
         Renderer(parse_request([stack()], ["fit"], {}), slice_log=str(tmp_path / "none" / "log"))
