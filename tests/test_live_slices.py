@@ -6,6 +6,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -75,7 +76,7 @@ class Stage:
         view.camera.rect = (30, 30, 240, 180)
         for name in ("requested", "partial", "complete", "failed", "superseded"):
             node.events[name].connect(
-                lambda event, name=name: self.told.append((name, event.request.index["z"]))
+                lambda event, name=name: self.told.append((name, event.request.index.get("z", -1)))
             )
         return node
 
@@ -585,3 +586,57 @@ def test_what_cannot_be_played_is_refused(stage_of: StageOf, wrong: dict[str, An
     if "axis" in wrong:
         assert refused.value.hint.endswith(": z")
     assert not node.is_playing
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_whatever_happens_the_plane_that_is_asked_for_is_shown(stage_of: StageOf, seed: int) -> None:
+    """Random histories of two nodes in a group: each request is told to be over once, nothing of another plane is drawn
+    unmarked, and in the end both are complete."""
+    random = np.random.default_rng(seed)
+    stage = stage_of(float(random.choice([2, 40, 90])))
+    swap = str(random.choice(["each", "all"]))
+    nodes = [stage.node(Planes(length), group="z", swap=swap) for length in (6, 9)]
+    ends: Counter[tuple[int, int]] = Counter()
+    for number, node in enumerate(nodes):
+        for name in ("complete", "failed", "superseded"):
+            node.events[name].connect(
+                lambda event, number=number: ends.update([(number, event.request.generation)])
+            )
+    for _ in range(60):
+        node = nodes[random.integers(2)]
+        match random.integers(8):
+            case 0 | 1:
+                with suppress(UsageError):  # nobody stands on z, or nobody who does has so many planes
+                    node.go_to(z=int(random.integers(9)))
+            case 2:
+                with suppress(UsageError):
+                    node.play(
+                        "z",
+                        fps=float(random.choice([5, 20])),
+                        at_end=str(random.choice(["loop", "reverse", "stop"])),
+                    )
+            case 3:
+                node.stop()
+            case 4:
+                node.visible = not node.visible
+            case 5:
+                node.display = "zx" if node.display == "yx" else "yx"
+            case _:
+                stage.wait(stage.now_ms + float(random.choice([5, 30, 150])))
+        if random.integers(3):
+            node.turn()
+        stage.window.render()
+        for each in nodes:
+            (visual,) = each.visuals
+            assert visual.mark_old or not each.visible or each.layers[0].strays(each.slicing) == 0
+    nodes[0].stop()
+    for node in nodes:
+        node.visible, node.display = True, "yx"
+    nodes[0].go_to(z=4)
+    assert all(node.settle(60) for node in nodes)
+    assert stage.pixels() == {value(4)}
+    assert nodes[0].slice.state is COMPLETE
+    assert set(ends.values()) == {1}
+    assert not stage.pipeline.loader._wishes.wanted.keys() - {
+        key for node in nodes for key in node.layers[0]._rank
+    }, "no wish is left over"

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.model import PyramidSpec
+from octree.pyramid.model import AXIS_ORDER, PyramidSpec
 from octree.render.loading.values import Tier
 from octree.render.scene.playing import Play, play_from
 from octree.render.scene.slice_request import Sight, SliceRequest
@@ -124,8 +124,13 @@ class Group:
         return self._step(wished)
 
     def change(self, member: Member, slicing: Slicing) -> SliceRequest:
-        """One of them shows other axes, or another projection. Raises UsageError for what cannot be shown."""
+        """One of them shows other axes, or another projection. Raises UsageError for what cannot be shown. What nobody stands
+        on any more is not played on."""
         member.slice_to(self._slicing_of(member, slicing))
+        if self.play is not None and not any(
+            self.play.axis in _free(_spec(m), m.slicing) for m in self.members
+        ):
+            self.play = None
         return self.ask()
 
     def length_of(self, axis: str) -> int:
@@ -163,14 +168,13 @@ class Group:
         # steps that follow each other faster than anything can arrive are not worth a read
         self._held_from = None if not delay_ms else Tier.STAND_IN if outrun else Tier.IDEAL
         was_under_way = before is not None and not before.is_over
-        first = self.members[0].slicing
-        place = place_of(
-            replace(first, position=tuple(self.position.items())), [_spec(m) for m in self.members]
-        )
+        place: dict[str, int] = {}
+        for member in self.members:
+            place |= place_of(self._slicing_of(member), [_spec(member)])
         request = slices.request(
             self,
-            first,
-            place,
+            self.members[0].slicing,
+            {axis: self.position.get(axis, 0) for axis in AXIS_ORDER if axis in place},
             name=self.name or "node",
             deadline_ms=self.play.next_ms(now_ms) if self.play is not None else None,
             delay_ms=delay_ms,
