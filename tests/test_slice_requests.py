@@ -244,6 +244,8 @@ def test_projections_and_axes_are_part_of_the_question() -> None:
         assert only.is_over
         with pytest.raises(AttributeError):
             only.index = {}  # type: ignore[misc]  # which is what is tested
+        with pytest.raises(TypeError):
+            only.index["z"] = 3  # type: ignore[index]  # which is what is tested
     report = render([stack()], options={"display": "zx", "index": "y=7", "size": "600x30"}).report
     assert [each.index for each in report.slices] == [{"y": 7}]
     assert [each.index for each in render([stack()[0]], size=(40, 30)).report.slices] == [{}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Protocol
 
 from octree.render.loading.clock import Clock
@@ -64,7 +65,7 @@ class Slices:
         state = SliceState.DELAYED if delay_ms > 0 else SliceState.LOADING
         request = SliceRequest(
             self._generation,
-            index,
+            MappingProxyType(dict(index)),
             "".join(slicing.displayed),
             None if slicing.projection is None else str(slicing.projection),
             name,
