@@ -10,6 +10,7 @@ objects.py     arrays in memory: numpy, dask, zarr, xarray, and whatever slices 
 plain.py       .npy, .npz and headerless files
 zarr_array.py  Zarr arrays and OME-Zarr images
 tiff/          TIFF and what is built on it
+nodata.py      values that stand for none; scales that are not applied (pure)
 attributes.py  what a source says beyond that, kept or named (pure)
 measures.py    voxel sizes and units that a user gives, over those of the file (pure)
 describe.py    what ``octree info`` says

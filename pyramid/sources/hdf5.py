@@ -25,7 +25,8 @@ from octree.pyramid.sources.attributes import kept
 from octree.pyramid.sources.flat.open import decoding_time_s, refusal
 from octree.pyramid.sources.hdf5_chunks import ChunkDecoder
 from octree.pyramid.sources.hdf5_links import Hdf5Files
-from octree.pyramid.sources.protocol import Facts
+from octree.pyramid.sources.nodata import by_conventions
+from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.sources.tiff.segments import SegmentCache
 
 _LISTED = 12
@@ -217,7 +218,7 @@ def _row_band(shape: tuple[int, ...], itemsize: int) -> tuple[int, ...]:
 
 def open_hdf5(
     path: Path, inner: str, reach: Reach | None = None, limits: Limits = DEFAULT_LIMITS
-) -> Hdf5Array:
+) -> RawArray:
     """The dataset ``inner`` of the HDF5 file ``path``; with no name, the only one that could be an image.
 
     Raises SourceNotFound (the file, or the dataset: it lists what is there), SourceError, LimitError for chunks above
@@ -232,7 +233,7 @@ def open_hdf5(
     except OSError as error:
         raise _damaged(path, error) from error
     try:
-        return Hdf5Array(path, files, _dataset(path, files, inner.strip("/")), limits)
+        return by_conventions(Hdf5Array(path, files, _dataset(path, files, inner.strip("/")), limits))
     except SourceError:
         files.close()
         raise
@@ -242,6 +243,12 @@ def open_hdf5(
 
 
 def _damaged(path: Path, error: Exception) -> SourceError:
+    if isinstance(error, TypeError):  # of whole numbers of 24 bits, and other types that numpy has not
+        return SourceError(
+            f"{path} holds numbers of a type that cannot be read: {error}",
+            hint="convert it to whole numbers of 8, 16, 32 or 64 bits, or floats",
+            path=str(path),
+        )
     return SourceError(
         f"{path} cannot be read as HDF5: {error}", hint="the file is damaged or not HDF5", path=str(path)
     )

@@ -18,7 +18,8 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_TYPES, Axis, Box
 from octree.pyramid.reach import Reach
 from octree.pyramid.sources.attributes import kept
-from octree.pyramid.sources.protocol import Facts
+from octree.pyramid.sources.nodata import by_conventions
+from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.store import ngff
 from octree.pyramid.store.place import Place, place_of, reach_at
 from octree.pyramid.store.zarr_meta import ArrayMeta, is_array, read_array_meta
@@ -91,7 +92,7 @@ def open_zarr(
     threads: int | None = None,
     reach: Reach | None = None,
     limits: Limits = DEFAULT_LIMITS,
-) -> ZarrArray:
+) -> RawArray:
     """A Zarr array, or level 0 of an OME-Zarr image with its axes, voxel sizes and channels.
 
     Raises SourceError for a folder that is neither, naming what it holds; OutsideError for one that leads out of
@@ -104,7 +105,7 @@ def open_zarr(
         axes = name_axes(str(n or "") for n in names) if names and any(names) else None
         attributes, dropped = kept({k: v for k, v in meta.attributes.items() if k != "_ARRAY_DIMENSIONS"})
         own = Facts(axes=axes, codec=meta.codec, attributes=attributes, warnings=dropped)
-        return ZarrArray(place, meta, own, engine, threads, limits)
+        return by_conventions(ZarrArray(place, meta, own, engine, threads, limits))
     if not ngff.is_pyramid(place):
         raise _no_image(place)
     scale = ngff.read_multiscale(place, base_only=True)

@@ -135,7 +135,7 @@ class _ZarrReader:
         except Exception as error:  # zarr raises whatever its codecs raise
             raise SourceError(
                 f"{what}: the Zarr array at {place} cannot be opened: {_first_line(error)}",
-                hint="it may use a codec that is not installed here",
+                hint="its metadata are wrong, or it uses a codec that is not installed here",
                 path=str(place),
             ) from error
         self._array = array

@@ -38,6 +38,10 @@ _MODES: dict[str, tuple[str, str, int]] = {
     "La": ("RGBA", "u1", 4), "PA": ("RGBA", "u1", 4), "P": ("RGB", "u1", 3),
 }  # fmt: skip
 _DEEP_PNG = {"RGB;16B": 3, "LA;16B": 4, "RGBA;16B": 4}
+_FEW_BITS = {"L;2": 2, "L;4": 4}
+"""Of grey PNG, which Pillow spreads over 8 bits."""
+_PROGRAMS = {"EPS"}  # which draw, and are drawn by another program
+_OPAQUE = {"1", "L", "I", "I;16", "I;16B"}  # measured values, which colours and alpha would replace
 _SIDEWAYS = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 _MOVING = {"GIF", "PNG", "WEBP", "AVIF", "FLI"}  # other formats' "frames" are previews or stereo pairs
 _SERIES = {"DCX", "IM", "SPIDER"}  # but of these, of which the first is taken
@@ -157,7 +161,13 @@ def decode(path: Path, look: Look, make: Make) -> NDArray[Any]:
 
 
 def _check_exact(path: Path, image: Any) -> None:
-    """Raises SourceError for a format whose values Pillow gives wrongly."""
+    """Raises SourceError for a format whose values Pillow gives wrongly, or that is a program."""
+    if image.format in _PROGRAMS:
+        raise SourceError(
+            f"{path} is {image.format}, a program that draws, and no image",
+            hint="draw it as pixels: ghostscript, or ImageMagick: convert -density 300 IN out.png",
+            path=str(path),
+        )
     if (
         image.format == "FITS" and image.mode != "L"
     ):  # takes big-endian numbers for little-endian ones, scales nothing
@@ -175,6 +185,8 @@ def _losses(path: Path, image: Any) -> tuple[str, ...]:
         lost.append("its samples of 16 bits become 8 bits")
     if image.format in _SERIES and (count := int(getattr(image, "n_frames", 1))) > 1:
         lost.append(f"it holds {count} images, of which the first is taken")
+    if "transparency" in image.info and image.mode in _OPAQUE:
+        lost.append("one of its values stands for transparent: that is not applied")
     if image.mode == "CMYK" and not _profiled(image):
         lost.append(
             "its inks (CMYK) become RGB by a rule, (1 - ink)(1 - black): it has no colour profile that could be used"
@@ -198,8 +210,8 @@ def _profiled(image: Any) -> Any:
 
 def _by_pillow(image: Any, frames: int, as_stored: bool) -> Look:
     mode, (width, height) = image.mode, image.size
-    if mode == "P" and "transparency" in image.info:
-        mode = "PA"
+    if mode in ("P", "RGB") and "transparency" in image.info:
+        mode += "A"
     if frames > 1:  # each frame may have its own mode
         mode = "RGBA" if _MODES.get(mode, ("",))[0] == "RGBA" else "RGB"
     orientation = _orientation(image)
@@ -207,6 +219,9 @@ def _by_pillow(image: Any, frames: int, as_stored: bool) -> Look:
         width, height = height, width
     indices = as_stored and image.mode == "P" and frames == 1
     taken, dtype, samples = ("P", "u1", 0) if indices else _MODES.get(mode, ("RGB", "u1", 3))
+    few = (
+        _FEW_BITS.get(str(image.tile[0][3]), 8) if image.format == "PNG" and image.tile and frames == 1 else 8
+    )
     shape = (height, width, samples) if samples else (height, width)
     return Look(
         shape=(frames, *shape) if frames > 1 else shape,
@@ -218,6 +233,7 @@ def _by_pillow(image: Any, frames: int, as_stored: bool) -> Look:
         mode=taken,
         frames=frames,
         orientation=orientation,
+        top=(1 << few) - 1 if few < 8 else 0,
     )
 
 
@@ -271,6 +287,8 @@ def _decode_pillow(path: Path, look: Look, make: Make) -> NDArray[Any]:
                 image.seek(number)
             frame = out if look.frames == 1 else out[number]
             _pixels(image, look.mode, _lying(frame, look.orientation), profile)
+    if look.top:  # grey of few bits, which Pillow spreads over 8
+        out //= 255 // look.top
     return out
 
 
@@ -280,6 +298,10 @@ def _deep_color(path: Path, image: Any, frames: int) -> Look | None:
     codec, samples, bits = "", 0, 16
     if image.format == "PNG" and image.tile:
         codec, samples = "png", _DEEP_PNG.get(str(image.tile[0][3]), 0)
+        if samples and "transparency" in image.info:
+            samples = 4  # one of its colours is
+        if frames > 1 and image.mode.startswith("I"):
+            samples = 1
     elif image.format == "AVIF" and (bits := _avif_bits(path)) > 8:
         codec, samples = "avif", _MODES[image.mode][2] or 1
     if not samples:

@@ -107,7 +107,9 @@ def _jpeg_2000(path: Path, stream: BinaryIO, as_stored: bool, limits: Limits) ->
 def _look(path: Path, found: _Jpeg2000, part: _Component, samples: int, mode: str) -> Look:
     itemsize = 1 if part.bits <= 8 else 2 if part.bits <= 16 else 4
     plane = (found.height, found.width)
-    coloured = samples in (3, 4) and not part.signed and part.bits != 8 * itemsize
+    ranged = samples in (3, 4) or (
+        samples == 1 and part.bits < 8
+    )  # greys of more bits are drawn by their contrast
     alpha = samples == 2 and found.opacity
     return Look(
         shape=plane if samples == 1 else (*plane, 4 if alpha else samples),
@@ -118,7 +120,7 @@ def _look(path: Path, found: _Jpeg2000, part: _Component, samples: int, mode: st
         decoding_bytes=path.stat().st_size
         + found.height * found.width * JPEG_2000_BYTES * max(samples, len(found.components)),
         mode=mode or "jpeg2k",
-        top=(1 << part.bits) - 1 if coloured else 0,
+        top=(1 << part.bits) - 1 if ranged and not part.signed and part.bits != 8 * itemsize else 0,
     )
 
 

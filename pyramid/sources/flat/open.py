@@ -105,7 +105,8 @@ def _open_confined(path: Path, as_stored: bool, limits: Limits) -> DecodedArray:
 
 
 def _array(path: Path, found: Look, whole: Callable[[], NDArray[Any]]) -> DecodedArray:
-    windows = (Channel(window=(0.0, float(found.top))),) * found.shape[-1] if found.top else ()
+    count = found.shape[-1] if (found.axes or "").endswith("s") else 1
+    windows = (Channel(window=(0.0, float(found.top))),) * count if found.top else ()
     facts = Facts(axes=found.axes, codec=found.codec, channels=windows, warnings=found.warnings)
     return DecodedArray(
         path,

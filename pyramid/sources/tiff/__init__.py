@@ -8,10 +8,11 @@ companions.py  files that tifffile opens by itself
 dimensions.py  lengths of pages that would keep tifffile busy for ever
 fax.py         fax codes that break off
 ifd.py         single tags of single pages
+orientation.py pages that stand another way round
 missing.py     pixels that count for nothing: nodata values and masks
 codecs.py      compressions that are refused, or need a hand
 subsampled.py  YCbCr: as RGB, and with colours of a lower resolution
-unread.py      other images of the file, inks: said in warnings
+unread.py      other images of the file, inks, scales that are not applied: said in warnings
 planes.py      planes that are said to be there and are not
 segments.py    decoded segments that neighbouring reads share
 """

@@ -53,6 +53,27 @@ def check_imagej(path: Path, tiff: Any) -> None:
         )
 
 
+def check_counts(path: Path, series: Any) -> list[str]:
+    """Pixels without compression that lie together are read as one block, whatever their strips are said to hold: what is to
+    be said of that. Raises SourceError where the rest of them would be the file's own structure."""
+    page = series.keyframe
+    if page.compression != 1 or page.is_tiled or series.dataoffset is None or not page.is_contiguous:
+        return []
+    counted, begin = sum(page.databytecounts), page.dataoffsets[0]
+    if counted >= page.nbytes:
+        return []
+    if begin + counted <= page.offset < begin + page.nbytes:
+        raise SourceError(
+            f"{path}: the strips of page 0 hold {counted} bytes, and its pixels take {page.nbytes}",
+            hint=DAMAGED,
+            path=str(path),
+            page=0,
+        )
+    return [
+        f"its strips are said to hold {counted} bytes, and its pixels take {page.nbytes}: what follows is taken for them"
+    ]
+
+
 def check_planes(path: Path, tiff: Any) -> None:
     """A file of 600 bytes may say in OME-XML that it has 400 million planes, of which tifffile would make a list. Asked
     before ``tiff.series``."""

@@ -6,12 +6,17 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from octree.pyramid.errors import SourceError
 from octree.pyramid.sources.tiff.subsampled import is_subsampled
 
-_OLD_JPEG, _DEFLATE = 6, {8, 32946}
+_OLD_JPEG, _DEFLATE, _PACKBITS = 6, {8, 32946}, 32773
+_COMPLEX_WHOLE = 5
+_COLOURS = {2: "RGB", 6: "YCbCr", 8: "CIE L*a*b*"}
 _STREAM = 513
 _LOG = (34676, 34677)
+_ODD_BITS = 24  # of which readers disagree, as to the order of bytes
 
 
 def check_readable(path: Path, series: Any) -> None:
@@ -29,6 +34,13 @@ def check_readable(path: Path, series: Any) -> None:
             why, hint = "old-style JPEG in parts", f"convert it with libtiff: tiff2rgba {path.name} out.tif"
     elif compression != 1 and compression not in tifffile.TIFF.DECOMPRESSORS:
         why = f"compression {compression}"
+    elif int(np.max(page.sampleformat or 1)) == _COMPLEX_WHOLE:
+        why, hint = "complex whole numbers", "convert it with GDAL: gdal_translate -ot CFloat32 IN OUT"
+    elif page.bitspersample == _ODD_BITS and np.dtype(page.dtype).kind in "iu":
+        why, hint = "whole numbers of 24 bits", "convert it with GDAL: gdal_translate -ot UInt32 IN OUT"
+    elif page.samplesperpixel < 3 and int(page.photometric) in _COLOURS:
+        why = f"it says that it is {_COLOURS[int(page.photometric)]}, of {page.samplesperpixel} samples for each pixel"
+        hint = "its tags contradict each other: write it anew"
     elif page.is_subsampled and not is_subsampled(page) and compression not in (7, 34892, 33007):
         why = "colours at a lower resolution, which are not in whole data units of bytes"
     if why:
@@ -36,14 +48,34 @@ def check_readable(path: Path, series: Any) -> None:
 
 
 def inflated(page: Any, data: bytes, size: int) -> bytes | None:
-    """A deflated segment that holds more than ``size`` bytes, deflated anew without the rest; None when it is no such."""
-    if int(page.compression) not in _DEFLATE or int(page.fillorder) != 1:
+    """A segment of deflate or PackBits that holds more than ``size`` bytes, written anew without the rest; None when it is no
+    such."""
+    if int(page.fillorder) != 1:
+        return None
+    if int(page.compression) == _PACKBITS:
+        return _packed(data, size)
+    if int(page.compression) not in _DEFLATE:
         return None
     try:
         plain = zlib.decompressobj().decompress(data, size)
     except zlib.error:
         return None
     return zlib.compress(plain, 0) if len(plain) == size else None
+
+
+def _packed(data: bytes, size: int) -> bytes | None:
+    """The packets of PackBits that make ``size`` bytes, the last one cut to that; None when they make fewer."""
+    place = made = 0
+    while made < size and place < len(data):
+        code = data[place]
+        count = code + 1 if code < 128 else 257 - code if code > 128 else 0
+        taken = min(count, size - made)
+        if taken < count:  # the last packet says more than there is room for
+            head = bytes([taken - 1 if code < 128 else 257 - taken if taken > 1 else 0])
+            return data[:place] + head + data[place + 1 : place + 1 + (taken if code < 128 else 1)]
+        place += 1 + (count if code < 128 else code > 128)
+        made += count
+    return data[:place] if made == size and place <= len(data) else None
 
 
 def decompressed(page: Any, data: bytes, size: int) -> bytes:

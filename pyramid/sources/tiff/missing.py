@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.model import Box
+from octree.pyramid.sources.nodata import as_nodata
 from octree.pyramid.sources.protocol import RawArray
-from octree.pyramid.sources.views import ConvertedArray
 
 _NODATA, _MASK = 42113, 4
 _REDUCED = 1
-_NEARLY = 1 + 1e-6  # GDAL writes the lowest float32 in so many digits that it is none
 
 
 def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | int | None, tuple[str, ...]]:
@@ -23,30 +22,10 @@ def nodata_of(page: Any, dtype: np.dtype[Any]) -> tuple[float | int | None, tupl
     if tag is None:
         return None, ()
     text = str(tag.value).strip(" \0\n")
-    said = f"its nodata value {text!r} is none that its pixels could have"
-    try:
-        value = float(text)
-        if dtype.kind == "f":
-            most = float(np.finfo(dtype).max)
-            if math.isfinite(value) and most < abs(value) <= most * _NEARLY:
-                value = math.copysign(most, value)
-            if math.isfinite(value) and abs(value) > most:
-                return None, (said,)
-            return float(dtype.type(value)), ()
-        whole = int(text) if text.lstrip("+-").isdigit() else int(value)
-        if dtype.kind in "iu" and whole == value and np.iinfo(dtype).min <= whole <= np.iinfo(dtype).max:
-            return whole, ()
-    except (ValueError, OverflowError):
-        pass
-    return None, (said,)
-
-
-def without(raw: RawArray, value: float) -> RawArray:
-    """Floats with NaN where they are ``value``."""
-    if math.isnan(value):
-        return raw
-    own, nan = raw.dtype.type(value), raw.dtype.type(math.nan)
-    return ConvertedArray(raw, lambda data: np.where(data == own, nan, data))
+    value = as_nodata(text, dtype)
+    return value, () if value is not None else (
+        f"its nodata value {text!r} is none that its pixels could have",
+    )
 
 
 def is_mask(page: Any) -> bool:

@@ -24,23 +24,25 @@ from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.reach import Reach, reach_of
+from octree.pyramid.sources.nodata import without
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
-from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_imagej, check_planes
+from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_counts, check_imagej, check_planes
 from octree.pyramid.sources.tiff.codecs import check_readable, decompressed, inflated
 from octree.pyramid.sources.tiff.companions import within
 from octree.pyramid.sources.tiff.dimensions import check_dimensions
 from octree.pyramid.sources.tiff.facts import companion_xml, ome_image, series_facts
 from octree.pyramid.sources.tiff.fax import AT_ONCE_BYTES, FAX, FaxRows
-from octree.pyramid.sources.tiff.missing import Masked, mask_series, nodata_of, without
+from octree.pyramid.sources.tiff.missing import Masked, mask_series, nodata_of
+from octree.pyramid.sources.tiff.orientation import ORIENTATION, OneWayRound
 from octree.pyramid.sources.tiff.planes import UNNAMED, absent_planes, summary
 from octree.pyramid.sources.tiff.segments import SegmentCache
 from octree.pyramid.sources.tiff.subsampled import ToRgb, is_subsampled, unit_bytes, unpacked
 from octree.pyramid.sources.tiff.unread import unread
 from octree.pyramid.sources.tiff.values import (
     PALETTE,
-    WHITE_IS_ZERO,
     PagesOfTheirOwn,
+    is_turned,
     shown_values,
     stores_ycbcr,
 )
@@ -137,16 +139,15 @@ def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: L
     check_readable(path, series)
     facts = dataclasses.replace(series_facts(tiff, series, image), missing=summary(absent))
     nodata, said = nodata_of(series.keyframe, np.dtype(series.dtype))
-    facts = dataclasses.replace(
-        facts, nodata=nodata, warnings=(*facts.warnings, *said, *unread(tiff, series))
-    )
+    said = (*facts.warnings, *said, *unread(tiff, series), *check_counts(path, series))
+    facts = dataclasses.replace(facts, nodata=nodata, warnings=said)
     block = _contiguous(path, tiff, series, facts)
     stored = block or TiffArray(path, tiff, series, facts, absent, limits)
     raw: RawArray = stored
     try:
         if not as_stored:
             raw = shown_values(stored, path, tiff, series)
-        shown = _as_seen(_where_there_is_something(raw, path, tiff, series, limits), tiff, series)
+        shown = _as_seen(_where_there_is_something(raw, path, tiff, series, limits), path, tiff, series)
     except BaseException:
         stored.close()
         raise
@@ -163,7 +164,7 @@ def _where_there_is_something(raw: RawArray, path: Path, tiff: Any, series: Any,
     if value is not None and page.photometric == PALETTE and raw.shape != tuple(series.shape):
         lost.append(f"its nodata value {value} is a palette index: its colour counts like the others")
         value = None
-    elif value is not None and page.photometric == WHITE_IS_ZERO and kind == "u":
+    elif value is not None and is_turned(tiff, page) and kind == "u":
         value = (1 << int(page.bitspersample)) - 1 - int(value)
     elif value is not None and kind == "f":
         raw, value = without(raw, float(value)), math.nan
@@ -180,14 +181,17 @@ def _where_there_is_something(raw: RawArray, path: Path, tiff: Any, series: Any,
     return raw if said == facts else Said(raw, said)
 
 
-def _as_seen(raw: RawArray, tiff: Any, series: Any) -> RawArray:
+def _as_seen(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
     """``raw`` as its tag Orientation has it; measured images (OME, ImageJ, slides) are as they are stored."""
-    tag = series.keyframe.tags.get(274)
+    tag = series.keyframe.tags.get(ORIENTATION)
     orientation = int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
+    axes = series.axes.upper()
+    as_tagged = series.kind in ("generic", "uniform") and "Y" in axes and "X" in axes
+    if as_tagged and len(series) > 1:
+        raw = OneWayRound(raw, path, tiff, series, orientation)
     if orientation not in range(2, 9):
         return raw
-    axes = series.axes.upper()
-    if series.kind in ("generic", "uniform") and "Y" in axes and "X" in axes:
+    if as_tagged:
         return Turned(raw, axes.index("Y"), axes.index("X"), orientation)
     said = f"its orientation tag ({orientation}) is not applied"
     return Said(raw, dataclasses.replace(raw.facts, warnings=(*raw.facts.warnings, said)))

@@ -14,6 +14,7 @@ from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
 from octree.pyramid.sources.plain import PositionedFile
 from octree.pyramid.sources.protocol import RawArray
+from octree.pyramid.sources.tiff.fax import FAX
 from octree.pyramid.sources.tiff.ifd import Directories
 from octree.pyramid.sources.views import ConvertedArray
 
@@ -34,6 +35,24 @@ def stores_ycbcr(page: Any) -> bool:
     return bool(plain and by_codec)
 
 
+def is_unsaid(page: Any) -> bool:
+    """Does the page not say whether 0 is black or white? Fax is white on 0 by itself."""
+    return (
+        _MEANING not in page.tags and int(page.photometric) == WHITE_IS_ZERO and page.compression not in FAX
+    )
+
+
+def is_measured(tiff: Any) -> bool:
+    """Files of ImageJ and OME hold measured values, over which palettes and white as 0 are only ways to show them."""
+    return bool(tiff.is_imagej or tiff.is_ome)
+
+
+def is_turned(tiff: Any, page: Any) -> bool:
+    """Are its values given the other way round, since white is 0?"""
+    white = int(page.photometric) == WHITE_IS_ZERO and not is_unsaid(page)
+    return white and not is_measured(tiff) and np.dtype(page.dtype).kind in "bu"
+
+
 def check_palette(path: Path, page: Any) -> None:
     """Raises SourceError for a palette of which no reader can say what it means."""
     if page.photometric != PALETTE:
@@ -44,7 +63,7 @@ def check_palette(path: Path, page: Any) -> None:
             hint="--labels reads its samples as they are stored; or write the indices alone",
             path=str(path),
         )
-    if page.colormap is None or np.dtype(page.dtype).kind != "u":
+    if page.colormap is None or np.dtype(page.dtype).kind not in "bu":
         raise SourceError(
             f"{path}: a palette image without a palette",
             hint="--labels reads its samples as they are stored",
@@ -59,15 +78,15 @@ def shown_values(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
     Raises SourceError for palettes that mean nothing.
     """
     page = series.keyframe
-    if tiff.is_imagej or tiff.is_ome or raw.dtype.kind not in "bu":
+    if is_measured(tiff) or raw.dtype.kind not in "bu":
         return raw
     check_palette(path, page)
-    if page.photometric not in (WHITE_IS_ZERO, _MINISBLACK, PALETTE):
+    if page.photometric not in (WHITE_IS_ZERO, _MINISBLACK, PALETTE) or is_unsaid(page):
         return raw
     # of planes that lie together behind one page there is nothing else to ask
     if len(series) > 1 and len(series) == math.prod(raw.shape[: len(raw.shape) - len(page.shape)]):
         return PagesOfTheirOwn(raw, path, tiff, series)
-    if page.photometric == WHITE_IS_ZERO:
+    if is_turned(tiff, page):
         top = _top_of(raw, page)
         return ConvertedArray(raw, lambda data: np.bitwise_xor(data, top))
     if page.photometric == PALETTE:
