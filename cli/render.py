@@ -243,7 +243,7 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
     for line in _lost_planes(report.failures)[:3]:
         say(line)
     if report.failures:
-        hint = "the tiles above could not be read; octree verify --deep finds what is damaged"
+        hint = "the tiles above could not be read; octree verify --deep finds what is damaged in a pyramid"
     elif frame.degraded:
         hint = "the view needs more tiles than the atlas holds: give more --atlas, or fewer layers"
     else:

@@ -11,7 +11,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.confined import Make
-from octree.pyramid.errors import OctreeError, SourceError
+from octree.pyramid.errors import OctreeError, OctreeWarning, SourceError
 from octree.pyramid.limits import Limits
 from octree.pyramid.sources.flat.headers import JPEG_2000_BYTES, codestream_of, look_at_header
 from octree.pyramid.sources.flat.look import Look
@@ -47,6 +47,13 @@ _MOVING = {"GIF", "PNG", "WEBP", "AVIF", "FLI"}  # other formats' "frames" are p
 _SERIES = {"DCX", "IM", "SPIDER"}  # but of these, of which the first is taken
 _NESTED = {"icns", "ico", "cur", "blp"}  # icons and textures: small, and what is inside has a size of its own
 _ORIENTATION = 0x0112
+_WORDS = {
+    r"EXIF|Tag data larger|Truncated File Read|Metadata Warning": "its EXIF notes are damaged: if they say that it is to be "
+    "turned, that is not done",
+    "malformed MPO": "its list of further pictures is damaged: the first one is read",
+    "Invalid APNG": "its list of frames is damaged: the still picture is read",
+}
+"""What Pillow warns of, and what that means."""
 _BAND_PIXELS = 1 << 18
 _CODEC_BYTES = {
     "WEBP": 12,
@@ -101,7 +108,7 @@ def _watched(path: str, max_pixels: int) -> Iterator[list[str]]:
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             yield said
-        said += dict.fromkeys(str(warning.message) for warning in found)
+        said += in_our_words(found)
     except (Image.DecompressionBombWarning, Image.DecompressionBombError) as error:
         raise _too_many(path, max_pixels, error) from error
 
@@ -135,6 +142,40 @@ def pillow_without_limit() -> Iterator[None]:
             Image.MAX_IMAGE_PIXELS = limit
 
 
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """What libraries warn of is in the list afterwards, in our words, and goes nowhere else; warnings of ours do. For one
+    thread at a time."""
+    from PIL import Image
+
+    said: list[str] = []
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        warnings.filterwarnings("error", category=Image.DecompressionBombWarning)
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield said
+    # others may have warned meanwhile, on other threads
+    for warning in found:
+        if issubclass(warning.category, OctreeWarning):
+            warnings.warn_explicit(str(warning.message), warning.category, warning.filename, warning.lineno)
+    said += in_our_words(found)
+
+
+def in_our_words(found: Iterable[warnings.WarningMessage]) -> list[str]:
+    """Each once; what is not known here is quoted."""
+    said = []
+    for warning in found:
+        if not issubclass(warning.category, OctreeWarning):
+            text = str(warning.message).strip()
+            said.append(
+                next(
+                    (ours for theirs, ours in _WORDS.items() if re.search(theirs, text)),
+                    f"its decoder says: {text}",
+                )
+            )
+    return list(dict.fromkeys(said))
+
+
 def look(path: Path, as_stored: bool, limits: Limits, formats: tuple[str, ...] | None = None) -> Look:
     """What the file says of itself; nothing is decoded. ``formats`` of Pillow to try, all by default.
 
@@ -144,13 +185,14 @@ def look(path: Path, as_stored: bool, limits: Limits, formats: tuple[str, ...] |
 
     if found := look_at_header(path, as_stored, limits):
         return found
-    with Image.open(path, formats=formats) as image:
+    with heard() as said, Image.open(path, formats=formats) as image:
         frames = int(getattr(image, "n_frames", 1)) if image.format in _MOVING else 1
         width, height = image.size
         limits.check_pixels(str(path), height, width, frames)
         _check_exact(path, image)
         found = _deep_color(path, image, frames) or _by_pillow(image, frames, as_stored)
-        return replace(found, warnings=_losses(path, image))
+        lost = _losses(path, image)
+    return replace(found, warnings=(*lost, *said))
 
 
 def decode(path: Path, look: Look, make: Make) -> NDArray[Any]:
@@ -279,6 +321,8 @@ def _lying(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _decode_pillow(path: Path, look: Look, make: Make) -> NDArray[Any]:
     from PIL import Image
 
+    for theirs in _WORDS:  # said when it was looked at; many threads may decode, so nothing is caught here
+        warnings.filterwarnings("ignore", f"(?s).*({theirs})", UserWarning, r"PIL\.")
     out = make(look.shape, np.dtype(look.dtype))
     with Image.open(path) as image:
         profile = _profiled(image)

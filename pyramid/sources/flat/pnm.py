@@ -103,7 +103,10 @@ def _plain_text(path: Path, head: _Head, shape: tuple[int, ...], facts: Facts) -
 
     def decode() -> NDArray[Any]:
         text = re.sub(rb"#[^\n]*", b"", path.read_bytes()[head.offset :])
-        values = np.array(text.split()[:count], np.uint32)
+        try:
+            values = np.array(text.split()[:count], np.uint32)
+        except (ValueError, OverflowError):
+            values = np.zeros(0, np.uint32)
         if len(values) != count or int(values.max(initial=0)) > head.top:
             raise SourceError(
                 f"{path} is damaged: its header promises {count} values up to {head.top}",
