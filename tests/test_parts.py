@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from build_tools import octree
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -202,6 +202,33 @@ def test_parts_divide_a_frame_and_each_fits(
         assert layer.fits(part)
         drawn[part.y : part.y + part.height, part.x : part.x + part.width] += 1
     assert (drawn == 1).all()
+
+
+@example(tile=16, zoom=1, linear=False, size=(47, 30), shift=0.4)
+@settings(max_examples=30, deadline=None)
+@given(
+    tile=st.sampled_from([8, 16, 40]),
+    zoom=st.floats(0.2, 5),
+    linear=st.booleans(),
+    size=st.tuples(st.integers(1, 30), st.integers(1, 30)),
+    shift=st.floats(-5, 5),
+)
+def test_each_pixel_has_the_tile_under_its_centre(
+    tile: int, zoom: float, linear: bool, size: tuple[int, int], shift: float
+) -> None:
+    """At the edges of the frame, too."""
+    layer = placed(tile, 4 if linear else 1, zoom, linear, size, shift)
+    (y0, x0), (high, wide) = layer.view.low, layer.view.size
+    info = layer.lattice.levels[0]
+    for part in parts_of(size, [layer]):
+        tiles = layer._tiles(layer.region(part))
+        for y, x in itertools.product(
+            range(part.y, part.y + part.height), range(part.x, part.x + part.width)
+        ):
+            centre = (y0 + (y + 0.5) * high / size[1], x0 + (x + 0.5) * wide / size[0])
+            if all(0 < at < length for at, length in zip(centre, info.shape, strict=True)):
+                under = tuple(info.block_at(axis, at) for axis, at in enumerate(centre))
+                assert under in set(tiles.grids())
 
 
 def test_what_fits_is_one_part_and_cuts_fall_on_tiles() -> None:

@@ -67,10 +67,12 @@ class Placed:
         )
         if (part.width, part.height) != (1, 1) or self._tiles(whole).size <= self._most:
             return whole
-        # one pixel over many tiles: it is drawn from what lies around its centre
+        # one pixel over many tiles: it is drawn from what lies around its centre, which at the frame's own edges is not that
+        # of ``whole``
+        centre = (y0 + (part.y + 0.5) * per_px[0], x0 + (part.x + 0.5) * per_px[1])
         reach = [_FILTER_TEXELS * scale for scale in self.lattice.levels[self.level].scale]
         small = reach if self.margin_texels else [_POINT_PX * step for step in per_px]
-        return Region(whole.centre, whole.centre).grown(small).intersect(whole)
+        return Region(centre, centre).grown(small).intersect(whole)
 
     @property
     def _most(self) -> int:
