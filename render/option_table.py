@@ -83,10 +83,24 @@ def parse_clim(value: Any) -> tuple[float, float] | None:
     else:
         parts = value if isinstance(value, list | tuple) else ()
     try:
-        low, high = (float(part) for part in parts)
+        low, high = map(_limit, parts)
+    except UsageError:
+        raise
     except (TypeError, ValueError):
         raise UsageError(f"{value!r} is not auto or low,high", hint="for example 0,1000") from None
     return _checked_clim(low, high)
+
+
+def _limit(value: Any) -> float:
+    """One contrast limit. Raises UsageError for a whole number that no float is: of 64-bit values it would be another."""
+    limit = float(value)
+    text = str(value).strip()
+    if abs(limit) >= 2**53 and re.fullmatch(r"[-+]?\d{1,99}", text) and int(text) != int(limit):
+        raise UsageError(
+            f"{text} is no contrast limit: beyond 2^53 not every whole number is one",
+            hint=f"the nearest are {int(math.nextafter(limit, -math.inf))}, {int(limit)} and {int(math.nextafter(limit, math.inf))}",
+        )
+    return limit
 
 
 def _checked_clim(low: float, high: float) -> tuple[float, float]:
@@ -109,7 +123,7 @@ def parse_channels(value: Any) -> tuple[ChannelOption, ...]:
             match = re.fullmatch(f"({_NUMBER})-({_NUMBER})", rest[1])
             if match is None:
                 raise UsageError(f"{part!r}: {rest[1]!r} is not LOW-HIGH", hint="for example 100-2000")
-            clim = _checked_clim(float(match[1]), float(match[2]))
+            clim = _checked_clim(_limit(match[1]), _limit(match[2]))
         channels.append(ChannelOption(int(index), (rest[0] or None) if rest else None, clim))
     repeated = [c.index for c in channels]
     if len(set(repeated)) != len(repeated):

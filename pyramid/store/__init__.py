@@ -4,6 +4,7 @@ arrays.py      the only file that opens or creates arrays
 place.py       where things lie: one name in a store, and how far what it names may lead
 reading.py     reads that have begun, and can be given up
 ngff.py        what OME-Zarr metadata say; ngff_write.py   writing them
+doubts.py      levels that lie elsewhere than level 0 (pure)
 images.py      every image of a folder: others, labels
 shards.py      is the index of a shard whole? (pure)
 chunk_codecs.py             what chunks decode to, told before they are decoded (pure)

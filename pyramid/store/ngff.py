@@ -339,7 +339,11 @@ def _transform(given: Any, rank: int, group: Place) -> tuple[list[float], list[f
         if kind == "identity":
             continue
         if kind not in ("scale", "translation") or kind not in step:
-            raise SourceError(f"{group}: a transformation of type {kind!r} is not supported", path=str(group))
+            raise SourceError(
+                f"{group}: a transformation of type {kind!r} is not supported",
+                hint="OME-Zarr has scale and translation, with their numbers beside them; or name one of its arrays",
+                path=str(group),
+            )
         values = [float(v) for v in step[kind]]
         if len(values) != rank or not all(map(math.isfinite, values)):
             raise SourceError(
@@ -370,7 +374,7 @@ def _channels(omero: Any) -> tuple[Channel, ...]:
             Channel(
                 label=str(given.get("label") or ""),
                 color=color if re.fullmatch("[0-9A-F]{6}", color) else None,
-                window=(numbers[0], numbers[1]) if len(numbers) == 2 else None,
+                window=(numbers[0], numbers[1]) if len(numbers) == 2 and numbers[0] < numbers[1] else None,
                 active=given.get("active") is not False,
             )
         )

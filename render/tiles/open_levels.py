@@ -9,6 +9,7 @@ import math
 import os
 import queue
 import threading
+import warnings
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -17,12 +18,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import LimitError, OutsideError, SourceError
+from octree.pyramid.errors import LimitError, OutsideError, SourceError, SourceWarning
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, Box, LevelInfo, PyramidSpec
 from octree.pyramid.sources.source import ArraySource, open_source
 from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import open_pyramid
+from octree.pyramid.store.doubts import doubts
 from octree.pyramid.store.place import Place, place_of, values_below
 from octree.pyramid.store.reading import Later, Reading
 from octree.render.config import MAX_WORKERS
@@ -192,6 +194,9 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
     )
     stamps = [group.child(name).stamp() for name in ("zarr.json", ".zattrs")]
     coarsest = group.child(spec.levels[-1].path)
+    said = doubts(spec)
+    for text in said:
+        warnings.warn(f"{place}: {text}", SourceWarning, stacklevel=2)
     return Opened(
         in_turn(pyramid, _CHUNKS_MET * chunk_bytes, limits),
         str(place),
@@ -200,6 +205,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         _nothing,
         chunked=True,
         blocks=True,
+        warnings=said,
     )
 
 
