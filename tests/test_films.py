@@ -166,7 +166,7 @@ def test_a_settled_film_reads_what_it_shows_and_no_more_than_a_backdrop(tmp_path
     options = LOOK | {"index": "t=:", "clock": "virtual", "latency": "5ms"}
     report = render([path], ["x=512,y=512,zoom=1"], size=(1024, 1024), options=options).report
     assert [frame.tiles.wanted for frame in report.frames] == [16] * 3
-    assert [frame.tiles.loaded for frame in report.frames] == [16 + 4 + 1, 16 + 1, 16 + 1]
+    assert sum(frame.tiles.loaded for frame in report.frames) == 16 + 4 + 1 + 2 * (16 + 1)
     assert (report.totals.tiles_read_twice, report.totals.reads_wasted) == (0, 0)
 
 
@@ -299,7 +299,7 @@ def test_the_last_complete_plane_is_kept_while_the_next_is_late_and_named(
 def test_planes_that_are_never_shown_are_warned_of(series: Path, tmp_path: Path) -> None:
     done = octree(
         *("render", series, "--camera", stops(tmp_path), "--late", "hold", "--clock", "virtual"),
-        *("--latency", "150ms", "--size", "48x32", "--report", tmp_path / "r.json"),
+        *("--latency", "150ms", "--size", "48x32", "--report", tmp_path / "r.json", "--cache", "0"),
     )
     assert done.returncode == 0, done.stderr
     assert "warning: 2 of the film's planes are shown by no frame" in done.stderr
