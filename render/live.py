@@ -30,8 +30,10 @@ from octree.pyramid.options import Table, shown
 from octree.render.config import Settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.tiled_image import TiledImageVisual
+from octree.render.loading.values import Tier
 from octree.render.option_table import RENDER
 from octree.render.request import parse_request
+from octree.render.scene.ahead import Ahead, Coming
 from octree.render.scene.layer import Layer, make_layer
 from octree.render.scene.look import looks_of, warn_of_lost
 from octree.render.scene.pipeline import Pipeline
@@ -40,8 +42,10 @@ from octree.render.scene.slice_request import WHOLE, SliceRequest
 from octree.render.scene.sources import check_slicing, open_source
 from octree.render.scene.stepping import SWAPS, Swap
 from octree.render.tiles.texels import base_for, serves
+from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.coverage import Coverage
 from octree.render.view.motion import Motion
+from octree.render.view.pace import STANDING_MS
 from octree.render.view.seen import seen_by_points, seen_part
 from octree.render.view.state import Slicing, aspect_of, place_of, resolve
 
@@ -49,6 +53,14 @@ TICK_S = 1 / 60
 EVENTS = ("requested", "partial", "complete", "failed", "superseded")
 OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
 """What of ``octree render`` means something where somebody else owns canvas, camera and clock."""
+
+
+def _all(layer: Layer) -> Tiles:
+    return layer.tiles_now
+
+
+def _coarse(layer: Layer) -> Tiles:
+    return layer.tiles_now[0], ()
 
 
 class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] # made by vispy at run time
@@ -160,6 +172,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         self._shown: Slicing | None = None
         self._places: tuple[Any, ...] | None = None
         self._held = self._asleep = False
+        self._ahead = Ahead([self._layer], self.pipeline.loader)
+        self._foreseen: Any = None
         self._motion = Motion()
         self._looked: tuple[Any, ...] = ()
         self._fresh = self._stale = True
@@ -352,6 +366,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         """Stop loading, and free what no other node uses. Closing twice is harmless."""
         self._timer.stop()
         self._group.leave(self)
+        if self in self.pipeline.views:
+            self._ahead.forget()
         self.pipeline.leave(self)
         self.parent = None
 
@@ -389,6 +405,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         shown[0]._canvas_in_view().set_current()
         for node in shown:
             node._look()
+        for node in shown:
+            node._look_ahead(1 / len(shown))
         self.pipeline.take_in(at_most_ms=1000 * TICK_S if any(group.play for group in groups) else math.inf)
         self.pipeline.upload(budgeted=True)
         for group in groups:
@@ -435,8 +453,11 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         seen, px_per_base = self._view()
         motion = self._motion.measure(self.pipeline.clock.now_ms(), seen)
         version = self._layer.source.version
-        held_from = self._group.held_from
-        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer), version, held_from)
+        held_from, group = self._group.held_from, self._group
+        if held_from is None and not arrives_in_time(self.pipeline.loader.latency_ms(), group.left_ms):
+            held_from = Tier.IDEAL
+        stands = group.plane_ms is None
+        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer), version, held_from, stands)
         if looked == self._looked and not self._fresh:
             return
         plan = self._layer.plan_rect(
@@ -445,13 +466,26 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             self._slicing,
             motion=motion,
             fresh=self._fresh,
-            prefetch=True,
+            prefetch=stands,
             held_from=held_from,
         )
         if plan.wanted and not any(visual.shader_builds for visual in self.visuals):
             self._layer.rehearse()
             self._canvas_in_view().context.flush_commands()
         self._looked, self._fresh, self._stale = looked, False, True
+
+    def _look_ahead(self, share: float) -> None:
+        """Which planes come next? Wish them, if that is news."""
+        coming, plane_ms = self._group.coming(self), self._group.plane_ms
+        foreseen = (coming, plane_ms, self._looked, self.pipeline.loader.latency_ms())
+        if foreseen == self._foreseen:
+            return
+        self._foreseen, self._ahead.share = foreseen, share
+        # a guess is worth no more than what stands in, where anything else takes longer than a step
+        guessed = plane_ms is not None and not self.is_playing and self.pipeline.loader.is_slow()
+        tiles = _coarse if guessed else _all
+        planes = [Coming(slicing, due_ms, tiles) for due_ms, slicing in coming]
+        self._ahead.plan(planes, STANDING_MS if plane_ms is None else plane_ms)
 
     def _show(self, *, held: bool = False) -> None:
         """Cover the view anew if it has changed, or what there is to show, whoever changed that. ``held``: what others
@@ -493,6 +527,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         asleep = not self.is_shown
         if asleep and not self._asleep:
             self._layer.sleep()
+            self._ahead.rest()
+            self._foreseen = None
             self._fresh = True
         self._asleep = asleep
 

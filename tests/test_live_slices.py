@@ -416,7 +416,7 @@ def test_what_is_hidden_loads_nothing(stage_of: StageOf, what: str) -> None:
     hidden.visible = True
     assert set(np.unique(stage.window.render()[45:135, 5:110, 0])) == {0}, "nothing of the plane before"
     assert request.wait(60)
-    assert planes.reads.keys() == {5}
+    assert planes.reads.keys() - {4, 6} == {5}, "and what lies next to it"
     assert set(np.unique(stage.window.render()[45:135, 5:110, 0])) == {value(5)}
 
 

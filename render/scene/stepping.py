@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -12,7 +13,9 @@ from octree.render.loading.values import Tier
 from octree.render.scene.playing import Play, play_from
 from octree.render.scene.slice_request import Sight, SliceRequest
 from octree.render.scene.slices import sight_of
+from octree.render.view.ahead import MOST_PLANES
 from octree.render.view.coverage import merge_coverage
+from octree.render.view.pace import Pace
 from octree.render.view.state import Slicing, check_place, place_of, resolve, whole_position
 
 if TYPE_CHECKING:
@@ -70,6 +73,7 @@ class Group:
         self.sync_s: float | None = None
         self._pipeline = pipeline
         self._held_from: Tier | None = None
+        self._pace = Pace()
 
     # who
 
@@ -149,6 +153,8 @@ class Group:
         return max(lengths)
 
     def _step(self, wished: Mapping[str, int]) -> SliceRequest:
+        for axis, at in wished.items():
+            self._pace.step(self._now_ms, axis, self.position.get(axis, 0), at)
         self.position |= wished
         for member in self.members:
             member.slice_to(self._slicing_of(member))
@@ -156,9 +162,40 @@ class Group:
 
     def _slicing_of(self, member: Member, slicing: Slicing | None = None) -> Slicing:
         """What a member shows where the group stands."""
-        wishes = slicing or member.slicing
+        return self._slicing_at(self.position, member, slicing or member.slicing)
+
+    def _slicing_at(self, position: Mapping[str, int], member: Member, wishes: Slicing) -> Slicing:
         free = _free(_spec(member), wishes)
-        return replace(wishes, position=tuple([place for place in self.position.items() if place[0] in free]))
+        return replace(wishes, position=tuple([place for place in position.items() if place[0] in free]))
+
+    # and what comes after it
+
+    @property
+    def plane_ms(self) -> float | None:
+        """How long each plane is shown while planes are stepped through; None: the group stands."""
+        return 1000 / self.play.fps if self.play is not None else self._pace.steps_ms(self._now_ms)
+
+    @property
+    def left_ms(self) -> float:
+        """How long the plane that is shown will be; nobody knows it unless it is played."""
+        return math.inf if self.play is None else self.play.next_ms(self._now_ms) - self._now_ms
+
+    def coming(self, member: Member, count: int = MOST_PLANES) -> list[tuple[float, Slicing]]:
+        """(when it is due, ms from now; what a member will show) of the next planes, soonest first: known while something is
+        played, else a guess."""
+        now_ms, play = self._now_ms, self.play
+        if play is not None:
+            axis, planes = play.axis, [(due_ms - now_ms, at) for due_ms, at in play.coming(now_ms, count)]
+        else:
+            axis, planes = self._pace.coming(now_ms, count)
+        if not axis or axis not in _free(_spec(member), member.slicing):
+            return []
+        length = self.length_of(axis)
+        return [
+            (due_ms, self._slicing_at(self.position | {axis: at}, member, member.slicing))
+            for due_ms, at in planes
+            if 0 <= at < length
+        ]
 
     def ask(self, *, stepped: bool = True) -> SliceRequest:
         """Everybody has been told where to stand: what is asked for with it. ``stepped``: they stood elsewhere before."""

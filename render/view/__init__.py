@@ -12,6 +12,7 @@ parts.py       a frame in parts that fit the atlas
 cover.py       wanted tiles + residency → disjoint quads and coverage, in one pass
 coverage.py    by what each screen pixel shows
 register.py    how layers of different voxel size lie on each other
+pace.py        how fast planes are stepped through, measured
 motion.py      how fast a view moves, measured
 seen.py        what of an image a camera of vispy shows
 """
