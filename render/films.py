@@ -129,4 +129,6 @@ def _position(axis: str, value: Any) -> Fraction:
 
 
 def _written(place: Fraction) -> str:
-    return str(place.numerator) if place.denominator == 1 else repr(float(place))
+    """As a decimal number, exactly: what is read has 18 digits after the point at most."""
+    digits = f"{int(place * 10**18):019d}"
+    return f"{digits[:-18]}.{digits[-18:]}".rstrip("0").rstrip(".")
