@@ -32,7 +32,27 @@ def declared_pixels(data: bytes) -> int | None:
     return None
 
 
+def declared_frame(data: bytes) -> tuple[int, int, int] | None:
+    """Height, width and samples of each pixel, of a JPEG, JPEG 2000 or PNG; None of any other, or when it is cut."""
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg_frame(data)
+        if data.startswith((b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  ")):
+            return _jpeg_2000_frame(data)
+        if data.startswith(b"\x89PNG\r\n\x1a\n"):
+            width, height, _, kind = struct.unpack_from(">IIBB", data, 16)
+            return height, width, {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}.get(kind, 0)
+    except (struct.error, IndexError, ValueError):
+        pass
+    return None
+
+
 def _jpeg(data: bytes) -> int | None:
+    frame = _jpeg_frame(data)
+    return None if frame is None else frame[0] * frame[1]
+
+
+def _jpeg_frame(data: bytes) -> tuple[int, int, int] | None:
     place = 2
     while place + 4 <= len(data):
         if data[place] != 0xFF:
@@ -46,19 +66,25 @@ def _jpeg(data: bytes) -> int | None:
         elif marker == _SOS:
             return None
         elif 0xC0 <= marker <= 0xCF and marker not in _NOT_FRAMES:
-            height, width = struct.unpack_from(">HH", data, place + 5)
-            return int(height * width)
+            height, width, samples = struct.unpack_from(">HHB", data, place + 5)
+            return height, width, samples
         else:
             place += 2 + int.from_bytes(data[place + 2 : place + 4])
     return None
 
 
 def _jpeg_2000(data: bytes) -> int | None:
+    frame = _jpeg_2000_frame(data)
+    return None if frame is None else frame[0] * frame[1]
+
+
+def _jpeg_2000_frame(data: bytes) -> tuple[int, int, int] | None:
     place = data.find(b"\xff\x4f\xff\x51", 0, 1 << 16)
     if place < 0:
         return None
     right, bottom, left, top = struct.unpack_from(">4I", data, place + 8)
-    return int(max(0, right - left) * max(0, bottom - top))
+    (samples,) = struct.unpack_from(">H", data, place + 40)
+    return max(0, bottom - top), max(0, right - left), samples
 
 
 def _png(data: bytes) -> int:

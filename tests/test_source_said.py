@@ -19,7 +19,7 @@ from test_source_fixtures import load_program
 from test_source_odd import whole
 from tifffile import TiffWriter, imwrite
 
-from octree.pyramid import build
+from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import SourceError, SourceWarning
 from octree.pyramid.sources.source import open_source
 
@@ -120,6 +120,27 @@ def test_strips_that_are_shorter_than_their_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(whole(lying)[0], pixels)
 
 
+@pytest.mark.parametrize(
+    ("held", "samples"),
+    [((16, 16, 3), 1), ((16, 24, 1), 1), ((24, 16, 1), 1)],
+    ids=["colours", "wider", "taller"],
+)
+@pytest.mark.parametrize("codec", [7, 34712, 34933])
+def test_pictures_that_are_more_than_their_tile(
+    tmp_path: Path, held: tuple[int, int, int], samples: int, codec: int
+) -> None:
+    """Colours came out as grey pixels side by side; of larger ones a corner was shown."""
+    encode = {7: imagecodecs.jpeg_encode, 34712: imagecodecs.jpeg2k_encode, 34933: imagecodecs.png_encode}[
+        codec
+    ]
+    pixels = bytes_of(*held).squeeze()
+    tile = {t: [16] for t in ("t322", "t323")}
+    path = tmp_path / "a.tif"
+    whole_tags = tags(16, 16, t259=[codec], t277=[samples], **tile)
+    path.write_bytes(MAKER.classic_tiff(whole_tags, encode(pixels)))
+    assert "its own header says" in refused(path)
+
+
 @pytest.mark.parametrize("rest", [b"", b"\x05junk", b"\xf0\x07", bytes([127]) * 129])
 @pytest.mark.parametrize("pixels", [bytes_of(9, 13), np.zeros((9, 13), np.uint8)], ids=["noise", "zeros"])
 def test_packed_strips_that_hold_too_much(tmp_path: Path, rest: bytes, pixels: NDArray[np.uint8]) -> None:
@@ -162,6 +183,20 @@ def test_what_samples_are_not_shown_as(
 ) -> None:
     imwrite(tmp_path / "a.tif", pixels, **options)
     assert [word in one for one in said_of(tmp_path / "a.tif")] == [True] * bool(word)
+
+
+def test_old_jpeg_whose_strip_is_a_part_of_its_stream_names_the_tool(tmp_path: Path) -> None:
+    """It is not damaged: its tables are elsewhere."""
+    path, data = tmp_path / "a.tif", imagecodecs.jpeg_encode(bytes_of(16, 16))
+    path.write_bytes(MAKER.classic_tiff(tags(16, 16, t259=[6], t512=[1], t513=[8]), data[20:]))
+    with pytest.raises(SourceError) as caught:
+        whole(path)
+    assert "tiff2rgba a.tif" in (caught.value.hint or "")
+
+
+def test_a_url_is_no_missing_folder() -> None:
+    with pytest.raises(SourceError, match="s3://bucket/p is a URL"):
+        open_pyramid("s3://bucket/p")
 
 
 # flat images

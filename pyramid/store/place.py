@@ -220,6 +220,10 @@ def place_of(where: Where, *, anywhere: bool = False, reach: Reach | None = None
     within ``reach``. A Place is given back as it is."""
     if isinstance(where, Place):
         return where
+    if isinstance(where, str) and "://" in where and not os.path.exists(where):
+        raise SourceError(
+            f"{where} is a URL; octree reads local files and folders", hint="copy it here first", path=where
+        )
     return LocalPlace(Path(where), reach or reach_of(where, anywhere=anywhere))
 
 

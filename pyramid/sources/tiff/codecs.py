@@ -11,12 +11,17 @@ import numpy as np
 from octree.pyramid.errors import SourceError
 from octree.pyramid.sources.tiff.subsampled import is_subsampled
 
-_OLD_JPEG, _DEFLATE, _PACKBITS = 6, {8, 32946}, 32773
+OLD_JPEG, _DEFLATE, _PACKBITS = 6, {8, 32946}, 32773
 _COMPLEX_WHOLE = 5
 _COLOURS = {2: "RGB", 6: "YCbCr", 8: "CIE L*a*b*"}
 _STREAM = 513
 _LOG = (34676, 34677)
 _ODD_BITS = 24  # of which readers disagree, as to the order of bytes
+
+
+def in_parts(path: Path) -> str:
+    """A hint on old-style JPEG, whose parts only libtiff puts together."""
+    return f"convert it with libtiff: tiff2rgba {path.name} out.tif"
 
 
 def check_readable(path: Path, series: Any) -> None:
@@ -28,10 +33,10 @@ def check_readable(path: Path, series: Any) -> None:
     why, hint = "", "convert it with a tool that reads it, such as ImageMagick"
     if compression in _LOG:
         why, hint = "LogLuv (SGI) compression", f"convert it with ImageMagick: convert {path.name} out.hdr"
-    elif compression == _OLD_JPEG:
+    elif compression == OLD_JPEG:
         # libjpeg needs a whole stream; its parts in tags and strips are put together by libtiff alone
         if _STREAM not in page.tags or len(page.dataoffsets) != 1 or len(series) > 1:
-            why, hint = "old-style JPEG in parts", f"convert it with libtiff: tiff2rgba {path.name} out.tif"
+            why, hint = "old-style JPEG in parts", in_parts(path)
     elif compression != 1 and compression not in tifffile.TIFF.DECOMPRESSORS:
         why = f"compression {compression}"
     elif int(np.max(page.sampleformat or 1)) == _COMPLEX_WHOLE:

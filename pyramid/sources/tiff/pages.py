@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.declared import declared_pixels, is_animated
+from octree.pyramid.declared import declared_frame, declared_pixels, is_animated
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
@@ -28,7 +28,7 @@ from octree.pyramid.sources.nodata import without
 from octree.pyramid.sources.plain import PositionedFile, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_counts, check_imagej, check_planes
-from octree.pyramid.sources.tiff.codecs import check_readable, decompressed, inflated
+from octree.pyramid.sources.tiff.codecs import OLD_JPEG, check_readable, decompressed, in_parts, inflated
 from octree.pyramid.sources.tiff.companions import within
 from octree.pyramid.sources.tiff.dimensions import check_dimensions
 from octree.pyramid.sources.tiff.facts import companion_xml, ome_image, series_facts
@@ -452,17 +452,34 @@ class TiffArray:
             )
         header = self._page.jpegheader if self._page.compression in _JPEG else None
         declared = max(declared_pixels(part) or 0 for part in (header or b"", data))
+        frame = declared_frame(data)
+        if frame is not None:
+            self._check_frame(number, index, file, frame)
         # strips may hold more rows than there are left, and tiles of subsampled colour whole blocks
         if declared > 2 * math.prod(self._segment) + _SMALL_PIXELS:
             shape = " x ".join(map(str, self._segment[1:3]))
             why = f"its own header says that it holds {declared} pixels, the page says {shape}"
             raise self._damage(number, index, file, why)
 
+    def _check_frame(
+        self, number: int, index: int, file: PositionedFile, frame: tuple[int, int, int]
+    ) -> None:
+        """A picture of more columns or samples than its segment would be cut, and of more samples come out as other pixels;
+        the last strip may hold rows that no longer belong to the image."""
+        _, rows, columns, samples = self._segment
+        taller = frame[0] > rows and (self._page.is_tiled or self._rows_of(index) == rows < self._normal[2])
+        # cameras code mosaics as half as many columns of two samples
+        other = (frame[1] > columns or frame[2] > samples) and frame[1] * frame[2] != columns * samples
+        if taller or other:
+            held = "{} x {} pixels of {} samples".format(*frame)
+            why = f"its own header says {held}, the page {rows} x {columns} of {samples}"
+            raise self._damage(number, index, file, why)
+
     def _damage(self, number: int, index: int, file: PositionedFile, why: str) -> SourceError:
         what = "tile" if self._page.is_tiled else "strip"
         return SourceError(
             f"{file.path}: {what} {index} of page {number} cannot be read: {why}",
-            hint=DAMAGED,
+            hint=DAMAGED if self._page.compression != OLD_JPEG else in_parts(file.path),
             path=str(file.path),
             page=number,
             segment=index,

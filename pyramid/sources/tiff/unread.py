@@ -15,6 +15,8 @@ _OTHER_COLOURS = {
     8: "CIE L*a*b*",
     9: "ICC L*a*b*",
     10: "ITU L*a*b*",
+    32844: "logarithms of brightness (LogL)",
+    32845: "logarithms of brightness and colour (LogLuv)",
     32803: "a colour filter's mosaic",
     34892: "raw values of a camera",
 }
