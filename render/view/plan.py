@@ -27,6 +27,8 @@ from octree.pyramid.model import TileKey
 MAX_WANTED = 16_384
 """Most tiles one plan names when the caller knows no smaller bound: far more than any atlas holds."""
 _SAME_SCALE = 1e-6
+MOST_PREFETCH = 256
+"""A view of thousands of tiles would plan a thousand more, sixty times a second, of which few are read before it has moved on."""
 STAND_IN_SHARE = 3
 """Stand-ins may add one read for so many missing tiles."""
 
@@ -374,8 +376,8 @@ def _prefetch(
     room: int,
 ) -> tuple[TileKey, ...]:
     """Tiles where the view is going, then around it, nearest to the view's next centre first; never more than
-    are wanted and eight, nor than there is room for."""
-    most = min(wanted.size + 8, room - wanted.size)
+    are wanted and eight, nor than there is room for, nor than ``MOST_PREFETCH``."""
+    most = min(wanted.size + 8, room - wanted.size, MOST_PREFETCH)
     if most <= 0 or not plan.wanted:
         return ()
     regions = [later] if later != view else []
