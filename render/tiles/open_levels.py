@@ -203,6 +203,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         f"{group.identity}|{stamps}|{facts}",
         lambda: _digest(facts, coarsest),
         _nothing,
+        private=True,  # neither TensorStore nor zarr gives what it keeps
         chunked=True,
         blocks=True,
         warnings=said,
