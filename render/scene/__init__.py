@@ -6,6 +6,7 @@ scene.py       the frame of ``octree render``: a view of a pipeline
 cells.py montage.py         several views in one frame: what each shows; scenes on panes of the canvas
 stage.py       what both are to the frame loop
 frame.py       one drawn frame, as values
+keys.py        where the parts of a layer stand, and the keys of their tiles
 layer.py       one layer of a view: its plan, its uploads, its cover
 slice_request.py            one step to another plane: its states; pure
 slices.py      the requests of a pipeline, and what became of them

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from octree.pyramid.model import PyramidSpec, TileKey
 from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
 from octree.render.loading.wishes import load_requests
 from octree.render.request import RenderRequest
+from octree.render.scene.keys import Keys, Once, Part, Standing
 from octree.render.scene.look import Look
 from octree.render.scene.shown import Shown
 from octree.render.tiles.face import Face
@@ -30,7 +31,7 @@ from octree.render.view.camera import Camera
 from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
 from octree.render.view.parts import Placed
-from octree.render.view.plan import STAND_IN_SHARE, Lacking, ViewPlan, choose_level, plan_view
+from octree.render.view.plan import STAND_IN_SHARE, ViewPlan, choose_level, plan_view
 from octree.render.view.register import ToBase, to_base
 from octree.render.view.stand_ins import stand_ins_at_hand
 from octree.render.view.state import Section, Slicing, ViewState, resolve
@@ -39,8 +40,6 @@ if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
     from octree.render.scene.pipeline import Pipeline
 
-MOST_KEYS = 2**16
-"""Of one place, so that a long journey over a large image takes no memory."""
 MOST_PLACES = 256
 """Whose keys are remembered."""
 NO_PLAN = ViewPlan(0, False, ())
@@ -48,61 +47,8 @@ NO_PLAN = ViewPlan(0, False, ())
 _NOWHERE = Region((math.inf, math.inf), (math.inf, math.inf))
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One channel of a layer, and how it is drawn. ``channel`` None: wherever the view is."""
-
-    channel: int | None
-    visual: TiledImageVisual
-
-
-@dataclass(frozen=True, slots=True)
-class _Standing:
-    """Where one part stands: its section of the image, and the index on each level."""
-
-    part: Part
-    section: Section
-    indices: tuple[tuple[int, ...], ...]
-
-
 def _never(_tile: TileKey) -> bool:
     return False
-
-
-class _Keys(dict[TileKey, tuple[LoadKey, ...]]):
-    """The keys of each tile of a face where some parts stand, made when they are first asked for: a view of thousands
-    asks several times a turn."""
-
-    def __init__(self, face: Face, parts: Sequence[_Standing]) -> None:
-        self.version = face.version
-        self._source, self._indices = face.token, [part.indices for part in parts]
-
-    def __missing__(self, tile: TileKey) -> tuple[LoadKey, ...]:
-        if len(self) >= MOST_KEYS:
-            self.clear()
-        # named tuples' own constructors take four times as long
-        new, (level, _, grid) = tuple.__new__, tile
-        source, version = self._source, self.version
-        keys = self[tile] = tuple(
-            [
-                new(LoadKey, (source, version, new(TileKey, (level, index[level], grid))))
-                for index in self._indices
-            ]
-        )
-        return keys
-
-
-class _Once:
-    """``Lacking`` of one plan: all that is wanted is asked for twice."""
-
-    def __init__(self, lacking: Lacking) -> None:
-        self._lacking = lacking
-        self._answers: dict[int, tuple[Sequence[TileKey], Sequence[TileKey]]] = {}
-
-    def __call__(self, tiles: Sequence[TileKey]) -> Sequence[TileKey]:
-        if id(tiles) not in self._answers:
-            self._answers[id(tiles)] = tiles, self._lacking(tiles)  # kept, or its id might be another's
-        return self._answers[id(tiles)][1]
 
 
 def make_layer(
@@ -149,8 +95,8 @@ class Layer:
         self._slicing: Slicing | None = None
         self._bases: Mapping[int | None, Base] | None = None  # None: those of the source
         self._outdated: list[Face] = []  # before it was rebased
-        self._standing: tuple[_Standing, ...] = ()
-        self._keys = _Keys(source, ())
+        self._standing: tuple[Standing, ...] = ()
+        self._keys = Keys(source, ())
         self._lattice = source.lattice
         self._version = source.version
         self._plan = NO_PLAN
@@ -165,7 +111,7 @@ class Layer:
         self._held_from: Tier | None = None
         self._drawn_keys: tuple[LoadKey, ...] = ()  # of what the visuals show
         self._is_drawn = False
-        self._others: dict[Slicing, _Keys | None] = {}  # the keys of other places of the face
+        self._others: dict[Slicing, Keys | None] = {}  # the keys of other places of the face
         self._others_of: tuple[str, int] = ("", 0)
         self.cover: Cover | None = None
 
@@ -251,7 +197,7 @@ class Layer:
             self._version, self._plan, self._sent = self.source.version, NO_PLAN, False
         self._part = None if part is None else (part[0].region(part[1]), part[1].region)
         limits = self._pipeline.settings.render
-        lacking = _Once(self._lacking)
+        lacking = Once(self._lacking)
         plan = plan_view(
             self._lattice,
             view if self._part is None else self._part[0],
@@ -331,9 +277,9 @@ class Layer:
             self._others_of, self._others = (self.face.token, self.face.version), {}
         if slicing not in self._others:
             standing = [self._stand(part, slicing) for part in self.parts]
-            here = all(self.source.face(each.section) is self.face for each in standing)
+            here = all(self.source.face(each.section, self._bases) is self.face for each in standing)
             beyond = any(each.section.beyond for each in standing)
-            self._others[slicing] = _Keys(self.face, standing) if here and not beyond else None
+            self._others[slicing] = Keys(self.face, standing) if here and not beyond else None
         return self._others[slicing]
 
     @property
@@ -378,16 +324,16 @@ class Layer:
         self._slicing, self._plan, self._sent = slicing, NO_PLAN, False
         self._levels = {NO_PLAN.level}
         self._standing, shared = tuple(standing), standing[0].indices
-        self._keys = _Keys(face, standing)
+        self._keys = Keys(face, standing)
         if self.parts[0].channel is not None:
             c = standing[0].section.entries.index("c")
             shared = tuple(index[:c] + index[c + 1 :] for index in shared)
         self._lattice = face.lattice.at(shared)
 
-    def _stand(self, part: Part, slicing: Slicing) -> _Standing:
+    def _stand(self, part: Part, slicing: Slicing) -> Standing:
         section = self._section_of(part, slicing)
         levels = self.source.face(section, self._bases).at(section).levels
-        return _Standing(part, section, tuple([level.index for level in levels]))
+        return Standing(part, section, tuple([level.index for level in levels]))
 
     def _section_of(self, part: Part, slicing: Slicing) -> Section:
         if part.channel is not None:
@@ -429,10 +375,10 @@ class Layer:
         return self._known_keys[tile]
 
     @property
-    def _known_keys(self) -> _Keys:
+    def _known_keys(self) -> Keys:
         """To be looked at once for many tiles."""
         if self._keys.version != self.face.version:
-            self._keys = _Keys(self.face, self._standing)
+            self._keys = Keys(self.face, self._standing)
         return self._keys
 
     def _lacking(self, tiles: Sequence[TileKey]) -> list[TileKey]:

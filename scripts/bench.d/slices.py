@@ -29,7 +29,8 @@ from octree.render.gl.canvas import Canvas
 from octree.render.gl.library import gloo
 from octree.render.loading.network import Network
 from octree.render.request import parse_request
-from octree.render.scene.layer import Layer, Part
+from octree.render.scene.keys import Part
+from octree.render.scene.layer import Layer
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.sources import open_source
 from octree.render.view.state import Slicing

@@ -1,0 +1,72 @@
+"""Where the parts of a layer stand, and the keys that the loader knows their tiles by. Pure book-keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from octree.pyramid.model import TileKey
+from octree.render.loading.values import LoadKey
+from octree.render.tiles.face import Face
+from octree.render.view.plan import Lacking
+from octree.render.view.state import Section
+
+if TYPE_CHECKING:
+    from octree.render.gl.tiled_image import TiledImageVisual
+
+MOST_KEYS = 2**16
+"""Of one place, so that a long journey over a large image takes no memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One channel of a layer, and how it is drawn. ``channel`` None: wherever the view is."""
+
+    channel: int | None
+    visual: TiledImageVisual
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where one part stands: its section of the image, and the index on each level."""
+
+    part: Part
+    section: Section
+    indices: tuple[tuple[int, ...], ...]
+
+
+class Keys(dict[TileKey, tuple[LoadKey, ...]]):
+    """The keys of each tile of a face where some parts stand, made when they are first asked for: a view of thousands
+    asks several times a turn."""
+
+    def __init__(self, face: Face, parts: Sequence[Standing]) -> None:
+        self.version = face.version
+        self._source, self._indices = face.token, [part.indices for part in parts]
+
+    def __missing__(self, tile: TileKey) -> tuple[LoadKey, ...]:
+        if len(self) >= MOST_KEYS:
+            self.clear()
+        # named tuples' own constructors take four times as long
+        new, (level, _, grid) = tuple.__new__, tile
+        source, version = self._source, self.version
+        keys = self[tile] = tuple(
+            [
+                new(LoadKey, (source, version, new(TileKey, (level, index[level], grid))))
+                for index in self._indices
+            ]
+        )
+        return keys
+
+
+class Once:
+    """``Lacking`` of one plan: all that is wanted is asked for twice."""
+
+    def __init__(self, lacking: Lacking) -> None:
+        self._lacking = lacking
+        self._answers: dict[int, tuple[Sequence[TileKey], Sequence[TileKey]]] = {}
+
+    def __call__(self, tiles: Sequence[TileKey]) -> Sequence[TileKey]:
+        if id(tiles) not in self._answers:
+            self._answers[id(tiles)] = tiles, self._lacking(tiles)  # kept, or its id might be another's
+        return self._answers[id(tiles)][1]
