@@ -146,7 +146,10 @@ class _Job:
         _say_degraded(report)
         _say_skipped(report)
         empty = _say_empty(renderer, report)
-        return _judge(request, renderer.shots, report) or empty
+        judged = _judge(request, renderer.shots, report)
+        if not judged:
+            _say_lost(report)
+        return judged or empty
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
         """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
@@ -223,6 +226,9 @@ def _say_skipped(report: RunReport) -> None:
         )
 
 
+UNREADABLE = "the tiles above could not be read; octree verify --deep finds what is damaged in a pyramid"
+
+
 def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> int:
     """0, or 1 with the reason when a frame stayed below the coverage that was asked for."""
     from octree.cli.console import say
@@ -243,13 +249,29 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
     for line in _lost_planes(report.failures)[:3]:
         say(line)
     if report.failures:
-        hint = "the tiles above could not be read; octree verify --deep finds what is damaged in a pyramid"
+        hint = UNREADABLE
     elif frame.degraded:
         hint = "the view needs more tiles than the atlas holds: give more --atlas, or fewer layers"
     else:
         hint = "give more --timeout, or accept less with --min-coverage"
     say(f"hint:  {hint}")
     return 1
+
+
+def _say_lost(report: RunReport) -> None:
+    """Where no coverage is asked for, as in streams, that something could not be read is said all the same."""
+    from octree.cli.console import say
+
+    lost = [frame for frame in report.frames if frame.coverage.failed]
+    if not lost:
+        return
+    say(
+        f"warning: {len(lost)} of {len(report.frames)} frames {'lacks' if len(lost) == 1 else 'lack'} what could not be read: "
+        f"first frame {lost[0].index} ({_what(lost[0], report)})"
+    )
+    for line in _lost_planes(report.failures)[:3]:
+        say(line)
+    say(f"hint:  {UNREADABLE}; --min-coverage makes it an error")
 
 
 def _what(frame: FrameReport, report: RunReport) -> str:

@@ -422,12 +422,17 @@ def test_streams_go_back_and_round(series: Path, tmp_path: Path) -> None:
     assert run.report.totals.tiles_read_twice == 0
 
 
-def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:
-    path = built(tmp_path / "broken.ome.zarr", planes(5, 1))
-    for level in path.iterdir():
+def broken_series(path: Path) -> Path:
+    """Of five planes the third cannot be read."""
+    for level in built(path, planes(5, 1)).iterdir():
         for chunk in (level / "c" / "2").rglob("*"):
             if chunk.is_file():
                 chunk.write_bytes(b"\xff")
+    return path
+
+
+def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:
+    path = broken_series(tmp_path / "broken.ome.zarr")
     done = octree(
         *("render", path, "--index", "t=:", "--clim", "0,255", "--size", "48x32"),
         *("-o", tmp_path / "{t}.png", "--report", tmp_path / "r.json"),
@@ -439,6 +444,22 @@ def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:
     assert {failure["key"]["index"][0] for failure in document["failures"]} == {2}
     for t in (0, 1, 3, 4):
         assert greys([np.asarray(Image.open(tmp_path / f"{t}.png"))]) == [grey(t)]
+
+
+@pytest.mark.parametrize("late", ["coarse", "hold", "wait"])
+def test_a_failing_plane_of_a_film_that_streams_is_said(tmp_path: Path, late: str) -> None:
+    """Nobody asks for coverage there: the exit code is 0, but what is not in the picture has been named."""
+    path = broken_series(tmp_path / "broken.ome.zarr")
+    film = ("render", path, "--index", "t=:", "--clim", "0,255", "--size", "48x32", "--json")
+    done = octree(*film, "--stream", "--late", late, "--clock", "virtual")
+    assert done.returncode == 0, done.stderr
+    assert "warning: 1 of 5 frames lacks what could not be read: first frame 2 (fit, t=2, z=0)" in done.stderr
+    assert "tile (2, 0, 0, 0): " in done.stderr
+    assert "octree verify --deep" in done.stderr
+    if late == "wait":
+        asked = octree(*film, "--stream", "--late", late, "--min-coverage", "1")
+        assert asked.returncode == 1, asked.stderr
+        assert "warning" not in asked.stderr
 
 
 # files
