@@ -73,7 +73,9 @@ def parse_index(value: Any) -> dict[str, Place]:
         pairs = [(axis.strip(), place.strip()) for axis, _, place in parts]
     index: dict[str, Place] = {}
     for axis, place in pairs:
-        if axis not in AXES or axis in index:
+        if axis in index:
+            raise UsageError(f"{value!r} chooses {axis} twice", hint="one place, or one range, for each axis")
+        if axis not in AXES:
             raise UsageError(
                 f"{value!r} is not like {_EXAMPLE}", hint=f"axes {', '.join(AXES)}, counted from 0"
             )

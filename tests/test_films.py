@@ -450,16 +450,20 @@ def test_a_failing_plane_is_reported_by_its_frame_alone(tmp_path: Path) -> None:
 def test_a_failing_plane_of_a_film_that_streams_is_said(tmp_path: Path, late: str) -> None:
     """Nobody asks for coverage there: the exit code is 0, but what is not in the picture has been named."""
     path = broken_series(tmp_path / "broken.ome.zarr")
-    film = ("render", path, "--index", "t=:", "--clim", "0,255", "--size", "48x32", "--json")
+    film = ("render", path, "--index", "t=:", "--clim", "0,255", "--size", "48x32", "--fps", "0.5", "--json")
     done = octree(*film, "--stream", "--late", late, "--clock", "virtual")
     assert done.returncode == 0, done.stderr
     assert "warning: 1 of 5 frames lacks what could not be read: first frame 2 (fit, t=2, z=0)" in done.stderr
     assert "tile (2, 0, 0, 0): " in done.stderr
     assert "octree verify --deep" in done.stderr
     if late == "wait":
-        asked = octree(*film, "--stream", "--late", late, "--min-coverage", "1")
+        asked = octree(*film, "--stream", "--late", late, "--clock", "virtual", "--min-coverage", "1")
         assert asked.returncode == 1, asked.stderr
         assert "warning" not in asked.stderr
+
+
+def test_an_axis_that_is_chosen_twice_is_said(series: Path) -> None:
+    assert "chooses t twice" in refused(series, "t=1,t=0:2")
 
 
 # files

@@ -154,6 +154,14 @@ def test_the_atlas_does_not_matter(stack: Path) -> None:
 # films
 
 
+def test_what_an_atlas_must_hold_is_said_of_all_views_at_once(stack: Path) -> None:
+    options = {**LOOK, "montage": "auto", "index": "z=0:4"}
+    with pytest.raises(UsageError, match="at least") as caught:
+        render([stack], ["fit"], size=(160, 120), options={**options, "atlas": "1"})
+    least = caught.value.message.rsplit(" ", 2)[1]
+    render([stack], ["fit"], size=(160, 120), options={**options, "atlas": least})
+
+
 def test_a_film_of_montages(stack: Path) -> None:
     """Of two ranges the faster one is in the frame, and the slower one the film."""
     result = render(

@@ -84,9 +84,11 @@ class Montage:
                 request,
                 [sources[n] for n in cell.sources],
                 looks=[_of_channel(looks[n], cell.channel) for n in cell.sources],
+                joins=False,
             )
             for cell in cells.cells
         ]
+        pipeline.join(*self.scenes)  # at once, so that what an atlas must hold is known of all
         self._active: CellPart | None = None
 
     @property

@@ -129,11 +129,12 @@ class Pipeline:
         for face in source.faces:
             self.loader.invalidate(face.token)
 
-    def join(self, view: View) -> None:
-        """Raises UsageError when the atlas cannot hold a tile of everything that is drawn."""
-        self._divide([*self.layers, *view.layers])
-        self.views += (view,)
-        for layer in view.layers:
+    def join(self, *views: View) -> None:
+        """Raises UsageError when the atlas cannot hold a tile of everything that is drawn, before any of them is in."""
+        layers = [layer for view in views for layer in view.layers]
+        self._divide([*self.layers, *layers])
+        self.views += views
+        for layer in layers:
             self.loader.add_source(layer.face)
 
     def reshape(self, layer: Layer) -> None:

@@ -30,7 +30,8 @@ from octree.render.view.state import Slicing, ViewState, place_of
 
 class Scene:
     """A view of a pipeline: ``images``, a layer for each of ``sources``, and over them the inset if the request has
-    one, drawn on ``canvas``. ``looks`` of each source; None: as the request says. Raises UsageError for what names no colour, channel or plane."""
+    one, drawn on ``canvas``. ``looks`` of each source; None: as the request says. ``joins``
+    the pipeline; else somebody does that for it. Raises UsageError for what names no colour, channel or plane."""
 
     def __init__(
         self,
@@ -40,6 +41,7 @@ class Scene:
         sources: Sequence[OpenTileSource],
         *,
         looks: Sequence[Sequence[Look]] | None = None,
+        joins: bool = True,
     ) -> None:
         # vispy finds its OpenGL when it is first imported: after the platform has been chosen, not before
         from octree.render.gl.tiled_image import TiledImageVisual
@@ -62,7 +64,8 @@ class Scene:
         self._slicing: Slicing | None = None
         self._film = Film(())
         self._ahead = Ahead(self.layers, pipeline.loader)
-        pipeline.join(self)
+        if joins:
+            pipeline.join(self)
 
     def look_ahead(self, shots: Sequence[Shot], *, waits: bool = False, share: float = 1.0) -> None:
         """All that will be shown, in order, before the first frame is made. ``waits``: frames that are streamed come as late
