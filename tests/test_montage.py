@@ -246,6 +246,27 @@ def test_ortho_stands_in_the_middle_of_the_stack(stack: Path) -> None:
     assert [state.slicing.displayed for state in states] == [("y", "x"), ("y", "z"), ("z", "x")]
 
 
+@pytest.mark.parametrize(
+    ("montage", "planes"),
+    [
+        ({"montage": "ortho"}, [{"z": 2}, {"x": 100}, {"y": 75}]),
+        ({"montage": "auto", "montage_by": "camera"}, [{"z": 0}, {"z": 0}]),
+    ],
+)
+def test_the_report_says_where_a_montage_without_an_index_stands(
+    stack: Path, montage: dict[str, str], planes: list[dict[str, int]]
+) -> None:
+    cameras = ["fit"] if montage["montage"] == "ortho" else ["fit", "x=80,y=60,zoom=2"]
+    report = render([str(stack)], cameras, size=(120, 90), options={**LOOK, **montage, "index": "c=0"}).report
+    frame = report.frames[0].to_json()
+    everywhere = {"t": 0, "c": 0}
+    assert [cell["index"] for cell in frame["cells"]] == [everywhere | plane for plane in planes]
+    assert frame["position"]["shown"] == everywhere | planes[0]
+    assert [dict(each["index"]) for each in report.to_json()["slices"]] == [
+        everywhere | plane for plane in planes
+    ]
+
+
 def test_ortho_through_a_stack_is_a_film(stack: Path) -> None:
     result = render(
         [str(stack)], size=(300, 200), options={"clim": "0,60000", "montage": "ortho", "index": "c=0,z=0:5"}

@@ -70,6 +70,8 @@ class Cells:
             states = [shot.state for shot in now]
             if self.ortho is not None:
                 states = self.ortho.states(states[0], [cell.place for cell in self.cells])
+                # its middle, where nobody says
+                lead = replace(lead, position=self.films[0].stands(states[0].slicing))
             state = replace(states[0], cells=tuple(states))
             yield replace(lead, index=index, state=state, settle=all(shot.settle for shot in now))
 
@@ -83,7 +85,7 @@ class Cells:
                     *cell.place,
                     own.camera,
                     "".join(own.slicing.displayed),
-                    own.slicing.position,
+                    self.films[0].stands(own.slicing),
                 )
                 for cell, own in pairs
             ]

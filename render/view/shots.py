@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from octree.pyramid.errors import UsageError
+from octree.pyramid.model import AXIS_ORDER
 from octree.render.films import FILM_FPS, PlaneRange
 from octree.render.view.camera import Camera, CameraPath, Seen, plane_at, unique_names
 from octree.render.view.state import Slicing, ViewState
@@ -136,7 +137,7 @@ class Film:
                     starts_path=before is None,
                     motion=((camera.y - was.y) / step_ms, (camera.x - was.x) / step_ms),
                     fps=fps,
-                    position=self._position(slicing),
+                    position=self.stands(slicing),
                 )
                 before = t_ms, camera
 
@@ -173,7 +174,11 @@ class Film:
             return self.slicing
         return replace(self.slicing, position=tuple({**dict(self.slicing.position), **dict(moved)}.items()))
 
-    def _position(self, slicing: Slicing) -> Position:
+    def stands(self, slicing: Slicing) -> Position:
+        """The plane that is shown with this slicing, on every axis that it neither displays nor projects over a fixed span."""
         position, projection = dict(slicing.position), slicing.projection
-        spread = projection.axis if projection is not None and projection.around is None else None
-        return tuple([(axis, position.get(axis, 0)) for axis in self.lengths if axis != spread])
+        taken = set(slicing.displayed)
+        if projection is not None and projection.around is None:
+            taken.add(projection.axis)
+        axes = {*self.lengths, *position} - taken
+        return tuple([(axis, position.get(axis, 0)) for axis in AXIS_ORDER if axis in axes])
