@@ -75,7 +75,8 @@ def parse_index(value: Any) -> dict[str, Place]:
     for axis, place in pairs:
         if axis in index:
             raise UsageError(f"{value!r} chooses {axis} twice", hint="one place, or one range, for each axis")
-        if axis not in AXES:
+        # another letter may be an axis that the image lacks: there those that it has are named
+        if len(axis) != 1 or not axis.isascii() or not axis.isalpha():
             raise UsageError(
                 f"{value!r} is not like {_EXAMPLE}", hint=f"axes {', '.join(AXES)}, counted from 0"
             )

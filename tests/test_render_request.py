@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from octree.pyramid.errors import UsageError
@@ -84,7 +85,7 @@ def test_channels_refused(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "q=1",
+        "1=1",
         "t=-1",
         "t",
         "t=1,t=2",
@@ -199,3 +200,13 @@ def test_values_of_a_suite_file_are_taken_as_they_are() -> None:
     r = request(gamma=2, clim=[0, 1000], labels=True, min_coverage=0.5, index={"t": 1})
     assert (r.layers[0].gamma, r.layers[0].clim, r.labels) == (2, (0, 1000), True)
     assert (r.min_coverage, r.index) == (0.5, {"t": 1})
+
+
+@pytest.mark.parametrize("index", ["q=1", "q=0:3", "z=0,t=1"])
+def test_an_axis_that_the_image_lacks_is_told_those_that_it_has(index: str) -> None:
+    from octree.render import render
+
+    with pytest.raises(UsageError) as refused:
+        render([np.zeros((3, 30, 40), np.uint8)], options={"index": index})
+    assert "there is no axis" in refused.value.message
+    assert refused.value.hint == "axes: z"
