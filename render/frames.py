@@ -148,6 +148,11 @@ class Renderer:
             self._cells = film if isinstance(film, Cells) else None
             self._opened = replace(opened, request=replace(request, moved=film.moved))
             self.shots = tuple(film.shots())
+            if request.fps is not None and not any(shot.fps for shot in self.shots):
+                raise UsageError(
+                    "--fps without a film: all planes are in one frame",
+                    hint="a film is a camera path, or a range that --montage leaves: of several the first",
+                )
             self._stack = stack.pop_all()
 
     @cached_property

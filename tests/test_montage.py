@@ -306,6 +306,7 @@ def test_titles_change_nothing_but_their_corner(stack: Path) -> None:
         ({"montage": "auto", "index": "c=0"}, "make one view"),
         ({"montage": "ortho", "montage_by": "index", "index": "z=0:2"}, "three views of its own"),
         ({"montage": "ortho", "display": "zx"}, "all three planes"),
+        ({"montage": "auto", "index": "c=0,z=0:5", "fps": 3}, "all planes are in one frame"),
         ({"montage": "ortho", "project": "t=max"}, "no projections"),
         ({"montage": "auto", "index": "c=0,z=0:5", "size": "3x3"}, "no room"),
     ],
