@@ -146,7 +146,7 @@ class Renderer:
                     hint="a range such as --index t=0:50, or keyframes that move along an axis",
                 )
             self._cells = film if isinstance(film, Cells) else None
-            self._opened = replace(opened, request=replace(request, moved=film.moved))
+            self._opened = replace(opened, request=replace(opened.request, moved=film.moved))
             self.shots = tuple(film.shots())
             if request.fps is not None and not any(shot.fps for shot in self.shots):
                 raise UsageError(

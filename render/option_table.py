@@ -35,7 +35,7 @@ from octree.render.films import LATE, LEAST_FPS, MOST_FPS, parse_index
 
 VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 GL_CHOICES = ("auto", "osmesa", "window", "egl")
-MONTAGE_BY = ("index", "camera", "source", "channel")
+MONTAGE_BY = ("index", "camera", "source", "channel", "wells")
 MAX_SIDE_PX = 65536
 MAX_FRAME_PX = 2**28
 
@@ -216,7 +216,7 @@ RENDER = Table(
                unset="none", group=VIEW, live=True),
         Option("montage", Kind("auto, ortho or COLUMNSxROWS", parse_montage, "SHAPE"),
                "Several views in one frame: auto, COLUMNSxROWS, or ortho.", unset="one view", group=VIEW),
-        Option("montage_by", choice(*MONTAGE_BY), "What varies in it: index, channel, source or camera.",
+        Option("montage_by", choice(*MONTAGE_BY), "What varies in it: index, channel, source, camera, or the wells of a plate.",
                unset="whichever varies", group=VIEW),
         Option("no_titles", FLAG, "No titles on the views of a montage.", group=VIEW),
         Option("pixel_aspect", number(1e-6, 1e6), "How high a level-0 pixel is drawn for its width; 1 draws texels.",

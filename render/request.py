@@ -59,7 +59,7 @@ class RenderRequest:
     display: tuple[str, ...]
     project: Projection | None
     montage: Shape | None
-    montage_by: Literal["index", "camera", "source", "channel"] | None
+    montage_by: Literal["index", "camera", "source", "channel", "wells"] | None
     no_titles: bool
     pixel_aspect: float | None
     single_level: bool

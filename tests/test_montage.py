@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from octree.pyramid import build
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import SourceError, UsageError
 from octree.render import render
 from octree.render.frames import Renderer
 from octree.render.output.annotate import LINE_RGB
@@ -319,3 +320,65 @@ def test_what_cannot_be_meant(stack: Path, options: dict[str, Any], words: str) 
 def test_ortho_of_a_plane_is_refused() -> None:
     with pytest.raises(UsageError, match="no z axis"):
         render([np.zeros((30, 40), np.uint8)], options={"montage": "ortho"})
+
+
+# plates
+
+
+def plate_of(folder: Path, wells: dict[str, int], metadata: dict[str, Any] | None = None) -> Path:
+    """A plate of three rows and four columns; each well is one image of one value."""
+    plate = folder / "plate.zarr"
+    names = {"rows": [{"name": name} for name in "ABC"], "columns": [{"name": str(n)} for n in range(1, 5)]}
+    listed = [
+        {"path": path, "rowIndex": "ABC".index(path[0]), "columnIndex": int(path[2:]) - 1} for path in wells
+    ]
+    write_group(plate, {"plate": {**names, "wells": listed, "version": "0.5", **(metadata or {})}})
+    for path, value in wells.items():
+        write_group(plate / path.split("/")[0], None)
+        write_group(plate / path, {"well": {"images": [{"path": "field1"}], "version": "0.5"}})
+        build(np.full((60, 80), value, np.uint16) + np.arange(80, dtype=np.uint16), plate / path / "field1")
+    return plate
+
+
+def write_group(folder: Path, ome: dict[str, Any] | None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    attributes = {} if ome is None else {"ome": ome}
+    (folder / "zarr.json").write_text(
+        json.dumps({"zarr_format": 3, "node_type": "group", "attributes": attributes})
+    )
+
+
+def test_a_plate_as_it_lies(tmp_path: Path) -> None:
+    """A1, A3 and C1: two rows and two columns have wells, and one place stays empty. All are drawn alike."""
+    plate = plate_of(tmp_path, {"A/1": 10_000, "A/3": 30_000, "C/1": 20_000})
+    options = {"montage": "auto", "montage_by": "wells", "no_titles": True, "background": "#0000ff"}
+    result = render([str(plate)], size=(204, 124), options={**options, "clim": "0,60000"})
+    frame = result.frames[0]
+    assert [frame[30, 50, 0], frame[30, 154, 0], frame[94, 50, 0]] == pytest.approx([43, 128, 85], abs=1)
+    assert (frame[70:, 110:] == [0, 0, 255, 255]).all()
+    cells = result.report.frames[0].to_json()["cells"]
+    assert [(cell["title"], cell["x"], cell["y"]) for cell in cells] == [
+        ("A/1", 0, 0),
+        ("A/3", 104, 0),
+        ("C/1", 0, 64),
+    ]
+    measured = render([str(plate)], size=(204, 124), options=options).frames[0]
+    assert measured[30, 50, 0] < 255 == measured[30, 154, 0], "limits are those of the first well"
+    row = render(
+        [str(plate)], size=(308, 60), options={**options, "montage": "3x1", "clim": "0,60000"}
+    ).frames[0]
+    assert [row[30, at, 0] for at in (50, 154, 258)] == pytest.approx([43, 128, 85], abs=1)
+
+
+def test_what_is_no_plate(stack: Path, tmp_path: Path) -> None:
+    options = {"montage": "auto", "montage_by": "wells"}
+    with pytest.raises(SourceError, match="is no plate"):
+        render([str(stack)], options=options)
+    with pytest.raises(UsageError, match="one plate"):
+        render([str(stack), str(stack)], options=options)
+    plate = plate_of(tmp_path, {"A/1": 1}, {"wells": [{"path": "../../etc"}]})
+    with pytest.raises(SourceError):
+        render([str(plate)], options=options)
+    with pytest.raises(SourceError, match="without a multiscale image") as refused:
+        render([str(plate)])
+    assert "--montage-by wells" in str(refused.value.hint)

@@ -213,12 +213,58 @@ def find_image(where: Where) -> tuple[Place, dict[str, Any], str]:
     hint = _BUILD_HINT
     if "plate" in attributes:
         well = _object(_first(_object(attributes["plate"]).get("wells"))).get("path", "A/1")
-        hint = f"it is a plate; name one of its images, for example {place}/{well}/0"
+        hint = f"it is a plate; name one of its images, for example {place}/{well}/0; --montage auto --montage-by wells renders them all"
     elif "well" in attributes:
         hint = f"it is a well; name one of its images, for example {place}/0"
     elif isinstance(attributes.get("labels"), list) and attributes["labels"]:
         hint = f"it is a group of labels; name one, for example {place}/{attributes['labels'][0]}"
     raise SourceError(f"{place} is a Zarr group without a multiscale image", hint=hint, path=str(place))
+
+
+@dataclass(frozen=True, slots=True)
+class Well:
+    """One well of a plate: its first image, its name (``B/3``), and where it lies, counted from 0."""
+
+    image: Place
+    name: str
+    row: int
+    column: int
+
+
+def wells_of(where: Where) -> tuple[Well, ...]:
+    """The wells of a plate, as its metadata list them. Raises SourceError for what is no plate, or a broken one, and OutsideError."""
+    place = place_of(where)
+    found = group_attributes(place)
+    if found is None:
+        raise _no_group(place)
+    plate = found[0].get("plate")
+    if plate is None:
+        raise SourceError(
+            f"{place} is no plate", hint="a plate is an OME-Zarr group of wells", path=str(place)
+        )
+    try:
+        names = [str(well["path"]) for well in plate["wells"]]
+        rows, columns = ([str(each["name"]) for each in plate[axis]] for axis in ("rows", "columns"))
+        parts = [name.split("/") for name in names]
+        wells = [
+            Well(_first_field(place, name), name, rows.index(row), columns.index(column))
+            for name, (row, column) in zip(names, parts, strict=True)
+        ]
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise SourceError(
+            f"{place}: the metadata of the plate are broken: {type(error).__name__}: {error}", path=str(place)
+        ) from error
+    if not wells:
+        raise SourceError(f"{place} is a plate without wells", path=str(place))
+    return tuple(wells)
+
+
+def _first_field(plate: Place, name: str) -> Place:
+    row, column = name.split("/")
+    well = plate.child(row, f"{plate}: well {name},").child(column, f"{plate}: well {name},")
+    found = group_attributes(well)
+    field = _object(_first(_object(found[0].get("well") if found else None).get("images"))).get("path", "0")
+    return well.child(str(field), f"{well}: its first image, {field!r},")
 
 
 def _no_group(place: Place) -> SourceError:

@@ -105,7 +105,13 @@ def cells_of(opened: OpenedSources) -> Cells:
     if shape == "ortho":
         return _ortho(opened)
     by = request.montage_by or _what_varies(opened)
-    make = {"index": _by_index, "camera": _by_camera, "source": _by_source, "channel": _by_channel}[by]
+    make = {
+        "index": _by_index,
+        "camera": _by_camera,
+        "source": _by_source,
+        "channel": _by_channel,
+        "wells": _by_wells,
+    }[by]
     return make(opened, shape)
 
 
@@ -223,6 +229,26 @@ def _by_source(opened: OpenedSources, shape: Shape) -> Cells:
     cells = [Cell(place, title, (n,)) for n, (place, title) in enumerate(zip(places, titles, strict=True))]
     if request.montage_by is None and len(request.cameras) > 1:
         raise UsageError("--montage: sources and cameras vary", hint="choose with --montage-by")
+    return Cells(tuple(cells), tuple(films))
+
+
+def _by_wells(opened: OpenedSources, shape: Shape) -> Cells:
+    """A plate as it lies: rows and columns that have wells; in order where somebody says how many."""
+    wells = opened.wells
+    rows, columns = sorted({well.row for well in wells}), sorted({well.column for well in wells})
+    if isinstance(shape, str):
+        grid = _places(opened, (len(columns), len(rows)), len(columns) * len(rows))
+        places = [grid[rows.index(well.row) * len(columns) + columns.index(well.column)] for well in wells]
+    else:
+        places = _places(opened, shape, len(wells))
+    films = [
+        _film(opened, _size(place), extent=opened.extent_of(source), aspect=opened.aspect_of(source))
+        for place, source in zip(places, opened.sources, strict=True)
+    ]
+    cells = [
+        Cell(place, well.name, (number,))
+        for number, (place, well) in enumerate(zip(places, wells, strict=True))
+    ]
     return Cells(tuple(cells), tuple(films))
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from octree.render.gl.canvas import Canvas, Drawable
-from octree.render.request import RenderRequest
+from octree.render.option_table import ChannelOption
+from octree.render.request import LayerOptions, RenderRequest
 from octree.render.scene.cells import Cells
 from octree.render.scene.layer import Layer
 from octree.render.scene.look import Look, looks_of
@@ -73,10 +74,11 @@ class Montage:
         cells: Cells,
     ) -> None:
         self.pipeline, self.canvas, self.cells = pipeline, canvas, cells
-        looks = [
-            looks_of(source, options, request)
-            for source, options in zip(sources, request.layers, strict=True)
-        ]
+        looks: list[list[Look]] = []
+        for source, options in zip(sources, request.layers, strict=True):
+            # what is compared is drawn alike: a plate, too
+            alike = looks and request.montage_by == "wells"
+            looks.append(looks_of(source, _as(looks[0], options) if alike else options, request))
         self.scenes = [
             Scene(
                 pipeline,
@@ -212,6 +214,16 @@ class Montage:
     def close(self) -> None:
         for scene in self.scenes:
             scene.close()
+
+
+def _as(looks: Sequence[Look], options: LayerOptions) -> LayerOptions:
+    """The options of a layer that is to have the contrast limits of another."""
+    if looks[0].channel is None:
+        return replace(options, clim=looks[0].clim)
+    chosen = [
+        ChannelOption(look.channel, look.colormap, look.clim) for look in looks if look.channel is not None
+    ]
+    return replace(options, channels=tuple(chosen))
 
 
 def _of_channel(looks: Sequence[Look], channel: int | None) -> list[Look]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
+from os import PathLike
 from typing import Any
 
 from octree.pyramid.building.option_table import BUILD
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.model import AXIS_ORDER
+from octree.pyramid.store.ngff import Well, wells_of
+from octree.pyramid.store.place import place_of
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
@@ -34,6 +38,8 @@ class OpenedSources:
 
     request: RenderRequest
     sources: tuple[OpenTileSource, ...]
+    wells: tuple[Well, ...] = ()
+    """Of the plate that the sources are the images of."""
 
     @property
     def extent(self) -> Region:
@@ -125,6 +131,9 @@ class OpenedSources:
 @contextmanager
 def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
     """The sources of a request, open until the end of the ``with`` block. Raises SourceError, UsageError."""
+    wells: tuple[Well, ...] = ()
+    if request.montage_by == "wells":
+        request, wells = _of_plate(request)
     with ExitStack() as stack:
         alone = len(request.sources) == 1
         sources = [
@@ -137,7 +146,18 @@ def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
                 again = open_source(request.sources[number], request, labels=True)
                 sources[number] = stack.enter_context(closing(again))
         check_slicing(request, sources)
-        yield OpenedSources(request, tuple(sources))
+        yield OpenedSources(request, tuple(sources), wells)
+
+
+def _of_plate(request: RenderRequest) -> tuple[RenderRequest, tuple[Well, ...]]:
+    """The same of the wells of a plate. Raises UsageError for several, SourceError for what is none."""
+    if len(request.sources) != 1 or not isinstance(request.sources[0], str | PathLike):
+        raise UsageError(
+            "--montage-by wells shows the wells of one plate", hint="give the plate's folder alone"
+        )
+    wells = wells_of(place_of(os.fspath(request.sources[0]), anywhere=request.allow_outside))
+    sources = tuple([str(well.image) for well in wells])
+    return replace(request, sources=sources, layers=request.layers * len(wells)), wells
 
 
 def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> None:
