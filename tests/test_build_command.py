@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from build_tools import COMMAND, image, octree, octree_json
 
@@ -184,3 +186,21 @@ def test_a_reader_that_goes_away_ends_the_command_without_a_word(tmp_path: Path,
         finally:
             os.close(writing)
         assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_one_heap_is_chosen_before_any_thread_has_its_own(tmp_path: Path) -> None:
+    """A build holds 40 MiB more where even one thread, such as that which watches for signals, began before."""
+    code = (
+        "import sys, threading, octree.pyramid.memory as memory, octree.cli as cli\n"
+        "told, begin, heap = [], threading.Thread.start, memory.use_one_heap\n"
+        "threading.Thread.start = lambda self: (told.append('thread'), begin(self))[1]\n"
+        "memory.use_one_heap = lambda: (told.append('heap'), heap())[1]\n"
+        "try: cli.main()\n"
+        "except SystemExit: print(told[0], file=sys.stderr)\n"
+    )
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((30, 40), np.uint8))
+    arguments = ["build", str(tmp_path / "a.tif"), str(tmp_path / "a.zarr"), "--quiet"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stderr == "heap\n"
