@@ -71,6 +71,11 @@ class LoaderSettings:
         keys = [key for key, _ in self.pools]
         return max((key for key in keys if key <= levels_above_ideal), default=keys[0])
 
+    def most_workers(self, pool_key: int) -> int:
+        """As many may load for a pool, while planes are loaded ahead."""
+        own = dict(self.pools)[pool_key]
+        return own.num_workers if own.use_processes else max(own.num_workers, self.max_workers)
+
 
 @dataclass(frozen=True, slots=True)
 class OctreeSettings:

@@ -183,6 +183,9 @@ class Renderer:
         self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
             self.scene.look_ahead(self.shots, waits=self.request.late == "wait")
+            planes = {each.slicing for shot in self.shots for each in shot.state.cells or (shot.state,)}
+            several = len(planes) > 1 or any(len(layer.parts) > 1 for layer in self.scene.images)
+            self._pipeline.loader.expect_steps(several)
             first = self.shots[0]
             if first.settle:
                 self.scene.plan(first.state, fresh=True, part=self.scene.parts(first.state)[0])

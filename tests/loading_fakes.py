@@ -13,7 +13,9 @@ from octree.pyramid.grid import Lattice, LatticeLevel
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.loader import TileLoader
-from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier, TileSource
+from octree.render.loading.wishes import Keys
+from octree.render.view.plan import Lacking
 
 
 class FakeSource:
@@ -114,3 +116,13 @@ def pyramid(size: int, levels: int, tile_px: int = 256) -> Lattice:
             for k in range(levels)
         )
     )
+
+
+def unless(known: Callable[[TileKey], bool]) -> Lacking:
+    """``Lacking`` of a question about one tile."""
+    return lambda tiles: [each for each in tiles if not known(each)]
+
+
+def keys_of(source: TileSource) -> Keys:
+    """Of a source whose tiles have one key each."""
+    return lambda key: (LoadKey(source.token, source.version, key),)

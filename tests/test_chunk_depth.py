@@ -268,14 +268,19 @@ def test_ten_wishes_for_one_chunk_are_one_read(workers: int) -> None:
         assert (stats.loaded, stats.tiles_read_along, stats.bytes_read) == (10, 6, 16 * 128)
 
 
-def test_who_comes_while_the_chunk_is_read_waits_for_it_and_holds_no_worker() -> None:
+def held_up() -> tuple[Slab, threading.Event, threading.Event]:
+    """A source whose reads tell when they have begun, and end when they may."""
     begun, go_on = threading.Event(), threading.Event()
 
     def slow(what: Batch | TileKey) -> None:
         begun.set()
         assert go_on.wait(10)
 
-    source = Slab(on_read=slow)
+    return Slab(on_read=slow), begun, go_on
+
+
+def test_who_comes_while_the_chunk_is_read_waits_for_it_and_holds_no_worker() -> None:
+    source, begun, go_on = held_up()
     with TileLoader(settings(workers=1)) as loader:
         loader.add_source(source)
         loader.plan("view", wish(source, 0), moved=False)
@@ -330,13 +335,7 @@ def test_a_failing_chunk_fails_who_asked_and_is_tried_again() -> None:
 
 
 def test_what_is_read_while_the_data_change_is_not_kept() -> None:
-    begun, go_on = threading.Event(), threading.Event()
-
-    def slow(what: Batch | TileKey) -> None:
-        begun.set()
-        assert go_on.wait(10)
-
-    source = Slab(on_read=slow)
+    source, begun, go_on = held_up()
     with TileLoader(settings(workers=1)) as loader:
         loader.add_source(source)
         loader.plan("view", wish(source, 0), moved=False)

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading_fakes import unless
 
 from octree.pyramid.grid import BlockRange, Lattice, LatticeLevel, Region, lattice_of
 from octree.pyramid.model import Axis, LevelInfo, PyramidSpec, TileKey
 from octree.render.view.cover import cover_view, pixel_edges, rows_of
-from octree.render.view.plan import plan_view, unless
+from octree.render.view.plan import plan_view
 
 
 @st.composite

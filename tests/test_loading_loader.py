@@ -11,7 +11,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loading_fakes import FakeSource, drain, number, pause, pyramid, request, requests, settings, tile
+from loading_fakes import (
+    FakeSource,
+    drain,
+    keys_of,
+    number,
+    pause,
+    pyramid,
+    request,
+    requests,
+    settings,
+    tile,
+    unless,
+)
 
 from octree.pyramid.grid import Region
 from octree.pyramid.model import TileKey
@@ -21,8 +33,8 @@ from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, Tier
-from octree.render.loading.wishes import keys_of, load_requests
-from octree.render.view.plan import plan_view, unless
+from octree.render.loading.wishes import load_requests
+from octree.render.view.plan import plan_view
 
 LATENCY = Network(latency_ms=50.0)
 

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from loading_fakes import keys_of, unless
 
 from octree.pyramid.grid import TOLERANCE_TILES, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.loading.values import Tier
-from octree.render.loading.wishes import keys_of, load_requests
-from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, unless, untiled_lattice
+from octree.render.loading.wishes import load_requests
+from octree.render.view.plan import MAX_WANTED, choose_level, plan_view, untiled_lattice
 
 
 def pyramid(

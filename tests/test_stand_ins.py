@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from loading_fakes import unless
 from test_cli_render import octree
 
 from octree.pyramid import build
@@ -19,7 +20,7 @@ from octree.pyramid.model import TileKey
 from octree.render.config import default_settings
 from octree.render.frames import render
 from octree.render.view.cover import cover_view
-from octree.render.view.plan import plan_view, unless
+from octree.render.view.plan import plan_view
 from octree.render.view.stand_ins import FEW, stand_ins_at_hand
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from loading_fakes import drain
+from loading_fakes import drain, keys_of
 from PIL import Image
 
 from octree.pyramid import build
@@ -24,7 +24,7 @@ from octree.render.loading.load import CancelToken, set_current_token
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.values import LoadedTile, LoadKey, LoadRequest, Tier
-from octree.render.loading.wishes import keys_of, load_requests
+from octree.render.loading.wishes import load_requests
 from octree.render.tiles.made_levels import GivenUp
 from octree.render.tiles.open_levels import open_levels
 from octree.render.tiles.texels import fold_ids, label_bytes, texture_dtype, to_texels

@@ -142,8 +142,7 @@ class TileLoader:
     @property
     def most_workers(self) -> int:
         """Most loads of the wanted level at a time."""
-        own = dict(self._settings.pools)[self._settings.pool_key(0)]
-        return own.num_workers if own.use_processes else max(own.num_workers, self._settings.max_workers)
+        return self._settings.most_workers(self._settings.pool_key(0))
 
     @property
     def cache_bytes(self) -> int:

@@ -249,9 +249,8 @@ class Schedule:
     def staff(self, pool_key: int, needed: int) -> int:
         """So many workers are needed in a pool: it has them from the next ``Tick`` on, as far as the settings allow. How
         many they are."""
-        own = dict(self._settings.pools)[pool_key]
-        most = own.num_workers if own.use_processes else max(own.num_workers, self._settings.max_workers)
-        self._pools[pool_key].workers = count = max(own.num_workers, min(needed, most))
+        least, most = dict(self._settings.pools)[pool_key].num_workers, self._settings.most_workers(pool_key)
+        self._pools[pool_key].workers = count = max(least, min(needed, most))
         return count
 
     # what there is

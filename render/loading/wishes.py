@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from octree.pyramid.model import TileKey
-from octree.render.loading.values import LoadKey, LoadRequest, Owner, Tier, TileSource
+from octree.render.loading.values import LoadKey, LoadRequest, Owner, Tier
 from octree.render.view.plan import ViewPlan
 
 Rank = tuple[int, int]
@@ -30,11 +30,6 @@ class Change:
 
 Keys: TypeAlias = Callable[[TileKey], Iterable[LoadKey]]
 """The keys of one tile: one for each channel."""
-
-
-def keys_of(source: TileSource) -> Keys:
-    """Of a source whose tiles have one key each."""
-    return lambda tile: (LoadKey(source.token, source.version, tile),)
 
 
 def load_requests(

@@ -211,7 +211,8 @@ def _by_camera(opened: OpenedSources, shape: Shape) -> Cells:
         _film(opened, _size(place), cameras=[camera]) for place, camera in zip(places, cameras, strict=True)
     ]
     everything = tuple(range(len(opened.sources)))
-    titles = [camera if film.views[0].name in ("", "rect") else film.views[0].name for camera, film in zip(cameras, films, strict=True)]  # fmt: skip
+    names = [film.views[0].name for film in films]
+    titles = [text if name in ("", "rect") else name for text, name in zip(cameras, names, strict=True)]
     cells = [Cell(place, title, everything) for place, title in zip(places, titles, strict=True)]
     return Cells(tuple(cells), tuple(films))
 
@@ -219,16 +220,20 @@ def _by_camera(opened: OpenedSources, shape: Shape) -> Cells:
 def _by_source(opened: OpenedSources, shape: Shape) -> Cells:
     """Each source in its own coordinates."""
     request = opened.request
-    places = _places(opened, shape, len(opened.sources))
-    films = [
-        _film(opened, _size(place), extent=opened.extent_of(source), aspect=opened.aspect_of(source))
-        for place, source in zip(places, opened.sources, strict=True)
-    ]
     named = [PurePath(source.path).name or source.path for source in opened.sources]
     titles = [name if named.count(name) == 1 else f"{name} ({n})" for n, name in enumerate(named)]
-    cells = [Cell(place, title, (n,)) for n, (place, title) in enumerate(zip(places, titles, strict=True))]
     if request.montage_by is None and len(request.cameras) > 1:
         raise UsageError("--montage: sources and cameras vary", hint="choose with --montage-by")
+    return _one_each(opened, _places(opened, shape, len(titles)), titles)
+
+
+def _one_each(opened: OpenedSources, places: Sequence[Part], titles: Sequence[str]) -> Cells:
+    """A view of each source, in its own coordinates."""
+    cells, films = [], []
+    for number, (place, title, source) in enumerate(zip(places, titles, opened.sources, strict=True)):
+        cells.append(Cell(place, title, (number,)))
+        extent, aspect = opened.extent_of(source), opened.aspect_of(source)
+        films.append(_film(opened, _size(place), extent=extent, aspect=aspect))
     return Cells(tuple(cells), tuple(films))
 
 
@@ -241,15 +246,7 @@ def _by_wells(opened: OpenedSources, shape: Shape) -> Cells:
         places = [grid[rows.index(well.row) * len(columns) + columns.index(well.column)] for well in wells]
     else:
         places = _places(opened, shape, len(wells))
-    films = [
-        _film(opened, _size(place), extent=opened.extent_of(source), aspect=opened.aspect_of(source))
-        for place, source in zip(places, opened.sources, strict=True)
-    ]
-    cells = [
-        Cell(place, well.name, (number,))
-        for number, (place, well) in enumerate(zip(places, wells, strict=True))
-    ]
-    return Cells(tuple(cells), tuple(films))
+    return _one_each(opened, places, [well.name for well in wells])
 
 
 def _by_channel(opened: OpenedSources, shape: Shape) -> Cells:

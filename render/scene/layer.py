@@ -28,7 +28,7 @@ from octree.render.tiles.texels import Base
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles
 from octree.render.view.camera import Camera
-from octree.render.view.cover import Cover, cover_view, pixel_edges, rows_of
+from octree.render.view.cover import Cover, cover_view, never, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
 from octree.render.view.parts import Placed
 from octree.render.view.plan import STAND_IN_SHARE, ViewPlan, choose_level, plan_view
@@ -45,10 +45,6 @@ MOST_PLACES = 256
 NO_PLAN = ViewPlan(0, False, ())
 """What a layer wants that has not been asked to show anything."""
 _NOWHERE = Region((math.inf, math.inf), (math.inf, math.inf))
-
-
-def _never(_tile: TileKey) -> bool:
-    return False
 
 
 def make_layer(
@@ -501,7 +497,7 @@ class Layer:
             _NOWHERE if self.is_beyond else self._view,
             plan.level,
             self._resident_now(),
-            self.failed if self._loader.failures else _never,
+            self.failed if self._loader.failures else never,
             size_px,
             wanted=plan.wanted if len(self._levels) > 1 else None,
             ideal_level=plan.ideal_level,

@@ -106,10 +106,6 @@ class Montage:
         for number, scene in enumerate(self.scenes):
             own = [replace(shot, state=shot.state.cells[number]) for shot in shots]
             scene.look_ahead(own, waits=waits, share=1 / len(self.scenes))
-        planes = {cell.slicing for shot in shots for cell in shot.state.cells}
-        self.pipeline.loader.expect_steps(
-            len(planes) > 1 or any(len(layer.parts) > 1 for layer in self.images)
-        )
 
     @property
     def steps(self) -> bool:

@@ -71,8 +71,6 @@ class Scene:
         """All that will be shown, in order, before the first frame is made. ``waits``: frames that are streamed come as late
         as their tiles. ``share``: of what may be kept of planes to come."""
         self._film, self._ahead.share = Film(shots, waits=waits), share
-        several = self._film.steps or any(len(layer.parts) > 1 for layer in self.images)
-        self.pipeline.loader.expect_steps(several)
 
     # while a frame is made
 

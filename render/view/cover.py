@@ -84,7 +84,7 @@ class Cover:
         return frozenset(self.quads.keys)
 
 
-def _never(_key: TileKey) -> bool:
+def never(_key: TileKey) -> bool:
     return False
 
 
@@ -93,7 +93,7 @@ def cover_view(
     view: Region,
     level: int,
     resident: Callable[[TileKey], bool],
-    failed: Callable[[TileKey], bool] = _never,
+    failed: Callable[[TileKey], bool] = never,
     size_px: tuple[int, int] | None = None,
     *,
     wanted: Collection[TileKey] | None = None,

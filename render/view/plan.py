@@ -71,11 +71,6 @@ def _all_of(tiles: Sequence[TileKey]) -> Sequence[TileKey]:
     return tiles
 
 
-def unless(known: Callable[[TileKey], bool]) -> Lacking:
-    """``Lacking`` of a question about one tile."""
-    return lambda tiles: [tile for tile in tiles if not known(tile)]
-
-
 def choose_level(
     lattice: Lattice, px_per_base: tuple[float, ...], previous: int | None = None, hysteresis: float = 0.1
 ) -> int:

@@ -26,9 +26,9 @@ from octree.render.loading.cache import TileCache
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.values import LoadKey, LoadRequest, Tier
-from octree.render.loading.wishes import keys_of, load_requests
+from octree.render.loading.wishes import load_requests
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
-from octree.render.view.plan import plan_view, unless
+from octree.render.view.plan import plan_view
 
 ROUNDS = 5
 VIEW_TILES = 512
@@ -112,7 +112,7 @@ def planning() -> list[str]:
                     (0.0, float(next(steps)))
                 ),  # the order of tiles is remembered: each plan has its own
                 (zoom, zoom),
-                lacking=unless(lambda key: known),
+                lacking=lambda tiles: () if known else tiles,
                 motion=(0.0, motion),
                 prefetch_margin=0.125,
             )
@@ -126,7 +126,7 @@ def planning() -> list[str]:
 def steady_frame() -> str:
     plane, source = pyramid(65536, 9), NoPixels()
     plan = plan_view(plane, Region((1000.0, 1000.0), (5075.0, 8245.0)), (0.53, 0.53))
-    requests = load_requests(plan, keys_of(source))
+    requests = load_requests(plan, lambda tile: (LoadKey(source.token, source.version, tile),))
     with TileLoader(one_pool(2)) as loader:
         loader.add_source(source)
         loader.plan("view", requests, moved=False)
