@@ -145,7 +145,7 @@ class _Job:
             print_json(document)
         _say_degraded(report)
         _say_skipped(report)
-        empty = _say_empty(renderer, report)
+        empty = _say_empty(renderer)
         judged = _judge(request, renderer.shots, report)
         if not judged:
             _say_lost(report)
@@ -201,13 +201,11 @@ def _say_degraded(report: RunReport) -> None:
         )
 
 
-def _say_empty(renderer: Renderer, report: RunReport) -> int:
+def _say_empty(renderer: Renderer) -> int:
     """1 when a frame shows nothing of the image that should, which is said."""
     from octree.cli.console import say
-    from octree.render.report.empty import emptiness
 
-    settled = [shot.settle for shot in renderer.shots]
-    found = None if renderer.request.allow_empty else emptiness(report.frames, settled, renderer.extent)
+    found = renderer.emptiness()
     if found is not None:
         say(f"{'error' if found.fails else 'warning'}: {found.message}")
         say(f"hint:  {found.hint}")

@@ -22,14 +22,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeWarning, UsageError
-from octree.pyramid.grid import Region
 from octree.pyramid.memory import peak_rss_bytes
 from octree.render.config import Settings
 from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
 from octree.render.output.annotate import Title, annotated
 from octree.render.output.files import FrameName
-from octree.render.report.empty import emptiness
+from octree.render.report.empty import Emptiness, emptiness
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.report.values import (
     ByteCounts,
@@ -162,10 +161,11 @@ class Renderer:
         scene.pipeline.slices.keep(self._slice_log)
         return scene
 
-    @property
-    def extent(self) -> Region:
-        """What the image covers, camera coordinates (y, x)."""
-        return self._opened.extent
+    def emptiness(self) -> Emptiness | None:
+        """What is to be said of frames that show nothing of the image, once all are drawn; None where they may, or none does."""
+        if self.request.allow_empty:
+            return None
+        return emptiness(self._reports, [shot.settle for shot in self.shots], self._opened.extent)
 
     def hints(self) -> list[str]:
         """What would make frames of these sources faster."""
@@ -508,13 +508,8 @@ def render(
     request = parse_request(sources, cameras, words, settings=settings)
     with Renderer(request, command="octree.render.render") as renderer:
         frames = list(renderer.frames())
-        _warn_of_emptiness(renderer, [frame.report for frame in frames])
+        if (found := renderer.emptiness()) is not None:
+            warnings.warn(found.message, OctreeWarning, stacklevel=2)
         return RunResult(
             [frame.rgba for frame in frames], renderer.report(), [frame.tile_set() for frame in frames]
         )
-
-
-def _warn_of_emptiness(renderer: Renderer, frames: Sequence[FrameReport]) -> None:
-    settled = [shot.settle for shot in renderer.shots]
-    if not renderer.request.allow_empty and (found := emptiness(frames, settled, renderer.extent)):
-        warnings.warn(found.message, OctreeWarning, stacklevel=3)

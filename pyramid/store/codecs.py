@@ -32,9 +32,8 @@ class Codec:
         of them ends in a checksum."""
         if self.name == "none":
             return [_CHECKSUM]
-        if (
-            self.name == "zstd"
-        ):  # its own costs nothing that can be measured; TensorStore's crc32c a fifth of a build
+        if self.name == "zstd":
+            # its own costs nothing that can be measured; TensorStore's crc32c a fifth of a build
             return [{"name": "zstd", "configuration": {"level": self.level, "checksum": True}}]
         if self.name == "gzip":
             return [{"name": "gzip", "configuration": {"level": self.level}}]
