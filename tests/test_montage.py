@@ -379,6 +379,9 @@ def test_what_is_no_plate(stack: Path, tmp_path: Path) -> None:
     plate = plate_of(tmp_path, {"A/1": 1}, {"wells": [{"path": "../../etc"}]})
     with pytest.raises(SourceError):
         render([str(plate)], options=options)
+    plate = plate_of(tmp_path / "twice", {"A/1": 1}, {"wells": [{"path": "A/1"}, {"path": "A/1"}]})
+    with pytest.raises(SourceError, match="several wells at A/1"):
+        render([str(plate)], options=options)
     with pytest.raises(SourceError, match="without a multiscale image") as refused:
         render([str(plate)])
     assert "--montage-by wells" in str(refused.value.hint)

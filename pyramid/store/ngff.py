@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -256,6 +257,9 @@ def wells_of(where: Where) -> tuple[Well, ...]:
         ) from error
     if not wells:
         raise SourceError(f"{place} is a plate without wells", path=str(place))
+    wells_at = Counter((well.row, well.column) for well in wells)
+    if twice := next((well.name for well in wells if wells_at[well.row, well.column] > 1), ""):
+        raise SourceError(f"{place} is a plate that has several wells at {twice}", path=str(place))
     return tuple(wells)
 
 
