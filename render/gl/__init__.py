@@ -13,4 +13,5 @@ tiled_image.py TiledImageVisual: tiles as one vispy visual, one draw call for ea
 colored.py colors.py        its colours: shader variants and numbers; names, colormaps and label ids as tables
 marks.py       failed and pending areas, tile borders
 *.vert *.frag  the shaders
+volume/        bricks in 3-D textures, and rays through them
 """

@@ -15,4 +15,5 @@ register.py    how layers of different voxel size lie on each other
 pace.py        how fast planes are stepped through, measured
 motion.py      how fast a view moves, measured
 seen.py        what of an image a camera of vispy shows
+volume/        the same for three displayed axes
 """

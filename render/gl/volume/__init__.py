@@ -1,0 +1,1 @@
+"""Volumes in OpenGL: bricks in 3-D textures, and rays through them. Main thread only."""
