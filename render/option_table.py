@@ -155,6 +155,8 @@ def parse_display(value: Any) -> tuple[str, ...]:
     names = tuple([name for part in value for name in part if name not in ", "])
     if not names or len(names) > 9:
         raise ValueError(value)
+    if names == ("z", "y", "x"):
+        raise UsageError("a plane has two axes, rows and columns, not 'zyx'", hint="choose yx, zx or zy")
     return names
 
 

@@ -1,4 +1,4 @@
-"""The faces of a source: the same voxels as planes of any two of its axes, another one projected or not.
+"""The faces of a source: the same voxels as planes of any two of its axes, another one projected or not, or as bricks of a volume.
 
 What is displayed is a matter of each view, not of the source: a layer asks its source for the face that its view state
 shows. A face is what loader and atlas know as a tile source; its token says which face it is, so that tiles of two
@@ -30,11 +30,15 @@ from octree.render.tiles.folding import Fold, folded_dtype
 from octree.render.tiles.open_levels import Opened
 from octree.render.tiles.texels import NO_BASE, Base, texture_dtype, to_texels
 from octree.render.view.plan import untiled_lattice
-from octree.render.view.state import PLANE, Displayed, Section, index_entries
+from octree.render.view.state import PLANE, VOLUME, Displayed, Section, index_entries
 
 UNTILED_PX = 4096
 """Longest side of a texture in plain-image mode: what every OpenGL of the last fifteen years takes."""
+UNTILED_VOXELS = 256
+"""The same of a volume: 64 MiB of floats."""
 DEFAULT_TILE = 256
+BRICK = 64
+"""Longest edge of a brick: a ray changes bricks seldom, and what it does not see is seldom read."""
 BRICK_BYTES = 2**20
 """Thin chunks are projected so many bytes at a time."""
 
@@ -45,6 +49,7 @@ class Voxels:
     of the source's folder, finds an image that cannot be decoded within the limits, or gets no memory, says so in ``refused``:
     no failure to be drawn, but an end.
 
+    ``levels``, ``volume``  of planes, and of bricks: those that nobody stored are made in ways of their own.
     ``edge``    of a tile, None for what suits the chunks.
     ``stored``  how many of the levels are read and not made.
     ``bases``   what texels are relative to, by channel; None: all other channels.
@@ -52,7 +57,7 @@ class Voxels:
 
     opened: Opened
     levels: Levels
-    spec: PyramidSpec
+    volume: Levels
     stored: int
     token: str
     edge: int | None = None
@@ -65,11 +70,11 @@ class Voxels:
 
 
 class Face:
-    """One source as planes. Satisfies ``loading.values.TileSource``; see there for threads.
+    """One source as planes, or as bricks. Satisfies ``loading.values.TileSource``; see there for threads.
 
     ``spec``   all levels, the made ones included.  ``lattice``  their geometry on the axes that are ``displayed``.
     ``stored_levels``  how many of them are read and not made.
-    ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w).
+    ``labels``, ``rgb``  how values are taken.  ``samples_shape``  () or (3,), (4,): what follows (h, w), or (d, h, w).
     ``projected``, ``method``  of an axis that is not displayed; "" and None for none.
     ``bases``  what its texels are relative to, by channel (None: all others), where that is not as in ``voxels``.
     """
@@ -85,19 +90,22 @@ class Face:
         *,
         bases: Mapping[int | None, Base] | None = None,
     ) -> None:
-        spec = voxels.spec
+        levels = voxels.volume if displayed == VOLUME else voxels.levels
+        spec = levels.spec
         self._own_bases = bases
-        self._voxels, self._levels, self.spec = voxels, voxels.levels, spec
+        self._voxels, self._levels, self.spec = voxels, levels, spec
         self.displayed, self.projected, self.method = displayed, projected, method
         self.labels, self.rgb = voxels.labels, spec.rgb and not voxels.labels
         self._check_projection()
         self.stored_levels = voxels.stored
         # a projection takes as long as it needs, as levels do that are made
         self.cheap_levels = voxels.stored if method is None else 0
-        tile = (voxels.edge, voxels.edge) if voxels.edge else fitting_tile(spec, displayed)
-        levels = lattice_of(spec, displayed=displayed).levels
-        lattice = Lattice(tuple(replace(level, tile=tile) for level in levels))
-        self.lattice: Lattice = untiled_lattice(lattice, UNTILED_PX) if voxels.untiled else lattice
+        tile = _tile_of(voxels, spec, displayed)
+        lattice = Lattice(
+            tuple(replace(level, tile=tile) for level in lattice_of(spec, displayed=displayed).levels)
+        )
+        longest = UNTILED_VOXELS if displayed == VOLUME else UNTILED_PX
+        self.lattice: Lattice = untiled_lattice(lattice, longest) if voxels.untiled else lattice
         self._texture_dtype = texture_dtype(self.value_dtype, labels=voxels.labels)
         names = spec.axis_names
         self._shown = tuple(names.index(name) for name in displayed)
@@ -195,8 +203,8 @@ class Face:
         return Box(tuple(start), tuple(stop))
 
     def _periods_of(self, level: int) -> Periods | None:
-        """None where no two tiles share a chunk, and of levels that are made."""
-        if not self._voxels.opened.blocks or level >= self.stored_levels:
+        """None where no two tiles share a chunk, and of planes that are made; bricks are made of chunks that they share."""
+        if not self._voxels.opened.blocks or (level >= self.stored_levels and self.displayed != VOLUME):
             return None
         own = self.lattice.levels[level]
         periods = periods_of(self.spec.levels[level], own, self._shown, self._entries, self._folded)
@@ -228,7 +236,7 @@ class Face:
     # pixels
 
     def read_tile(self, tile: TileKey) -> NDArray[Any]:
-        """Texels of one tile: (h, w), or (h, w, samples). Raises what the source raises, and WriteError for want of
+        """Texels of one tile: (h, w), or (h, w, samples); of a brick (d, h, w), … Raises what the source raises, and WriteError for want of
         memory."""
         return self._texels(tile, self.read_values(tile), private=self._voxels.opened.private)
 
@@ -276,7 +284,7 @@ class Face:
         return bases.get(channel, bases.get(None, NO_BASE))
 
     def read_values(self, tile: TileKey) -> NDArray[Any]:
-        """The values that the texels of a tile are made of, (h, w) or (h, w, samples). Raises what the source raises."""
+        """The values that the texels of a tile are made of, shaped as those. Raises what the source raises."""
         self._reads.note()
         try:
             data = self._read(tile.level, self.tile_box(tile))
@@ -314,13 +322,37 @@ class Face:
         return parts(box, tuple(step if axis == place else stop for axis, stop in enumerate(box.stop)))
 
     def _plane(self, data: NDArray[Any]) -> NDArray[Any]:
-        """Rows, columns and samples of what was read; every other axis is 1 long."""
+        """Slabs, rows, columns and samples of what was read; every other axis is 1 long."""
         order = (*self._shown, *self._samples)
         if order == tuple(range(data.ndim)):
             return data
         rest = [axis for axis in range(data.ndim) if axis not in order]
         plane = data.transpose(*order, *rest)
         return plane.reshape(plane.shape[: len(order)])
+
+
+def _tile_of(voxels: Voxels, spec: PyramidSpec, displayed: Displayed) -> tuple[int, ...]:
+    if displayed == VOLUME:
+        edge = BRICK if voxels.edge is None else min(voxels.edge, BRICK)
+        return fitting_brick(spec, edge)
+    return (voxels.edge, voxels.edge) if voxels.edge else fitting_tile(spec, displayed)
+
+
+def fitting_brick(spec: PyramidSpec, most: int = BRICK) -> tuple[int, ...]:
+    """The edges of a brick (z, y, x) that suit the chunks of level 0: whole chunks or whole parts of one, between half of
+    ``most`` and that; ``most`` where no such edge is."""
+    level, names = spec.levels[0], spec.axis_names
+
+    def edge(chunk: int, length: int) -> int:
+        if chunk >= length or chunk < 2:
+            return most
+        if chunk <= most:
+            return chunk * (most // chunk)
+        return next(
+            (chunk // n for n in range(-(-chunk // most), 2 * chunk // most + 1) if chunk % n == 0), most
+        )
+
+    return tuple([edge(level.chunks[place], level.shape[place]) for place in map(names.index, VOLUME)])
 
 
 def fitting_tile(spec: PyramidSpec, displayed: Displayed = PLANE) -> tuple[int, int]:

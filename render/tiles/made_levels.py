@@ -63,6 +63,12 @@ def with_made_levels(spec: PyramidSpec, tile: tuple[int, int], method: Method = 
     return replace(spec, levels=tuple(levels))
 
 
+def nodata_of(spec: PyramidSpec) -> int | None:
+    """The value that does not count; of floats it is NaN, which never does."""
+    nodata = spec.metadata.get("nodata")
+    return nodata if isinstance(nodata, int) and spec.dtype.kind in "iu" else None
+
+
 class MadeLevels:
     """Stored levels and the ones made from them. Thread-safe: one lock owns the memo; two workers that need the
     same tile make it once."""
@@ -71,8 +77,7 @@ class MadeLevels:
         self._stored = stored
         self._count = len(stored.spec.levels)
         self._tile, self._method = tile, method
-        nodata = stored.spec.metadata.get("nodata")  # of floats it is NaN, which never counts
-        self._nodata = nodata if isinstance(nodata, int) and stored.spec.dtype.kind in "iu" else None
+        self._nodata = nodata_of(stored.spec)
         self.spec = with_made_levels(stored.spec, tile, method)
         names = self.spec.axis_names
         self._plane = (names.index("y"), names.index("x"))

@@ -18,11 +18,12 @@ from octree.pyramid.errors import SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import PyramidSpec
 from octree.render.tiles.cancelling import CancellableLevels, Close, FreshLevels, Levels
-from octree.render.tiles.face import Face, Voxels, fitting_tile
+from octree.render.tiles.face import BRICK, Face, Voxels, fitting_tile
+from octree.render.tiles.made_bricks import MadeBricks
 from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
 from octree.render.tiles.texels import NO_BASE, Base
-from octree.render.view.state import PLANE, Displayed, Section
+from octree.render.view.state import PLANE, VOLUME, Displayed, Section
 
 
 class OpenTileSource(Face):
@@ -53,11 +54,15 @@ class OpenTileSource(Face):
         spec = levels.spec
         stored, edges = len(spec.levels), (tile, tile) if tile else fitting_tile(spec)
         self._made: MadeLevels | None = None
+        volume = levels
         if not single_level:
-            levels = self._made = MadeLevels(levels, edges, _method(spec, labels=labels))
+            method = _method(spec, labels=labels)
+            if set(VOLUME) <= set(spec.free_axes):
+                volume = MadeBricks(levels, min(BRICK, *edges), method)
+            levels = self._made = MadeLevels(levels, edges, method)
         way = f"{opened.identity}|{edges}|{labels}|{single_level}|{untiled}"
         token = hashlib.sha256(way.encode("utf-8", "surrogatepass")).hexdigest()
-        super().__init__(Voxels(opened, levels, levels.spec, stored, token, tile, labels, untiled, recipe))
+        super().__init__(Voxels(opened, levels, volume, stored, token, tile, labels, untiled, recipe))
         self._opened, self.path = opened, opened.path
         self._faces: dict[tuple[Any, ...], Face] = {(PLANE, "", None, None): self}
 

@@ -17,8 +17,10 @@ from octree.render.option_table import Projection
 from octree.render.view.camera import Camera
 
 Displayed = tuple[str, ...]
-"""Names of the axes that are displayed: rows, then columns."""
+"""Names of the axes that are displayed: rows, then columns; of a volume slabs before them."""
 PLANE: Displayed = ("y", "x")
+VOLUME: Displayed = ("z", "y", "x")
+"""What a camera around a volume looks at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +28,7 @@ class Slicing:
     """What is shown of an image of more axes than a frame has, as it is wished.
 
     ``position``    (axis, level-0 position) each; 0 on axes that are not named.
-    ``displayed``   axes of the rows and of the columns.
+    ``displayed``   axes of the rows and of the columns, or ``VOLUME``.
     ``projection``  of one of the other axes.
     """
 
@@ -189,8 +191,17 @@ def whole_position(axis: str, value: Any) -> int:
 
 
 def check_displayed(displayed: Displayed, spec: PyramidSpec) -> None:
-    """Raises UsageError for what is not two of the image's axes."""
+    """Raises UsageError for what is not two of the image's axes, or a volume that the image is none of."""
     text, axes = "".join(displayed), spec.free_axes
+    if displayed == VOLUME:
+        lacking = [axis for axis in VOLUME if axis not in axes]
+        if lacking:
+            raise UsageError(
+                f"a volume has the axes z, y and x, and this image has no {' and no '.join(lacking)}",
+                hint=f"axes: {', '.join(axes)}; --mode slice, and a camera without angles, show planes",
+                option="mode",
+            )
+        return
     for axis in displayed:
         if axis not in axes:
             raise _refused("display", f"there is no axis {axis!r} to display", "axes", axes)
