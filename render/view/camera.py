@@ -1,11 +1,13 @@
 """Where the viewer stands, and how a view moves: pure values.
 
 Camera coordinates are level-0 pixels of the first layer: (0, 0) is the outer corner of the first pixel, x to
-the right, y down, whatever axes are displayed there. ``zoom`` is screen pixels per level-0 pixel, to the right.
+the right, y down, whatever axes are displayed there. ``zoom`` is screen pixels per level-0 pixel, to the right. A camera
+with an *orbit* looks at a volume: there is a z, too, and angles (``volume/orbit.py``).
 """
 
 from __future__ import annotations
 
+import itertools
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,6 +18,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.render.films import LEAST_FPS, MAX_FRAMES, MOST_FPS
+from octree.render.view.volume.orbit import Orbit, Turn
 
 Easing: TypeAlias = Literal["linear", "smooth"]
 EASINGS: tuple[Easing, ...] = get_args(Easing)
@@ -27,13 +30,15 @@ _WHOLE = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class Camera:
-    """Centre of the view (camera coordinates) and zoom. ``aspect``: how high a level-0 pixel is drawn for its width."""
+    """Centre of the view (camera coordinates) and zoom. ``aspect``: how high a level-0 pixel is drawn for its width.
+    ``orbit``: of a volume."""
 
     x: float
     y: float
     zoom: float
     name: str = ""
     aspect: float = 1.0
+    orbit: Orbit | None = None
 
     def rect(self, size_px: tuple[int, int]) -> Region:
         """What a frame of ``size_px`` (width, height) shows, in camera coordinates."""
@@ -44,7 +49,8 @@ class Camera:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"name": self.name, "x": self.x, "y": self.y, "zoom": self.zoom, "aspect": self.aspect}
+        plane = {"name": self.name, "x": self.x, "y": self.y, "zoom": self.zoom, "aspect": self.aspect}
+        return plane if self.orbit is None else plane | self.orbit.to_json()
 
 
 def plane_at(position: float) -> int:
@@ -76,6 +82,7 @@ class CameraPath:
 
     Between keyframes x, y, the logarithm of zoom and positions on other axes are interpolated: straight (``linear``), or
     by a cubic that never overshoots, keeps its speed through the inner keyframes and rests at both ends (``smooth``).
+    Around a volume z and fov as x and y, orientations on the sphere (``volume/orbit.py``).
     Camera and axes each for themselves: through the keyframes that have them, and standing before the first of those
     and after the last.
     """
@@ -160,6 +167,10 @@ class _Cameras:
             [math.log2(camera.zoom) for camera in cameras],
         )
         self._tracks = [_track(times, column, path.easing) for column in columns]
+        orbits = [camera.orbit for camera in cameras if camera.orbit is not None]
+        if orbits and len(orbits) < len(cameras):
+            raise UsageError("a camera path looks at a plane or at a volume, not at both")
+        self._orbits = _Orbits(times, orbits, path.easing) if orbits else None
 
     def at(self, t_s: float) -> Camera:
         # log2 and exp2 are exact for powers of two only: the ends are the keyframes themselves
@@ -168,7 +179,30 @@ class _Cameras:
         if t_s >= self._last[0]:
             return self._last[1]
         x, y, log_zoom = (track.at(t_s) for track in self._tracks)
-        return replace(self._first[1], x=x, y=y, zoom=math.exp2(log_zoom))
+        orbit = None if self._orbits is None else self._orbits.at(t_s)
+        return replace(self._first[1], x=x, y=y, zoom=math.exp2(log_zoom), orbit=orbit)
+
+
+class _Orbits:
+    """The orbit of a path over time: z and fov as x and y; orientations along the ways between them, the next of
+    which begins where the last has ended."""
+
+    def __init__(self, times: Sequence[float], orbits: Sequence[Orbit], easing: Easing) -> None:
+        self._z = _track(times, [orbit.z for orbit in orbits], easing)
+        self._fov = _track(times, [orbit.fov for orbit in orbits], easing)
+        self._turns = list(itertools.starmap(Turn, pairwise(orbits)))
+        self._degrees = list(itertools.accumulate([turn.degrees for turn in self._turns], initial=0.0))
+        self._turned = _track(times, self._degrees, easing)
+        self._only = orbits[0]
+
+    def at(self, t_s: float) -> Orbit:
+        orbit = self._only
+        if self._turns:
+            i = self._turned.leg(t_s)
+            start, end = self._degrees[i : i + 2]
+            share = (self._turned.at(t_s) - start) / (end - start) if end > start else 0.0
+            orbit = self._turns[i].at(share)
+        return replace(orbit, z=self._z.at(t_s), fov=self._fov.at(t_s))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,10 +213,14 @@ class _Track:
     values: tuple[float, ...]
     slopes: tuple[float, ...] | None
 
+    def leg(self, t_s: float) -> int:
+        """Between which two of the times it is: the number of the first."""
+        return min(max(bisect_right(self.times, t_s) - 1, 0), len(self.times) - 2)
+
     def at(self, t_s: float) -> float:
         if len(self.times) == 1:
             return self.values[0]
-        i = min(max(bisect_right(self.times, t_s) - 1, 0), len(self.times) - 2)
+        i = self.leg(t_s)
         width = self.times[i + 1] - self.times[i]
         u = min(max((t_s - self.times[i]) / width, 0.0), 1.0)
         low, high = self.values[i], self.values[i + 1]
