@@ -19,7 +19,7 @@ from octree.render.view.camera import (
     Keyframe,
     unique_names,
 )
-from octree.render.view.camera_text import BUILT_IN_PATHS, parse_camera, path_from_json
+from octree.render.view.camera_text import PLANE_PATHS, parse_camera, path_from_json
 
 EXTENT = (2000.0, 1000.0)
 SIZE = (400, 300)
@@ -254,7 +254,7 @@ def test_a_folder_is_no_path_file(tmp_path: Path) -> None:
 # built-in paths
 
 
-@pytest.mark.parametrize("name", BUILT_IN_PATHS)
+@pytest.mark.parametrize("name", ["zoom-in", *PLANE_PATHS])
 @pytest.mark.parametrize("extent", [(1.0, 1.0), (1.0, 5000.0), (300.0, 7.0), (150000.0, 90000.0)])
 def test_built_in_paths_fit_any_image(name: str, extent: tuple[float, float]) -> None:
     built = path(name, extent)

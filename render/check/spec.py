@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from octree.pyramid.errors import UsageError
+from octree.pyramid.grid import Region
 from octree.render.check import names
 from octree.render.check.compare import Tolerance
 from octree.render.check.folders import read_file
@@ -240,13 +241,15 @@ def check_values(case: Case) -> None:
     anything is rendered. Raises ``UsageError``."""
     from octree.render.config import default_settings
     from octree.render.request import parse_request
-    from octree.render.view.camera_text import parse_camera
+    from octree.render.view.camera_text import is_volume_camera, parse_camera
+    from octree.render.view.volume.framing import Framed
 
     try:
         options = {key: value for key, value in case.options.items() if key != "config"}
         parse_request(case.sources, case.cameras, options, settings=default_settings())
         for camera in case.cameras:
-            parse_camera(camera, extent=(1.0, 1.0), size_px=case.size_px)
+            volume = Framed(Region((0.0,) * 3, (1.0,) * 3)) if is_volume_camera(camera) else None
+            parse_camera(camera, extent=(1.0, 1.0), size_px=case.size_px, volume=volume)
     except UsageError as error:
         raise UsageError(f"case {case.name!r}: {error.message}", hint=error.hint) from error
 

@@ -84,13 +84,15 @@ class CameraPath:
     by a cubic that never overshoots, keeps its speed through the inner keyframes and rests at both ends (``smooth``).
     Around a volume z and fov as x and y, orientations on the sphere (``volume/orbit.py``).
     Camera and axes each for themselves: through the keyframes that have them, and standing before the first of those
-    and after the last.
+    and after the last. A path that is a ``loop`` ends where it begins: what its last keyframe shows has no frame, since the first
+    frame follows.
     """
 
     keyframes: tuple[Keyframe, ...]
     fps: float = DEFAULT_FPS
     easing: Easing = "linear"
     name: str = ""
+    loop: bool = False
 
     def __post_init__(self) -> None:
         if not self.keyframes:
@@ -122,7 +124,9 @@ class CameraPath:
 
     def times_s(self) -> list[float]:
         """When its frames are, from the first keyframe on. The first keyframe is the first frame and the last keyframe
-        the last, even when the time between them is no multiple of 1/fps."""
+        the last, even when the time between them is no multiple of 1/fps; but for the last of a loop."""
+        if self.loop:
+            return [index / self.fps for index in range(max(1, math.ceil(self.duration_s * self.fps - 1e-6)))]
         whole = math.floor(self.duration_s * self.fps + 1e-6)
         times = [index / self.fps for index in range(whole + 1)]
         if self.duration_s - times[-1] > 1e-6 / self.fps:

@@ -159,7 +159,7 @@ class Film:
         ]
         count = math.prod(map(len, planes))
         if isinstance(view, CameraPath):  # it lasts as long as the film
-            last = max(1, count - 1)
+            last = count if view.loop else max(1, count - 1)
             seen = view.seen([view.duration_s * number / last for number in range(count)])
         else:
             seen = [Seen(view)] * count

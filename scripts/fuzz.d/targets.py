@@ -23,6 +23,7 @@ from octree.pyramid.building.journal import Journal
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.foreign import INVISIBLE, markdown, printable, xml_text
 from octree.pyramid.foreign import json_text as safe_json
+from octree.pyramid.grid import Region
 from octree.pyramid.limits import Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.describe import describe
@@ -32,7 +33,8 @@ from octree.render.check.baseline import BaselineStore, parse_manifest
 from octree.render.check.record import read_record
 from octree.render.check.spec import load_suite
 from octree.render.config import load_settings
-from octree.render.view.camera_text import parse_camera, read_path
+from octree.render.view.camera_text import is_volume_camera, parse_camera, read_path
+from octree.render.view.volume.framing import Framed
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES, STORED = ROOT / "fixtures", ROOT / "tests" / "fuzz"
@@ -215,7 +217,9 @@ def _pyramid_run(path: Path) -> None:
 
 
 def _camera(path: Path) -> None:
-    parse_camera(_text(path), extent=(640.0, 480.0), size_px=(64, 48))
+    text = _text(path)
+    volume = Framed(Region((0.0,) * 3, (64.0, 480.0, 640.0))) if is_volume_camera(text) else None
+    parse_camera(text, extent=(640.0, 480.0), size_px=(64, 48), volume=volume)
 
 
 def _text(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Views of three axes: what a camera around a volume wants and what each place of it shows. Pure; no pixel is touched.
 
 orbit.py       where such a camera stands, and the way from one orientation to another
+framing.py     how large it is drawn so that all of it is in the frame
 sight.py       what it shows of one layer, and the rays of its pixels
 cells.py       a cover as cells between planes: what a ray walks through
 samples.py     which samples of a ray a box owns, counted in numpy
