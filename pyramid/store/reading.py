@@ -53,6 +53,18 @@ class Started:
                 if self._future.done():
                     return self._future.result()
 
+    def wait(self, timeout_s: float) -> bool:
+        """True: ``result`` will not wait, whatever it brings."""
+        if self._future.done():
+            return True
+        try:
+            self._future.result(timeout=timeout_s)
+        except TimeoutError:
+            return bool(self._future.done())
+        except BaseException:  # for ``result`` to raise
+            return True
+        return True
+
     def cancel(self) -> None:
         self._future.cancel()
 

@@ -10,7 +10,7 @@ batches.py     tiles of the same chunks, read together
 load.py        one load on its way, and its cancel token
 schedule.py    what to start, give up, try again, and who has the link: one state machine for both clocks (pure)
 delay_queue.py what is queued: due first, then by rank
-pool.py        the schedule's driver in real time: threads, keyed by levels above the ideal one
+pool.py hands.py        the schedule's driver in real time: threads, keyed by levels above the ideal one; what each has in hand
 simulated.py   its driver in virtual time: a discrete-event simulation
 reading.py     how a tile is read, and when to try again
 processes.py process_worker.py      reading in other processes, arrays through shared memory

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.model import TileKey
-from octree.render.loading.values import Batch, TileSource
+from octree.render.loading.values import Batch, BegunTile, TileSource
 
 
 class ReadCounter:
@@ -65,6 +65,11 @@ class GuardedSource:
         self._counter.note()
         tiles: Sequence[NDArray[Any]] = self._source.read_batch(batch)  # type: ignore[attr-defined] # who makes batches reads them
         return tiles
+
+    def begin_tile(self, tile: TileKey) -> BegunTile | None:
+        self._counter.note()
+        begun: BegunTile | None = self._source.begin_tile(tile)  # type: ignore[attr-defined] # who has begin_levels begins
+        return begun
 
     def worker_recipe(self) -> tuple[Any, ...] | None:
         return self._source.worker_recipe()

@@ -86,11 +86,12 @@ def set_current_token(token: CancelToken | None) -> None:
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredSource:
     """A source as the loader knows it: ``number`` counts sources in the order they were added. ``batch_levels``: those
-    with tiles that may be read together."""
+    with tiles that may be read together; ``begin_levels``: those whose reads go on by themselves."""
 
     source: TileSource
     number: int
     batch_levels: frozenset[int] = frozenset()
+    begin_levels: frozenset[int] = frozenset()
 
     def patient(self, tile_level: int) -> bool:
         """Levels that are computed, not read, may take as long as they need."""

@@ -13,14 +13,14 @@ from typing import Any
 
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import Clock, later_ms
-from octree.render.loading.load import Arrival, BadTile, CancelToken, Load, Pixels, error_text
-from octree.render.loading.network import Network, Weather
+from octree.render.loading.hands import Hand, Job, hands_for
+from octree.render.loading.load import Arrival, CancelToken, Load, Pixels
+from octree.render.loading.network import Network
 from octree.render.loading.reading import LOST, Reader, read_checked
 from octree.render.loading.schedule import (
     Answered,
     Closed,
     Dropped,
-    Ended,
     Event,
     Leave,
     Planned,
@@ -30,7 +30,6 @@ from octree.render.loading.schedule import (
     Sent,
     Start,
     Stop,
-    Stopped,
     Tick,
 )
 from octree.render.loading.values import LoadKey, State
@@ -39,42 +38,42 @@ _TICK = Tick()
 
 
 @dataclass(slots=True, eq=False)
-class _Job:
-    """One try in a worker's hands. ``link`` rings when the link is its own for ``busy_ms``, or it is given up.
-    ``left``: too late, its worker has been replaced. ``data`` or ``error`` is what it has brought, if anything."""
-
-    load: Load
-    run: int
-    token: CancelToken
-    weather: Weather
-    link: threading.Event | None
-    busy_ms: float = 0.0
-    left: bool = False
-    data: Pixels | None = None
-    error: BaseException | None = None
-
-    def outcome(self) -> Event:
-        if self.error is not None:
-            return Ended(self.load, self.run, error_text(self.error), isinstance(self.error, BadTile))
-        ended = self.data is not None
-        return Ended(self.load, self.run) if ended else Stopped(self.load, self.run)
-
-
-@dataclass(slots=True, eq=False)
 class _Pool:
     """The threads of one pool; its lock is that of the group. ``ready``: begun, and waiting for a thread to take
-    them. ``idle`` threads wait; one of them sleeps no longer than until ``watched_ms``."""
+    them. ``idle`` threads wait; one of them sleeps no longer than until ``watched_ms``. ``woken`` of these, and ``starting`` new
+    ones, are about to look what is ready: no others need be woken for that. ``alone``: kinds of tries whose
+    reads do not go on by themselves after all."""
 
     key: int
     workers: int
     reader: Reader
     changed: threading.Condition
-    ready: deque[_Job] = field(default_factory=deque)
+    ready: deque[Job] = field(default_factory=deque)
     threads: list[threading.Thread] = field(default_factory=list)
     idle: int = 0
+    woken: int = 0
+    starting: int = 0
     lost: int = 0
     hired: int = 0
     watched_ms: float = math.inf
+    alone: set[tuple[int, int]] = field(default_factory=set)
+
+    def may_begin(self, job: Job) -> bool:
+        """Its read can go on by itself, as far as is known."""
+        return job.may_begin and job.kind not in self.alone
+
+    def hands_needed(self) -> int:
+        """Threads for what is ready."""
+        together = [job for job in self.ready if self.may_begin(job)]
+        return len(self.ready) - len(together) + hands_for(together)
+
+    def leave(self, job: Job) -> None:
+        """A try takes too long: go on without the thread that has it."""
+        if job.hand is None:
+            self.ready.remove(job)
+        elif not job.hand.lost:
+            job.hand.lost = True
+            self.lost += 1
 
 
 class PoolGroup:
@@ -95,7 +94,7 @@ class PoolGroup:
         self._clock, self._network, self._trace = clock, network, trace
         self._schedule = Schedule(settings, network)
         self._lock = threading.Lock()
-        self._jobs: dict[LoadKey, _Job] = {}
+        self._jobs: dict[LoadKey, Job] = {}
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()
         self._first: list[Arrival] = []  # taken off the queue by wait_until
         self._pools = {
@@ -199,7 +198,7 @@ class PoolGroup:
                     case Start():
                         # making one takes as long as all the rest: only who meets weather waits for a link
                         link = None if self._network is None else threading.Event()
-                        job = _Job(load, action.run, load.token, action.weather, link)
+                        job = Job(load, action.run, load.token, action.weather, link)
                         self._jobs[load.key] = job
                         self._pools[load.pool_key].ready.append(job)
                     case Send():
@@ -212,7 +211,7 @@ class PoolGroup:
                     case Leave():
                         job = self._jobs.pop(load.key)
                         job.left = True
-                        self._pools[load.pool_key].lost += 1
+                        self._pools[load.pool_key].leave(job)
                         given_up.append(job.token)
                     case Report():
                         read_ms = now_ms - load.started_ms
@@ -231,12 +230,15 @@ class PoolGroup:
         for key, pool in self._pools.items():
             due_ms = self._schedule.next_due_ms(key)
             unwatched = due_ms is not None and due_ms < pool.watched_ms
-            needed = len(pool.ready) + unwatched - (pool is here)
-            if needed > 0 and pool.idle:
-                pool.changed.notify(min(needed, pool.idle))
+            needed = pool.hands_needed() + unwatched - (pool is here) - pool.woken - pool.starting
+            if (waking := min(needed, pool.idle - pool.woken)) > 0:
+                pool.changed.notify(waking)
+                pool.woken += waking
+                needed -= waking
             most = 0 if self._closed else pool.workers + pool.lost - len(pool.threads)
-            for _ in range(min(needed - pool.idle, most)):
+            for _ in range(min(needed, most)):
                 pool.hired += 1
+                pool.starting += 1
                 name = f"octree-load-{pool.key}-{pool.hired}"
                 thread = threading.Thread(target=self._work, args=(pool,), name=name, daemon=True)
                 pool.threads.append(thread)
@@ -245,42 +247,82 @@ class PoolGroup:
     # the workers
 
     def _work(self, pool: _Pool) -> None:
-        job = self._next(pool)
-        while job is not None:
-            try:
-                job.data = self._attempt(pool, job)
-            except (
-                BaseException
-            ) as failure:  # whatever a reader raises is one failed tile, never a lost worker
-                job.error = failure
-            job = self._next(pool, job)
+        hand = Hand()
+        with self._lock:
+            pool.starting -= 1
+        while self._next(pool, hand):
+            self._begin(pool, hand)
+            if hand.begun:
+                hand.settle(self._trace)
+            elif hand.fresh:
+                self._alone(pool, hand)
 
-    def _next(self, pool: _Pool, done: _Job | None = None) -> _Job | None:
-        """Say what became of a try, and take the next; None when this worker shall go. The next is chosen as late as
-        can be: a load starts when a worker is free for it."""
+    def _next(self, pool: _Pool, hand: Hand) -> bool:
+        """Say what became of tries, and take the next; False when this worker shall go. The next is chosen as late as can
+        be: a load starts when a worker is free for it."""
         while True:
             with self._lock:
-                events: list[Event] = [_TICK]
-                data = None
-                if done is not None:
-                    if done.left:
-                        pool.lost -= 1
-                        pool.threads.remove(threading.current_thread())
-                        return None
-                    del self._jobs[done.load.key]
-                    events, data = [done.outcome(), _TICK], done.data
-                    # an idle worker must hold no tile, nor the frames of an error
-                    done.data = done.error = None
-                    done = None
-                _, given_up = self._decide(*events, data=data)
-                data = None
-                job = pool.ready.popleft() if pool.ready and not self._closed else None
-                self._staff(pool if job is None else None)
-                if job is None and not given_up and not self._closed:
+                given_up = self._hear(hand)
+                given_up += self._decide(_TICK)[1]
+                self._take(pool, hand)
+                busy = bool(hand.begun or hand.fresh)
+                if gone := hand.lost and not busy:
+                    pool.lost -= 1
+                    pool.threads.remove(threading.current_thread())
+                self._staff(None if busy or gone else pool)
+                if not (busy or gone or given_up or self._closed):
                     self._rest(pool)
             _cancel(given_up)
-            if job is not None or self._closed:
-                return job
+            if busy or gone or self._closed:
+                return busy
+
+    def _hear(self, hand: Hand) -> list[CancelToken]:
+        """What tries have brought; the tokens to cancel. Caller has the lock."""
+        over, hand.over = hand.over, []
+        given_up: list[CancelToken] = []
+        for job in over:
+            if not job.left:
+                del self._jobs[job.load.key]
+                given_up += self._decide(job.outcome(), data=job.data)[1]
+            # an idle worker must hold no tile, nor the frames of an error
+            job.data = job.error = job.hand = None
+        return given_up
+
+    def _take(self, pool: _Pool, hand: Hand) -> None:
+        """Tries that are ready and may go on beside those in hand; one that may not, where there is none. All of them at
+        once: threads that take one each would have one each for ever. Caller has the lock."""
+        while pool.ready and not (hand.lost or self._closed):
+            together = pool.may_begin(pool.ready[0])
+            if (hand.begun or hand.fresh) and (hand.is_full or not together):
+                return
+            hand.take(pool.ready.popleft())
+            if not together:
+                return
+
+    def _begin(self, pool: _Pool, hand: Hand) -> None:
+        """Have the reads that were taken go on by themselves. One that cannot is left, if there is nothing else in hand; those
+        who wait for others are for other threads."""
+        while hand.fresh and pool.may_begin(hand.fresh[0]):
+            if not hand.begin(pool.reader, self._trace):
+                pool.alone.add(hand.fresh[0].kind)
+                break
+        keep = 0 if hand.begun else 1
+        if len(hand.fresh) > keep:
+            with self._lock:
+                while len(hand.fresh) > keep:
+                    job = hand.give_back()
+                    if not job.left:
+                        pool.ready.appendleft(job)
+                self._staff()
+
+    def _alone(self, pool: _Pool, hand: Hand) -> None:
+        """Read a tile in this thread."""
+        job = hand.fresh.popleft()
+        try:
+            job.data = self._attempt(pool, job)
+        except BaseException as failure:  # whatever a reader raises is one failed tile, never a lost worker
+            job.error = failure
+        hand.finish(job)
 
     def _rest(self, pool: _Pool) -> None:
         """Wait for work; of the idle workers one wakes up by itself, when the next load is due."""
@@ -293,15 +335,16 @@ class PoolGroup:
         else:
             pool.changed.wait()
         pool.idle -= 1
+        pool.woken = max(0, pool.woken - 1)
 
-    def _attempt(self, pool: _Pool, job: _Job) -> Pixels | None:
+    def _attempt(self, pool: _Pool, job: Job) -> Pixels | None:
         """One try; None when it was given up. Raises whatever the source raises."""
         load, token = job.load, job.token
         if job.link is not None and not self._meet_weather(job, job.link):
             return None
         return None if token.cancelled else read_checked(pool.reader, load, token, self._trace)
 
-    def _meet_weather(self, job: _Job, link: threading.Event) -> bool:
+    def _meet_weather(self, job: Job, link: threading.Event) -> bool:
         """Take as long as the simulated network does; False when the try was given up meanwhile."""
         load, token = job.load, job.token
         if token.wait(job.weather.latency_ms / 1e3):

@@ -35,7 +35,7 @@ from octree.render.loading.load import (
     current_cancel_token,
 )
 from octree.render.loading.reading import DirectReader
-from octree.render.loading.values import Batch, TileSource
+from octree.render.loading.values import Batch, BegunTile, TileSource
 
 CLOSE_TIMEOUT_S = 0.3
 
@@ -69,6 +69,9 @@ class ProcessReader:
         if recipe is None:
             return DirectReader().read_batch(registered, batch)
         return self._by_child(source, recipe, batch, batch.members())
+
+    def begin(self, registered: RegisteredSource, tile: TileKey) -> BegunTile | None:
+        return None  # a child reads one tile after the other
 
     def _by_child(
         self, source: TileSource, recipe: tuple[Any, ...], what: TileKey | Batch, tiles: Sequence[TileKey]

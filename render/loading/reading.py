@@ -20,7 +20,7 @@ from octree.render.loading.load import (
     set_current_token,
 )
 from octree.render.loading.network import dice
-from octree.render.loading.values import Batch, TileSource
+from octree.render.loading.values import Batch, BegunTile, TileSource
 
 MAX_RETRY_DELAY_MS = 10_000.0
 LOST = "the simulated network lost the answer"
@@ -34,6 +34,9 @@ class Reader(Protocol):
 
     def read_batch(self, registered: RegisteredSource, batch: Batch) -> Sequence[NDArray[Any]]: ...
 
+    def begin(self, registered: RegisteredSource, tile: TileKey) -> BegunTile | None:
+        """None: only ``read`` can read it. Asked for tiles of ``begin_levels``."""
+
     def close(self) -> None: ...
 
 
@@ -46,6 +49,10 @@ class DirectReader:
     def read_batch(self, registered: RegisteredSource, batch: Batch) -> Sequence[NDArray[Any]]:
         tiles: Sequence[NDArray[Any]] = registered.source.read_batch(batch)  # type: ignore[attr-defined] # who makes batches reads them
         return tiles
+
+    def begin(self, registered: RegisteredSource, tile: TileKey) -> BegunTile | None:
+        begun: BegunTile | None = registered.source.begin_tile(tile)  # type: ignore[attr-defined] # who has begin_levels begins
+        return begun
 
     def close(self) -> None:
         pass

@@ -132,8 +132,26 @@ class FailedTile:
     attempts: int
 
 
+class BegunTile(Protocol):
+    """A tile whose read goes on by itself. Used by one thread, but for ``cancel``."""
+
+    def wait(self, timeout_s: float) -> bool:
+        """True: ``result`` has nothing to wait for."""
+        ...
+
+    def result(self) -> NDArray[Any]:
+        """As ``TileSource.read_tile``. Raises as that, and whatever it likes once it has been cancelled."""
+        ...
+
+    def cancel(self) -> None: ...
+
+
 class TileSource(Protocol):
     """Anything that can read a tile. ``read_tile`` is called in workers only, from several at once.
+
+    A source whose reads can go on by themselves has two things more: ``begin_levels``, a frozenset of the levels where that
+    is so; and ``begin_tile(tile)``, which begins to read and gives a ``BegunTile``, None where only ``read_tile`` can after all. One
+    worker then has several tiles in hand: begun together they cost far less than one after the other.
 
     A source that decodes several tiles to get at one has three things more: ``batch_levels``, a frozenset of the levels where that is so; ``batch_of(tile, most_bytes, planes=)``, pure,
     the ``Batch`` to read instead (None: the tile alone), of other planes, too, or not, whose tiles take no more bytes than that

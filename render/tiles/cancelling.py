@@ -35,6 +35,16 @@ class Levels(Protocol):
     def read(self, level: int, box: Box) -> NDArray[Any]: ...
 
 
+def as_declared(data: NDArray[Any], level: int, spec: PyramidSpec) -> NDArray[Any]:
+    """Raises SourceError for voxels of another dtype than the image."""
+    if data.dtype != spec.dtype:
+        raise SourceError(
+            f"level {level} holds {data.dtype}, and the image declares {spec.dtype}",
+            hint="octree verify says which levels are not what they should be",
+        )
+    return data
+
+
 class CancellableLevels:
     """``Levels`` read for loads. Thread-safe as far as they are."""
 
@@ -51,13 +61,7 @@ class CancellableLevels:
     def read(self, level: int, box: Box) -> NDArray[Any]:
         """As ``Levels.read``. Raises GivenUp when the load of this thread is cancelled before the voxels are there, and
         SourceError when they are of another dtype than the image."""
-        data = self._read(level, box)
-        if data.dtype != self.spec.dtype:
-            raise SourceError(
-                f"level {level} holds {data.dtype}, and the image declares {self.spec.dtype}",
-                hint="octree verify says which levels are not what they should be",
-            )
-        return data
+        return as_declared(self._read(level, box), level, self.spec)
 
     def _read(self, level: int, box: Box) -> NDArray[Any]:
         token = current_cancel_token()

@@ -21,11 +21,12 @@ from octree.pyramid.errors import LimitError, OctreeError, OutsideError, UsageEr
 from octree.pyramid.grid import Lattice, lattice_of
 from octree.pyramid.memory import out_of_memory
 from octree.pyramid.model import Box, PyramidSpec, TileKey
+from octree.pyramid.store.reading import Started
 from octree.render.loading.guard import ReadCounter
 from octree.render.loading.load import current_cancel_token
 from octree.render.loading.values import Batch
 from octree.render.tiles.batches import Periods, batch_at, batch_box, cuts, periods_of
-from octree.render.tiles.cancelling import GivenUp, Levels
+from octree.render.tiles.cancelling import GivenUp, Levels, as_declared
 from octree.render.tiles.folding import Fold, folded_dtype
 from octree.render.tiles.open_levels import Opened
 from octree.render.tiles.texels import NO_BASE, Base, texture_dtype, to_texels
@@ -67,6 +68,24 @@ class Voxels:
     version: int = 0
     refused: OctreeError | None = None
     bases: Mapping[int | None, Base] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BegunTile:
+    """A tile whose voxels are on their way by themselves. Satisfies ``loading.values.BegunTile``."""
+
+    face: Face
+    tile: TileKey
+    reading: Started
+
+    def wait(self, timeout_s: float) -> bool:
+        return self.reading.wait(timeout_s)
+
+    def cancel(self) -> None:
+        self.reading.cancel()
+
+    def result(self) -> NDArray[Any]:
+        return self.face.end_tile(self.tile, self.reading)
 
 
 class Face:
@@ -120,6 +139,7 @@ class Face:
         self._channel = index_names.index("c") if index_names.count("c") == 1 else None
         self._periods = tuple(self._periods_of(level) for level in range(len(spec.levels)))
         self.batch_levels = frozenset([level for level, own in enumerate(self._periods) if own is not None])
+        self.begin_levels = frozenset(range(voxels.stored) if voxels.opened.begins and method is None else ())
         self._token = self._name()
         self._reads = ReadCounter()
 
@@ -240,6 +260,25 @@ class Face:
         memory."""
         return self._texels(tile, self.read_values(tile), private=self._voxels.opened.private)
 
+    def begin_tile(self, tile: TileKey) -> BegunTile | None:
+        """Begin to read a tile of ``begin_levels``; None where only ``read_tile`` can. Raises as that."""
+        self._reads.note()
+        try:
+            reading = self._levels.start(tile.level, self.tile_box(tile))
+        except (OutsideError, LimitError, MemoryError) as error:
+            self._refuse(error)
+            raise
+        return BegunTile(self, tile, reading) if isinstance(reading, Started) else None
+
+    def end_tile(self, tile: TileKey, reading: Started) -> NDArray[Any]:
+        """What ``read_tile`` gives, of a read that was begun."""
+        try:
+            data = as_declared(reading.result(), tile.level, self.spec)
+        except (OutsideError, LimitError, MemoryError) as error:
+            self._refuse(error)
+            raise
+        return self._texels(tile, self._plane(data), private=self._voxels.opened.private)
+
     def read_batch(self, batch: Batch) -> list[NDArray[Any]]:
         """The texels of each tile of a batch, as ``read_tile`` gives them. Where there is no memory for all at once, they
         are read one by one. Raises as ``read_tile``."""
@@ -288,14 +327,18 @@ class Face:
         self._reads.note()
         try:
             data = self._read(tile.level, self.tile_box(tile))
-        except (OutsideError, LimitError) as error:
-            self.refused = error
+        except (OutsideError, LimitError, MemoryError) as error:
+            self._refuse(error)
             raise
-        except MemoryError as error:
+        return self._plane(data)
+
+    def _refuse(self, error: OutsideError | LimitError | MemoryError) -> None:
+        """No more of the source may be read. Raises WriteError for want of memory."""
+        if isinstance(error, MemoryError):
             path = self._voxels.opened.path
             self.refused = refused = out_of_memory(path, path=path)
             raise refused from error
-        return self._plane(data)
+        self.refused = error
 
     @property
     def value_dtype(self) -> np.dtype[Any]:

@@ -57,6 +57,8 @@ class Opened:
     """Reading a voxel is decoding its chunk."""
     blocks: bool = False
     """So it is, or computing it: of ``LevelInfo.chunks``, whatever the source calls them."""
+    begins: bool = False
+    """``levels.start`` begins a read that goes on by itself, as far as the store's library can."""
     warnings: tuple[str, ...] = ()
     """What of the source is lost or taken by a rule."""
 
@@ -197,8 +199,9 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
     said = doubts(spec)
     for text in said:
         warnings.warn(f"{place}: {text}", SourceWarning, stacklevel=2)
+    levels = in_turn(pyramid, _CHUNKS_MET * chunk_bytes, limits)
     return Opened(
-        in_turn(pyramid, _CHUNKS_MET * chunk_bytes, limits),
+        levels,
         str(place),
         f"{group.identity}|{stamps}|{facts}",
         lambda: _digest(facts, coarsest),
@@ -206,6 +209,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         private=True,  # neither TensorStore nor zarr gives what it keeps
         chunked=True,
         blocks=True,
+        begins=levels is pyramid,
         warnings=said,
     )
 
