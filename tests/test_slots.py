@@ -43,7 +43,7 @@ def test_a_page_is_made_for_the_first_tile_and_shared_by_the_next() -> None:
     first, second = fill(book, SMALL, "a", "b")
     assert first.page is not None
     assert second.page is None
-    assert {(c.slot.y, c.slot.x) for c in (first, second)} == {(0, 0), (0, 10)}
+    assert {c.slot.corner for c in (first, second)} == {(0, 0), (0, 10)}
     assert book.bytes == 400
 
 
@@ -60,7 +60,7 @@ def test_pages_begin_small_and_double() -> None:
             assert sizes[-1] <= max(budget // 32, min(held, budget // 16))
     assert len(sizes) <= 40
     assert 0.9 * budget < sum(sizes) == book.bytes <= budget
-    assert sum(book.pages[n].rows * book.pages[n].cols for n in book.pages) == book.capacity(kind)
+    assert sum(page.slots for page in book.pages.values()) == book.capacity(kind)
 
 
 def test_the_least_recently_used_gives_way() -> None:
@@ -263,10 +263,10 @@ class SlotsMachine(RuleBasedStateMachine):
             assert slot is not None
             page = book.pages[slot.page]
             assert page.kind == kind
-            assert slot.y % kind.slot[0] == slot.x % kind.slot[1] == 0
-            assert slot.y + kind.slot[0] <= page.shape[0]
-            assert slot.x + kind.slot[1] <= page.shape[1]
-            taken.add((slot.page, slot.y, slot.x))
+            for place, size, shape in zip(slot.corner, kind.slot, page.shape, strict=True):
+                assert place % size == 0
+                assert place + size <= shape
+            taken.add((slot.page, slot.corner))
         assert len(taken) == len(self.kinds)
         assert sum(page.used for page in book.pages.values()) == len(self.kinds)
         if not self.pinned:

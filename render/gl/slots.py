@@ -2,7 +2,8 @@
 
 Tiles are grouped by *slot class*: texel format and slot size. A page is one texture, divided into equal slots
 of one class. Pages are added until the byte budget is reached; then the least recently used tile that is not
-pinned gives way, and pages that other classes no longer need are given back.
+pinned gives way, and pages that other classes no longer need are given back. Slots and pages have two axes (y, x), or
+three (z, y, x).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 from collections import OrderedDict
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
+from operator import mul
 from typing import Any
 
 GUTTER = 1
@@ -25,31 +27,32 @@ LEAST_PAGE_BYTES = 16 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SlotClass:
-    """Texel format (dtype name, samples), bytes per texel, and slot (height, width) in texels, gutters counted."""
+    """Texel format (dtype name, samples), bytes per texel, and slot (height, width) or (depth, height, width) in texels,
+    gutters counted. ``owner``: whoever has pages of their own."""
 
     format: tuple[str, int]
     texel_bytes: int
-    slot: tuple[int, int]
+    slot: tuple[int, ...]
+    owner: Hashable = None
 
     @property
     def bytes(self) -> int:
         """Of one slot."""
-        return self.slot[0] * self.slot[1] * self.texel_bytes
+        return math.prod(self.slot) * self.texel_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Place of a tile: page number and texel (y, x) of the slot's corner, where the gutter begins."""
+    """Place of a tile: page number and texel (y, x) or (z, y, x) of the slot's corner, where the gutter begins."""
 
     page: int
-    y: int
-    x: int
+    corner: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
     """What a change of the slots means for textures: ``gone`` tiles, ``dropped`` pages (to be destroyed), the
-    new tile's ``slot`` if it got one, and the new ``page`` it lies in, if one was added."""
+    new tile's ``slot`` if it got one, and the ``page`` it lies in, if that was added or has grown."""
 
     gone: tuple[Any, ...] = ()
     dropped: tuple[int, ...] = ()
@@ -59,31 +62,50 @@ class Change:
 
 @dataclass(slots=True, eq=False)
 class Page:
-    """One texture: ``rows`` x ``cols`` slots, and which are free (a stack, lowest last)."""
+    """One texture: ``counts`` slots along each axis, and which are free (a stack, lowest last)."""
 
     number: int
     kind: SlotClass
-    rows: int
-    cols: int
+    counts: tuple[int, ...]
     free: list[int] = field(default_factory=list)
 
     @property
-    def shape(self) -> tuple[int, int]:
-        return self.rows * self.kind.slot[0], self.cols * self.kind.slot[1]
+    def shape(self) -> tuple[int, ...]:
+        return tuple(map(mul, self.counts, self.kind.slot))
+
+    @property
+    def slots(self) -> int:
+        return math.prod(self.counts)
 
     @property
     def bytes(self) -> int:
-        return self.shape[0] * self.shape[1] * self.kind.texel_bytes
+        return self.slots * self.kind.bytes
 
     @property
     def used(self) -> int:
-        return self.rows * self.cols - len(self.free)
+        return self.slots - len(self.free)
+
+    def corner(self, number: int) -> tuple[int, ...]:
+        """Where a slot begins: they are counted along the last axis first."""
+        places = []
+        for count, size in zip(reversed(self.counts), reversed(self.kind.slot), strict=True):
+            number, place = divmod(number, count)
+            places.append(place * size)
+        return tuple(reversed(places))
+
+    def number_at(self, corner: tuple[int, ...]) -> int:
+        number = 0
+        for count, size, place in zip(self.counts, self.kind.slot, corner, strict=True):
+            number = number * count + place // size
+        return number
 
 
-def slot_class(shape: tuple[int, int], format: tuple[str, int], texel_bytes: int, slot_px: int) -> SlotClass:
-    """The class for tiles of ``shape`` (h, w): whole multiples of ``slot_px``, so that edge tiles share it."""
-    height, width = (math.ceil(max(n, 1) / slot_px) * slot_px + 2 * GUTTER for n in shape)
-    return SlotClass(format, texel_bytes, (height, width))
+def slot_class(
+    shape: tuple[int, ...], format: tuple[str, int], texel_bytes: int, slot_px: int, owner: Hashable = None
+) -> SlotClass:
+    """The class for tiles of ``shape`` (h, w) or (d, h, w): whole multiples of ``slot_px``, so that edge tiles share it."""
+    slot = tuple([math.ceil(max(n, 1) / slot_px) * slot_px + 2 * GUTTER for n in shape])
+    return SlotClass(format, texel_bytes, slot, owner)
 
 
 class Slots:
@@ -140,15 +162,14 @@ class Slots:
         """How many tiles of one class could be resident at once if they had the budget for themselves."""
         total, left = 0, self.budget_bytes
         while (grid := self._grid(kind, left)) is not None:
-            count = grid[0] * grid[1]
+            count = math.prod(grid)
             total += count
             left -= count * kind.bytes
         return total
 
-    def _grid(self, kind: SlotClass, left_bytes: int) -> tuple[int, int] | None:
-        """Rows and columns of a new page of at most ``left_bytes``; None when not one slot fits."""
-        height, width = kind.slot
-        if max(height, width) > self.max_px:
+    def _grid(self, kind: SlotClass, left_bytes: int) -> tuple[int, ...] | None:
+        """Slots along each axis of a new page of at most ``left_bytes``; None when not one slot fits."""
+        if max(kind.slot) > self.max_px:
             return None
         if left_bytes < kind.bytes:
             return None
@@ -156,9 +177,11 @@ class Slots:
         most = max(min(budget // PAGE_SHARE, budget - left_bytes), budget // FIRST_SHARE)
         share = max(min(left_bytes // LEFT_SHARE, most), budget // LEAST_SHARE, LEAST_PAGE_BYTES)
         fit = max(min(left_bytes, share) // kind.bytes, 1)
-        cols = min(max(min(self.page_px, self.max_px) // width, 1), fit)
-        rows = min(max(min(self.page_px, self.max_px) // height, 1), fit // cols)
-        return rows, cols
+        counts = []
+        for size in reversed(kind.slot):
+            counts.append(min(max(min(self.page_px, self.max_px) // size, 1), fit))
+            fit //= counts[-1]
+        return tuple(reversed(counts))
 
     def place(self, key: Hashable, kind: SlotClass) -> Change:
         """Find a place for a tile that has none. No slot when everything that could give way is pinned."""
@@ -174,8 +197,7 @@ class Slots:
             page = fresh = self._steal(kind, gone, dropped)
         if page is None:
             return Change(tuple(gone), tuple(dropped))
-        row, col = divmod(page.free.pop(), page.cols)
-        slot = Slot(page.number, row * kind.slot[0], col * kind.slot[1])
+        slot = Slot(page.number, page.corner(page.free.pop()))
         self._tiles[key] = slot
         return Change(tuple(gone), tuple(dropped), slot, fresh)
 
@@ -211,13 +233,18 @@ class Slots:
         grid = self._grid(kind, self.budget_bytes - self.bytes)
         if grid is None:
             return None
-        rows, cols = grid
-        page = Page(self._next_page, kind, rows, cols, list(range(rows * cols - 1, -1, -1)))
+        return self._add_page(kind, grid)
+
+    def _add_page(self, kind: SlotClass, counts: tuple[int, ...]) -> Page:
+        page = Page(self._next_page, kind, counts, list(range(math.prod(counts) - 1, -1, -1)))
         self._next_page += 1
         self.pages[page.number] = page
-        self.bytes += page.bytes
-        self.peak_bytes = max(self.peak_bytes, self.bytes)
+        self._count_bytes(page.bytes)
         return page
+
+    def _count_bytes(self, more: int) -> None:
+        self.bytes += more
+        self.peak_bytes = max(self.peak_bytes, self.bytes)
 
     def _evict(self, kind: SlotClass, gone: list[Hashable]) -> bool:
         """Free the slot of the least recently used tile of this class that is not pinned."""
@@ -238,12 +265,16 @@ class Slots:
             if (slot := self._tiles.get(key)) is not None
         }
         spare = sum(page.bytes for page in self.pages.values() if page.number not in pinned)
-        if self._grid(kind, self.budget_bytes - self.bytes + spare) is None:
+        if not self._would_fit(kind, self.budget_bytes - self.bytes + spare):
             return None
         for number in self._pages_by_age():
             if self._drop_page(number, gone, dropped) and (page := self._grow(kind)) is not None:
                 return page
         return None
+
+    def _would_fit(self, kind: SlotClass, left_bytes: int) -> bool:
+        """Were so many bytes left, there would be room for one more."""
+        return self._grid(kind, left_bytes) is not None
 
     def _pages_by_age(self) -> list[int]:
         """Page numbers, those whose newest tile is oldest first; empty ones before all."""
@@ -266,7 +297,7 @@ class Slots:
     def _free(self, key: Hashable) -> int:
         slot = self._tiles.pop(key)
         page = self.pages[slot.page]
-        page.free.append(slot.y // page.kind.slot[0] * page.cols + slot.x // page.kind.slot[1])
+        page.free.append(page.number_at(slot.corner))
         return page.number
 
     def _drop_empty(self, numbers: Iterable[int]) -> tuple[int, ...]:

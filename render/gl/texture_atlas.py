@@ -8,40 +8,17 @@ remembers the outermost texels of every resident tile, about 1.6 % of the tile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Hashable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.errors import GLError, UsageError
-from octree.render.gl.slots import GUTTER, Change, Page, SlotClass, Slots, slot_class
+from octree.pyramid.errors import UsageError
+from octree.render.gl.residents import FORMATS, MIB, Residents, texture_format
+from octree.render.gl.slots import GUTTER, Page, SlotClass, Slots, slot_class
 from octree.render.loading.values import LoadedTile, LoadKey
-
-MIB = 1024 * 1024
-
-_R8, _R16, _R32F = 0x8229, 0x822A, 0x822E
-_RG8, _RG16, _RG32F = 0x822B, 0x822C, 0x8230
-_RGB8, _RGB16, _RGB32F = 0x8051, 0x8054, 0x8815
-_RGBA8, _RGBA16, _RGBA32F = 0x8058, 0x805B, 0x8814
-_RED, _RG, _RGB, _RGBA = 0x1903, 0x8227, 0x1907, 0x1908
-
-FORMATS: dict[tuple[str, int], tuple[int, int]] = {
-    ("uint8", 1): (_R8, _RED),
-    ("uint16", 1): (_R16, _RED),
-    ("float32", 1): (_R32F, _RED),
-    ("uint8", 2): (_RG8, _RG),
-    ("uint16", 2): (_RG16, _RG),
-    ("float32", 2): (_RG32F, _RG),
-    ("uint8", 3): (_RGB8, _RGB),
-    ("uint16", 3): (_RGB16, _RGB),
-    ("float32", 3): (_RGB32F, _RGB),
-    ("uint8", 4): (_RGBA8, _RGBA),
-    ("uint16", 4): (_RGBA16, _RGBA),
-    ("float32", 4): (_RGBA32F, _RGBA),
-}
-"""(dtype, samples) → (internal format, format) of OpenGL."""
 
 # those across a corner last: they know better than the ends of rows and columns
 _NEIGHBOURS = ((0, -1), (0, 1), (-1, 0), (1, 0), (-1, -1), (-1, 1), (1, -1), (1, 1))
@@ -78,13 +55,12 @@ class _Resident:
         return corner
 
 
-class Atlas:
+class Atlas(Residents[_Resident]):
     """Owner of all tile textures; main thread only.
 
     ``slot_px`` is the unit of slot sizes (tiles up to it take one slot), ``page_px`` the edge of a page; both
     may be changed at any time and hold for what comes later. ``budget_bytes`` may be changed by ``resize``.
     ``gutters=False`` leaves neighbours out, for those who never interpolate: an upload takes a third of the time.
-    Counters: ``evicted`` tiles, ``uploads`` and ``patches`` (texture calls), ``uploaded_bytes``.
     """
 
     def __init__(
@@ -98,18 +74,10 @@ class Atlas:
     ) -> None:
         if budget_bytes < 1 or slot_px < 1 or page_px < 1:
             raise UsageError("the atlas needs a budget, a slot size and a page size above 0")
+        super().__init__(Slots(budget_bytes, page_px, max_texture_size), len(Placement._fields))
         self.slot_px = slot_px
-        self.uploads = 0
-        self.patches = 0
-        self.uploaded_bytes = 0
         self._gutters = gutters
-        self._slots = Slots(budget_bytes, page_px, max_texture_size)
-        self._textures: dict[int, Any] = {}
-        self._tiles: dict[LoadKey, _Resident] = {}
         self._classes: dict[tuple[Any, ...], SlotClass] = {}
-        self._rows: dict[LoadKey, int] = {}
-        self._free_rows = list(range(64))
-        self._table = np.zeros((64, 5), np.int64)
         self._scratch: NDArray[Any] = np.empty(0)
 
     @property
@@ -119,34 +87,6 @@ class Atlas:
     @page_px.setter
     def page_px(self, value: int) -> None:
         self._slots.page_px = value
-
-    @property
-    def budget_bytes(self) -> int:
-        return self._slots.budget_bytes
-
-    @property
-    def bytes(self) -> int:
-        """Bytes of all pages now."""
-        return self._slots.bytes
-
-    @property
-    def peak_bytes(self) -> int:
-        return self._slots.peak_bytes
-
-    @property
-    def evicted(self) -> int:
-        return self._slots.evicted
-
-    def __contains__(self, key: LoadKey) -> bool:
-        return key in self._tiles
-
-    def __len__(self) -> int:
-        return len(self._tiles)
-
-    @property
-    def resident(self) -> Collection[LoadKey]:
-        """The keys of all tiles, as they are now and will be: for who asks about thousands."""
-        return self._tiles.keys()
 
     def capacity_tiles(self, tile_shape: tuple[int, ...], dtype: Any) -> int:
         """How many tiles of ``tile_shape`` (h, w[, samples]) fit the budget at once, all layers together."""
@@ -164,41 +104,16 @@ class Atlas:
             )
         return kind.bytes
 
-    def begin_frame(self, owner: Hashable = None) -> None:
-        """Forget the pins of this owner, and keep the budget again where pins stood against it. Whoever draws
-        frames of its own from a shared atlas is an owner."""
-        self._slots.unpin(owner)
-        if self.bytes > self.budget_bytes:
-            self._follow(self._slots.shrink(self.budget_bytes))
-
-    def pin(self, keys: Iterable[LoadKey], owner: Hashable = None) -> None:
-        """Keep these tiles until the owner's next ``begin_frame``, and count them as just used."""
-        self._slots.pin(keys, owner)
-
     def place(self, key: LoadKey) -> Placement:
         """Where a resident tile is; KeyError when it is not resident."""
         return self._tiles[key].place
-
-    def where(self, keys: Iterable[LoadKey]) -> list[Placement | None]:
-        """Where each of these is now, None for what is not resident."""
-        tiles = self._tiles
-        return [found.place if (found := tiles.get(key)) is not None else None for key in keys]
-
-    def places(self, keys: Sequence[LoadKey]) -> NDArray[np.int64]:
-        """(n, 5) placements, columns as in ``Placement``; KeyError when one is not resident."""
-        rows = self._rows
-        return self._table[[rows[key] for key in keys]]
-
-    def texture(self, page: int) -> Any:
-        """The gloo texture of a page."""
-        return self._textures[page]
 
     def reserve(self, tile_shape: tuple[int, ...], dtype: Any) -> Any:
         """The texture that the next tile of ``tile_shape`` (h, w[, samples]) will go to, so that it is made before
         there is one; None when another tile must go first."""
         page = self._slots.reserve(self._kind_of(tile_shape, dtype))
         if page is not None and page.number not in self._textures:
-            self._textures[page.number] = _new_texture(page)
+            self._textures[page.number] = self._new_texture(page)
         return None if page is None else self._textures[page.number]
 
     def upload(self, tile: LoadedTile, neighbours: Neighbours | None = None) -> int:
@@ -218,7 +133,8 @@ class Atlas:
         if slot is None:
             return 0
         height, width = data.shape[:2]
-        place = Placement(slot.page, slot.y + GUTTER, slot.x + GUTTER, height, width)
+        y, x = slot.corner
+        place = Placement(slot.page, y + GUTTER, x + GUTTER, height, width)
         writes = (
             self._with_neighbours(key, data, place, neighbours)
             if self._gutters
@@ -231,8 +147,7 @@ class Atlas:
         self.uploads += 1
         self.patches -= 1
         edges = (data[0], data[-1], data[:, 0], data[:, -1]) if self._gutters else ()
-        self._tiles[key] = _Resident(place, tuple(edge.copy() for edge in edges))
-        self._remember(key, place)
+        self._remember(key, _Resident(place, tuple(edge.copy() for edge in edges)))
         return writes[place.page][0][0].nbytes
 
     def _with_neighbours(
@@ -265,58 +180,20 @@ class Atlas:
         padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
         return padded
 
-    def _remember(self, key: LoadKey, place: Placement) -> None:
-        """A row of the table that ``places`` reads: hundreds of placements a frame as one array."""
-        if not self._free_rows:
-            self._free_rows = list(range(len(self._table), 2 * len(self._table)))
-            self._table = np.concatenate([self._table, np.zeros_like(self._table)])
-        self._rows[key] = row = self._free_rows.pop()
-        self._table[row] = place
-
-    def release(self, source: str) -> None:
-        """Forget all tiles of one source (its token)."""
-        self._remove([key for key in self._tiles if key.source == source])
-
-    def clear(self) -> None:
-        """Forget all tiles and give all textures back."""
-        self._remove(list(self._tiles))
-
-    def resize(self, budget_bytes: int) -> None:
-        """Change the budget; pages are given back at once if they exceed it, unless pinned."""
-        if budget_bytes < 1:
-            raise UsageError("the atlas needs a budget above 0")
-        self._follow(self._slots.shrink(budget_bytes))
-
-    def close(self) -> None:
-        """Give all textures back. Closing twice is harmless."""
-        self.clear()
-
     def _kind_of(self, tile_shape: tuple[int, ...], dtype: Any) -> SlotClass:
         """The slot class of tiles of ``tile_shape`` (h, w[, samples])."""
         asked = (tile_shape, dtype, self.slot_px)
         kind = self._classes.get(asked)
         if kind is None:
-            dtype, samples = np.dtype(dtype), tile_shape[2] if len(tile_shape) > 2 else 1
-            if (dtype.name, samples) not in FORMATS:
-                raise GLError(f"no texture format for {samples} samples of {dtype.name}")
-            kind = slot_class(
-                (tile_shape[0], tile_shape[1]), (dtype.name, samples), dtype.itemsize * samples, self.slot_px
-            )
+            kind = slot_class(tile_shape[:2], *texture_format(tile_shape, 2, dtype), self.slot_px)
             self._classes[asked] = kind
         return kind
 
-    def _remove(self, keys: list[LoadKey]) -> None:
-        self._follow(self._slots.remove(keys))
+    def _new_texture(self, page: Page) -> Any:
+        from octree.render.gl.page import PageTexture
 
-    def _follow(self, change: Change) -> None:
-        """Do with tiles and textures what happened to their slots."""
-        for key in change.gone:
-            del self._tiles[key]
-            self._free_rows.append(self._rows.pop(key))
-        for number in change.dropped:
-            self._textures.pop(number).delete()
-        if change.page is not None:
-            self._textures[change.page.number] = _new_texture(change.page)
+        dtype, samples = page.kind.format
+        return PageTexture(page.shape, dtype, samples, FORMATS[dtype, samples])
 
 
 def _patch(place: Placement, dy: int, dx: int, padded: NDArray[Any]) -> tuple[NDArray[Any], int, int]:
@@ -347,10 +224,3 @@ def _put_strip(padded: NDArray[Any], dy: int, dx: int, strip: NDArray[Any]) -> N
         padded[0, sides[dx]], padded[-1, sides[dx]] = strip[0], strip[-1]
     elif dx == 0:
         padded[sides[dy], 0], padded[sides[dy], -1] = strip[0], strip[-1]
-
-
-def _new_texture(page: Page) -> Any:
-    from octree.render.gl.page import PageTexture
-
-    dtype, samples = page.kind.format
-    return PageTexture(page.shape, dtype, samples, FORMATS[dtype, samples])

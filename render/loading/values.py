@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from itertools import product
+from operator import add
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -24,12 +25,11 @@ class LoadKey(NamedTuple):
     version: int
     tile: TileKey
 
-    def beside(self, drow: int, dcol: int) -> LoadKey:
-        """The tile so many rows and columns away, whether there is one or not."""
-        source, version, (level, index, (*before, row, col)) = self
+    def beside(self, *by: int) -> LoadKey:
+        """The tile so many tiles away along each axis of the grid (rows, columns), whether there is one or not."""
+        source, version, (level, index, grid) = self
         new = tuple.__new__  # eight calls for each upload: the constructors take four times as long
-        tile = new(TileKey, (level, index, (*before, row + drow, col + dcol)))
-        return new(LoadKey, (source, version, tile))
+        return new(LoadKey, (source, version, new(TileKey, (level, index, tuple(map(add, grid, by))))))
 
 
 class Batch(NamedTuple):
