@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import ctypes.util
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -54,15 +55,24 @@ from vispy import gloo  # noqa: E402 # the library comes first
 from vispy.gloo import gl  # noqa: E402 # the library comes first
 from vispy.visuals.visual import Visual  # noqa: E402 # the library comes first
 
-__all__ = ["Visual", "gl", "gloo", "osmesa_library", "shader_pair", "use_library"]
+__all__ = ["Visual", "gl", "gloo", "native", "osmesa_library", "shader_pair", "use_library"]
 
 
 def shader_pair(name: str, head: str) -> tuple[str, str]:
-    """The vertex and the fragment shader of this name beside this file, each with ``head`` put in front."""
+    """The vertex and the fragment shader of this name beside this file (or in a folder beside it), each with ``head``
+    put in front. A line ``#include NAME`` is the text of that file."""
     # importlib.resources would do as well, after an import that takes longer than reading them
     here = Path(__file__).parent
     vertex, fragment = ((here / f"{name}.{kind}").read_text("utf-8") for kind in ("vert", "frag"))
-    return head + vertex, head + fragment
+    pieces = re.split(r"^#include (\S+)$", fragment, flags=re.MULTILINE)
+    pieces[1::2] = [(here / piece).read_text("utf-8") for piece in pieces[1::2]]
+    return head + vertex, head + "".join(pieces)
+
+
+def native(name: str, argtypes: tuple[Any, ...]) -> Any:
+    """A function without a result of the library that vispy calls, which vispy itself does not know. Raises RuntimeError
+    where the library lacks it."""
+    return _gl2._get_gl_func(name, None, argtypes)
 
 
 def use_library(name: str | None) -> None:

@@ -1,1 +1,8 @@
-"""Volumes in OpenGL: bricks in 3-D textures, and rays through them. Main thread only."""
+"""Volumes in OpenGL: bricks in 3-D textures, and rays through them. Main thread only.
+
+textures.py      3-D textures without PyOpenGL, native formats
+brick_slots.py   one page for each part, which grows: book-keeping, no OpenGL
+brick_atlas.py   BrickAtlas: uploads with gutters from the 26 neighbours, lowest and highest values
+march.py         MarchVisual: one part of a layer, one ray for each pixel, all modes
+march.vert march.frag   its shader
+"""
