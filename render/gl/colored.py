@@ -7,7 +7,8 @@ shader serves all colours, and nothing is built any more. Main thread only.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 
@@ -15,11 +16,21 @@ from octree.pyramid.errors import UsageError
 from octree.render.gl import colors
 from octree.render.gl.library import Visual, gloo, shader_pair
 from octree.render.gl.marks import TRANSLUCENT
-from octree.render.gl.page import PageTexture
 from octree.render.gl.placing import Placing
 
 if TYPE_CHECKING:
     from vispy.color import BaseColormap
+
+
+class Page(Protocol):
+    """A texture of texels: ``PageTexture``, or one of three axes."""
+
+    dtype_name: str
+    samples: int
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
 
 Blending = Literal["translucent", "additive", "opaque"]
 Interpolation = Literal["nearest", "linear"]
@@ -34,6 +45,9 @@ _TEXEL_MAX = {"uint8": 255.0, "uint16": 65535.0, "float32": 1.0}
 
 class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type information
     """Base of ``TiledImageVisual``, which says what the arguments mean. Owns the program and its variants."""
+
+    _shader: str
+    """Name of the shader's files."""
 
     def __init__(
         self,
@@ -175,23 +189,31 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         (self._defines.add if on else self._defines.discard)(name)
         self.update()
 
-    def _use_colors(self, page: PageTexture) -> None:
+    def _use_colors(self, page: Page) -> None:
         """Make the shader fit one page. Contrast limits are in what its texture reads (0 to 1)."""
         (self._defines.add if page.dtype_name == "float32" else self._defines.discard)("FLOAT")
         if self._built is None or self._built != self._defines:
             self._rebuild()
+        self._set("u_page", page)
+        self._set("u_texel", tuple([1.0 / size for size in reversed(page.shape[:-1])]))
+        self._set("u_window", self._window(page.dtype_name))
+        if "RGB" in self._defines:
+            self._set("u_samples", float(page.samples))
+
+    def _texel(self, value: float, dtype_name: str) -> float:
+        """A value, in what a texture reads (0 to 1 of whole numbers); no more than float32 can say."""
+        offset, scale = self.base
+        return min(max((value - offset) * scale / _TEXEL_MAX[dtype_name], -3e38), 3e38)
+
+    def _window(self, dtype_name: str) -> tuple[float, float]:
+        """The low contrast limit, 1 / (high - low), in what a texture reads."""
         offset, scale = self.base
         low, high = [(limit - offset) * scale for limit in self._clim]
-        full = _TEXEL_MAX[page.dtype_name]
+        full = _TEXEL_MAX[dtype_name]
         gain = full / (high - low) if high != low else 3e38
         if high == low and full > 1:
             low += 0.25  # a step between whole numbers: equal limits show everything above them white
-        self._set("u_page", page)
-        self._set("u_texel", (1.0 / page.shape[1], 1.0 / page.shape[0]))
-        # no more than float32 can say
-        self._set("u_window", (min(max(low / full, -3e38), 3e38), min(max(gain, -3e38), 3e38)))
-        if "RGB" in self._defines:
-            self._set("u_samples", float(page.samples))
+        return min(max(low / full, -3e38), 3e38), min(max(gain, -3e38), 3e38)
 
     def _set(self, name: str, value: Any) -> None:
         """Set a uniform that seldom changes; vispy takes its time for each."""
@@ -199,28 +221,31 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
             self._uniforms[name] = value
             self.shared_program[name] = value
 
-    def _use_state(self, pages: list[PageTexture], *, may_skip: bool) -> None:
+    def _use_state(self, pages: Sequence[Page], *, may_skip: bool) -> None:
         """Blending for this draw. It costs a software rasteriser a quarter of the frame, so with ``may_skip``
         there is none where every pixel is opaque; vispy's filters can make pixels transparent unseen."""
-        solid = (
-            self._strength == 1.0
-            and self._solid_colors
-            and "LABELS" not in self._defines
-            and all(page.samples in (1, 3) for page in pages)
-            and (self._nan_color[3] == 1.0 or all(page.dtype_name != "float32" for page in pages))
-        )
-        skip = may_skip and solid and self._blending == "translucent"
+        skip = may_skip and self._blending == "translucent" and self._is_solid(pages)
         state = "opaque" if skip else self._blending
         if state != self._state:
             self._state = state
             self.set_gl_state(None, depth_test=False, cull_face=False, **_BLEND[state])
         self._configure_gl_state()
 
+    def _is_solid(self, pages: Sequence[Page]) -> bool:
+        """Every pixel that is drawn of these is opaque."""
+        return (
+            self._strength == 1.0
+            and self._solid_colors
+            and "LABELS" not in self._defines
+            and all(page.samples in (1, 3) for page in pages)
+            and (self._nan_color[3] == 1.0 or all(page.dtype_name != "float32" for page in pages))
+        )
+
     def _sources(self) -> tuple[str, str]:
         lines = [f"#define {name}" for name in sorted(self._defines)]
         lines += [f"#define {name} {value}" for name, value in colors.shader_constants().items()]
         head = "\n".join(lines) + "\n"
-        return shader_pair("tiled_image", head)
+        return shader_pair(self._shader, head)
 
     def _rebuild(self) -> None:
         self.shared_program.vert, self.shared_program.frag = self._sources()

@@ -21,11 +21,6 @@
 #endif
 
 uniform sampler2D u_page;
-uniform sampler2D u_table;     // TABLE: TABLE_SIZE x 1 colours, by the root of the value
-uniform float u_gamma;
-uniform float u_opacity;
-uniform float u_samples;       // RGB: samples per texel
-uniform vec4 u_nan_color;
 LINEAR_IN_FRAME vec2 v_local;          // texels from the tile's corner (x, y)
 CONSTANT vec4 v_tile;          // the tile's first texel in the page (x, y), its size (w, h)
 CONSTANT vec4 v_uniforms;      // u_texel, u_window: of uniforms, a software rasteriser would ask again for each pixel
@@ -76,80 +71,10 @@ vec4 sampled() {
 }
 #endif
 
-#ifdef LABELS
-// Quotient and rest, exact for whole numbers below 2^24 whatever the division rounds to.
-vec2 divided(float a, float b) {
-    float quotient = floor(a * (1.0 / b));
-    float rest = a - b * quotient;
-    if (rest < 0.0) { rest += b; quotient -= 1.0; }
-    if (rest >= b) { rest -= b; quotient += 1.0; }
-    return vec2(quotient, rest);
-}
-
-float remainder(vec4 bytes, vec4 factors, float prime) {
-    float sum = divided(bytes.x * factors.x, prime).y + divided(bytes.y * factors.y, prime).y
-        + divided(bytes.z * factors.z, prime).y + divided(bytes.w * factors.w, prime).y;
-    return divided(sum, prime).y;
-}
-
-// The same as colors.label_colors, in whole numbers.
-vec4 colored(vec4 value) {
-    vec4 bytes = floor(value * 255.0 + 0.5);
-    if (bytes == vec4(0.0)) return vec4(0.0);
-    vec2 turn = divided(remainder(bytes, HUE_FACTORS, HUE_PRIME) * 6.0, HUE_PRIME);
-    float tone = divided(remainder(bytes, TONE_FACTORS, TONE_PRIME) * 8.0, TONE_PRIME).x;
-    float high = 255.0 - 28.0 * divided(tone, 4.0).y;
-    float low = tone < 4.0 ? 24.0 : 80.0;
-    float part = divided(turn.y * 255.0, HUE_PRIME).x;
-    float rise = low + divided((high - low) * part, 255.0).x;
-    float fall = high + low - rise;
-    vec3 rgb;
-    if (turn.x < 1.0) rgb = vec3(high, rise, low);
-    else if (turn.x < 2.0) rgb = vec3(fall, high, low);
-    else if (turn.x < 3.0) rgb = vec3(low, high, rise);
-    else if (turn.x < 4.0) rgb = vec3(low, fall, high);
-    else if (turn.x < 5.0) rgb = vec3(rise, low, high);
-    else rgb = vec3(high, low, fall);
-    return vec4(rgb / 255.0, 1.0);
-}
-#else
-#ifdef RGB
-vec4 colored(vec4 value) {
-    float alpha = 1.0;
-    if (u_samples == 2.0) { alpha = value.y; value = value.xxxx; }
-    if (u_samples == 4.0) alpha = clamp(value.w, 0.0, 1.0);
-    vec3 rgb = clamp((value.xyz - v_uniforms.z) * v_uniforms.w, 0.0, 1.0);
-#ifdef GAMMA
-    rgb = pow(rgb, vec3(u_gamma));
-#endif
-    return vec4(rgb, alpha);
-}
-#else
-vec4 colored(vec4 value) {
-    float x = (value.x - v_uniforms.z) * v_uniforms.w;
-#ifdef TABLE
-    float place = sqrt(clamp(x, 0.0, 1.0)) * (TABLE_SIZE - 1.0) + 0.5;
-    return texture2D(u_table, vec2((floor(place) + 0.5) / TABLE_SIZE, 0.5));
-#else
-    return vec4(x, x, x, 1.0);  // one value to convert to a byte, not four; OpenGL itself cuts it to 0 to 1
-#endif
-}
-#endif
-#endif
+#define WINDOW v_uniforms.zw
+#include colored.frag
 
 void main() {
     vec4 value = sampled();
-    vec4 color = colored(value);
-#ifdef FLOAT
-    float sum = value.x + value.y + value.z;
-    if (!(sum <= 0.0 || 0.0 <= sum)) color = u_nan_color;
-#endif
-#ifdef OPAQUE
-    if (color.a == 0.0) discard;
-    gl_FragColor = vec4(color.rgb, 1.0);
-#elif defined(OPACITY)
-    gl_FragColor = vec4(color.rgb, color.a * u_opacity);
-#else
-    gl_FragColor = color;
-#endif
+    show(colored(value), value);
 }

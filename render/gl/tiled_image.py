@@ -48,6 +48,8 @@ class TiledImageVisual(ColoredVisual):
     values that ``clim`` speaks of.
     """
 
+    _shader = "tiled_image"
+
     def __init__(
         self,
         atlas: Atlas,

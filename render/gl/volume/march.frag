@@ -1,0 +1,362 @@
+// One ray through cells (render/view/volume/cells.py), from sample to sample (sight.py says where these lie). Inside of a
+// cell all samples are of one brick; a box owns sample k when ceil(t_near - 1/2) <= k < ceil(t_far - 1/2) on each axis,
+// so that boxes that are disjoint own disjoint samples. Variants, chosen by #define lines put in front (march.py):
+//   MIP MINIP MEAN ATTENUATED ALPHA ISO COUNT   the mode
+//   STRIDE        bricks that are coarser than wanted take only every so many-th sample
+//   the others    as in tiled_image.frag
+uniform sampler3D u_page;
+uniform sampler3D u_cells;     // 0 nothing, else 1 + row, of 65535
+uniform sampler2D u_planes;    // rows x, y, z: where cells end
+uniform sampler2D u_rows;      // three texels each: offset, high; texels per unit, low; stride, NaN, class
+uniform vec3 u_texel;          // of the page, where the whole page is 1
+uniform vec3 u_counts;         // cells along x, y, z
+uniform vec3 u_cells_texel;
+uniform vec2 u_planes_texel;
+uniform vec2 u_rows_texel;
+uniform float u_rows_high;
+uniform float u_half;          // the largest power of two that is no more than the most cells along an axis
+uniform vec3 u_first;          // the outermost planes
+uniform vec3 u_last;
+uniform vec3 u_origin;
+uniform vec3 u_across;
+uniform vec3 u_down;
+uniform vec3 u_step;
+uniform vec3 u_step_across;
+uniform vec3 u_step_down;
+uniform vec2 u_range;          // the first sample that exists, and the one after the last
+uniform vec4 u_frame;          // pixel of the frame = xy + zw * pixel of the framebuffer
+uniform vec2 u_window;
+uniform vec2 u_bounds;         // lowest and highest value of anything that is drawn
+uniform float u_step_world;
+uniform float u_attenuation;   // ATTENUATED: per step
+uniform float u_threshold;     // ISO
+uniform vec3 u_world;          // ISO: world size of a base voxel
+uniform vec4 u_surface;        // ISO: colour
+uniform float u_sample_alpha;  // LABELS, ALPHA: of one sample
+uniform sampler2D u_transfer;  // ALPHA: TABLE_SIZE x 1, what one sample adds, premultiplied
+uniform vec2 u_classes;        // COUNT: the first class that is counted, and how many samples one half of a number holds
+#define WINDOW u_window
+#include colored.frag
+
+#ifdef LABELS
+#define SAMPLES vec4
+#elif defined(RGB)
+#define SAMPLES vec4
+#else
+#define SAMPLES float
+#endif
+
+SAMPLES texel(vec3 at) {
+#ifdef LABELS
+    return texture3D(u_page, at);
+#elif defined(RGB)
+    return texture3D(u_page, at);
+#else
+    return texture3D(u_page, at).r;
+#endif
+}
+
+#ifdef LABELS
+float brightness(vec4 value) {
+    return value.x + value.y + value.z + value.w;
+}
+#elif defined(RGB)
+// Modes that compare values compare this.
+float brightness(vec4 value) {
+    if (u_samples == 2.0) return value.x * clamp(value.y, 0.0, 1.0);
+    float light = dot(value.xyz, vec3(0.2126, 0.7152, 0.0722));
+    return u_samples == 4.0 ? light * clamp(value.w, 0.0, 1.0) : light;
+}
+#else
+float brightness(float value) {
+    return value;
+}
+#endif
+
+// Whether it is a number: a compiler may take x == x for granted.
+bool is_number(float value) {
+#ifdef FLOAT
+    return value <= 0.0 || 0.0 <= value;
+#else
+    return true;
+#endif
+}
+
+float windowed(float value) {
+    return clamp((value - WINDOW.x) * WINDOW.y, 0.0, 1.0);
+}
+
+// At which sample the ray leaves behind plane number t, counted in its own direction, along each axis.
+vec3 crossing(vec3 t, vec3 o, vec3 inverse, vec3 up) {
+    vec3 at = (mix(u_counts - t, t, up) + 0.5) * u_planes_texel.x;
+    vec3 plane = vec3(
+        texture2D(u_planes, vec2(at.x, 0.5 * u_planes_texel.y)).r,
+        texture2D(u_planes, vec2(at.y, 1.5 * u_planes_texel.y)).r,
+        texture2D(u_planes, vec2(at.z, 2.5 * u_planes_texel.y)).r);
+    return ceil((plane - o) * inverse - 0.5);
+}
+
+vec4 row_texel(float row, float number) {
+    float block = floor(row / u_rows_high);
+    return texture2D(u_rows, vec2(3.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
+}
+
+#ifdef ISO
+// A headlight on the surface that differences over one texel describe: half a texel each way reaches no further than the
+// gutter.
+float lit(vec3 at, vec3 scale, vec3 d) {
+    vec3 by = 0.5 * u_texel;
+    vec3 slope = vec3(
+        brightness(texel(at + vec3(by.x, 0.0, 0.0))) - brightness(texel(at - vec3(by.x, 0.0, 0.0))),
+        brightness(texel(at + vec3(0.0, by.y, 0.0))) - brightness(texel(at - vec3(0.0, by.y, 0.0))),
+        brightness(texel(at + vec3(0.0, 0.0, by.z))) - brightness(texel(at - vec3(0.0, 0.0, by.z)))) * scale / u_world;
+    float steepness = dot(slope, slope);
+    if (!(steepness > 0.0) || steepness > 1e30) return 1.0;
+    return 0.2 + 0.8 * abs(dot(slope * inversesqrt(steepness), normalize(d * u_world)));
+}
+#endif
+
+void main() {
+    vec2 pixel = u_frame.xy + gl_FragCoord.xy * u_frame.zw;
+    vec3 o = u_origin + pixel.x * u_across + pixel.y * u_down;
+    vec3 d = u_step + pixel.x * u_step_across + pixel.y * u_step_down;
+    d = mix(d, vec3(1e-12), vec3(lessThan(abs(d), vec3(1e-12))));
+    vec3 inverse = 1.0 / d;
+    vec3 up = step(0.0, d);
+    vec3 first = ceil((u_first - o) * inverse - 0.5);
+    vec3 last = ceil((u_last - o) * inverse - 0.5);
+    vec3 near = min(first, last);
+    vec3 far = max(first, last);
+    float at = max(max(max(near.x, near.y), near.z), u_range.x);
+    float stop = min(min(min(far.x, far.y), far.z), u_range.y);
+    if (!(at < stop)) discard;
+
+    bool some = false;         // a value was met: not nothing, nor NaN
+    float nans = 0.0;
+#ifdef MINIP
+    float best = 1.0 / 0.0;
+#elif defined(ATTENUATED)
+    float best = 0.0;
+#else
+    float best = -1.0 / 0.0;
+#endif
+    SAMPLES shown = SAMPLES(0.0);
+    float thickness = 0.0;     // ATTENUATED: what was passed
+    float light = 1.0;         // ISO, ATTENUATED
+    vec4 sum = vec4(0.0);      // MEAN, ALPHA (premultiplied), COUNT
+    float count = 0.0;         // MEAN
+    bool done = false;
+
+    // the cell in which the first sample lies, by halves
+    vec3 j = vec3(0.0);
+    for (float half_way = u_half; half_way >= 1.0; half_way *= 0.5) {
+        vec3 t = j + half_way;
+        vec3 k = crossing(min(t, u_counts), o, inverse, up);
+        j = mix(j, t, vec3(lessThanEqual(k, vec3(at))) * vec3(lessThan(t, u_counts)));
+    }
+    while (at < stop && !done) {
+        vec3 leaves = crossing(j + 1.0, o, inverse, up);
+        float to = min(min(min(leaves.x, leaves.y), leaves.z), stop);
+        vec3 cell = mix(u_counts - 1.0 - j, j, up);
+        float entry = floor(texture3D(u_cells, (cell + 0.5) * u_cells_texel).r * 65535.0 + 0.5);
+        if (entry > 0.0 && to > at) {
+            float row = entry - 1.0;
+#ifdef COUNT
+            float number = row_texel(row, 2.0).z - u_classes.x;
+            float weight = number < 4.0 ? 1.0 : number < 8.0 ? u_classes.y : 0.0;
+            sum += vec4(equal(vec4(0.0, 1.0, 2.0, 3.0), vec4(mod(number, 4.0))))
+                * ((to - at) * weight * step(0.0, number));
+#else
+            vec4 r0 = row_texel(row, 0.0);
+            vec4 r1 = row_texel(row, 1.0);
+            float low = r1.w;
+            float high = r0.w;
+            float stride = 1.0;
+            float begin = at;
+#if defined(STRIDE) || defined(FLOAT)
+            vec4 r2 = row_texel(row, 2.0);
+            nans += r2.y;
+#ifdef STRIDE
+            stride = r2.x;
+            begin = ceil(at / stride) * stride;
+#endif
+            bool even = low == high && r2.y == 0.0;
+#else
+            bool even = low == high;
+#endif
+            // whether something of this brick could change the pixel
+#ifdef LABELS
+            bool wanted = high > 0.0;
+#elif defined(MIP)
+            bool wanted = some ? high > best : high >= low;
+#elif defined(MINIP)
+            bool wanted = some ? low < best : high >= low;
+#elif defined(MEAN)
+            bool wanted = high >= low;
+#elif defined(ISO)
+            bool wanted = high >= u_threshold;
+#elif defined(FLOAT) && defined(ATTENUATED)
+            bool wanted = high >= low && (r2.y > 0.0 || max(windowed(low), windowed(high)) > 0.0);
+            some = some || (high >= low && r2.y == 0.0);
+#else
+            bool wanted = high >= low && max(windowed(low), windowed(high)) > 0.0;
+            some = some || high >= low;
+#endif
+            wanted = wanted && begin < to;
+#if (defined(MIP) || defined(MINIP) || defined(MEAN)) && !defined(RGB) && !defined(LABELS)
+            if (wanted && even) {  // all of it is one value
+                some = true;
+#ifdef MEAN
+                float samples = ceil((to - begin) / stride) * stride;
+                sum.x += samples * high;
+                count += samples;
+#else
+                best = high;
+#endif
+                wanted = false;
+            }
+#endif
+            if (wanted) {
+                vec3 scale = r1.xyz * u_texel;
+                vec3 po = o * scale + r0.xyz * u_texel;
+                vec3 pd = d * scale;
+#if defined(LABELS) && !defined(ALPHA)
+                for (float i = begin; i < to; i += stride) {
+                    shown = texel(po + (i + 0.5) * pd);
+                    if (shown != vec4(0.0)) { done = true; break; }
+                }
+#elif defined(ALPHA)
+                for (float i = begin; i < to && sum.a <= 0.995; i += stride) {
+                    SAMPLES value = texel(po + (i + 0.5) * pd);
+#ifdef LABELS
+                    vec4 adds = colored(value);
+                    adds.a *= u_sample_alpha;
+#elif defined(RGB)
+                    vec4 adds = colored(value);
+                    adds.a *= u_opacity * dot(adds.rgb, vec3(0.2126, 0.7152, 0.0722));
+                    adds.a = 1.0 - pow(1.0 - adds.a, u_step_world);
+#else
+                    vec4 adds = texture2D(u_transfer,
+                        vec2((floor(windowed(value) * (TABLE_SIZE - 1.0) + 0.5) + 0.5) / TABLE_SIZE, 0.5));
+#endif
+#ifdef STRIDE
+                    float solid = 1.0 - pow(1.0 - adds.a, stride);
+#if defined(LABELS) || defined(RGB)
+                    adds.a = solid;
+#else
+                    adds = adds.a > 0.0 ? adds * (solid / adds.a) : vec4(0.0);
+#endif
+#endif
+#if defined(LABELS) || defined(RGB)
+                    adds.rgb *= adds.a;
+#endif
+                    if (is_number(brightness(value))) sum += (1.0 - sum.a) * adds;
+                }
+                done = sum.a > 0.995;
+#elif defined(ISO)
+                for (float i = begin; i < to; i += stride) {
+                    vec3 q = po + (i + 0.5) * pd;
+                    SAMPLES value = texel(q);
+                    if (brightness(value) >= u_threshold) {
+                        shown = value;
+                        light = lit(q, r1.xyz, d);
+                        done = true;
+                        break;
+                    }
+                }
+#else
+#ifndef FLOAT
+                some = true;
+#endif
+                for (float i = begin; i < to; i += stride) {
+                    SAMPLES value = texel(po + (i + 0.5) * pd);
+#if defined(MIP) && !defined(RGB) && !defined(FLOAT)
+                    best = max(best, value);
+#elif defined(MINIP) && !defined(RGB) && !defined(FLOAT)
+                    best = min(best, value);
+#else
+                    float bright = brightness(value);
+#ifdef MIP
+                    if (bright >= best) { best = bright; shown = value; some = true; }
+#elif defined(MINIP)
+                    if (bright <= best) { best = bright; shown = value; some = true; }
+#else
+                    if (is_number(bright)) {
+                        some = true;
+#ifdef MEAN
+#ifdef RGB
+                        float alpha = u_samples == 2.0 ? value.y : u_samples == 4.0 ? value.w : 1.0;
+                        sum += stride * vec4((u_samples == 2.0 ? value.xxx : value.xyz) * alpha, alpha);
+#else
+                        sum.x += stride * value;
+#endif
+                        count += stride;
+#else
+                        float part = windowed(bright);
+                        float left = exp(-u_attenuation * thickness);
+                        if (part * left > best) { best = part * left; light = left; shown = value; }
+                        thickness += part * stride;
+#endif
+                    }
+#endif
+#endif
+                }
+#endif
+            }
+#if defined(MIP)
+            done = some && best >= u_bounds.y;
+#elif defined(MINIP)
+            done = some && best <= u_bounds.x;
+#elif defined(ATTENUATED)
+            done = exp(-u_attenuation * thickness) <= best;
+#endif
+#endif
+        }
+        j += vec3(lessThanEqual(leaves, vec3(to)));
+        at = to;
+    }
+
+#ifdef COUNT
+    gl_FragColor = sum;
+#elif defined(ALPHA)
+    if (sum.a == 0.0) discard;
+#ifdef OPAQUE
+    gl_FragColor = vec4(sum.rgb, 1.0);
+#else
+    gl_FragColor = vec4(sum.rgb / sum.a, sum.a);
+#endif
+#elif defined(LABELS)
+    if (!done) discard;
+    show(colored(shown), vec4(0.0));
+#elif defined(ISO)
+    if (!done) discard;
+#ifdef RGB
+    vec4 color = colored(shown);
+#else
+    vec4 color = u_surface;
+#endif
+    show(vec4(color.rgb * light, color.a), vec4(0.0));
+#else
+    if (!some && nans == 0.0) discard;
+#ifdef MEAN
+#ifdef RGB
+    vec4 value = vec4(sum.rgb / max(sum.a, 1e-6), sum.a / max(count, 1.0));
+    if (u_samples == 2.0) value.y = value.w;
+#else
+    vec4 value = vec4(sum.x / max(count, 1.0));
+#endif
+#elif defined(RGB) || defined(ATTENUATED)
+    vec4 value = vec4(shown);
+#else
+    vec4 value = vec4(best);
+#endif
+#if defined(ATTENUATED) && !defined(RGB)
+    vec4 color = tinted(best);
+#else
+    vec4 color = colored(value);
+    color.rgb *= light;
+#endif
+    if (!some) color = u_nan_color;
+    show(color, vec4(0.0));
+#endif
+}
