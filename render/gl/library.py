@@ -52,10 +52,13 @@ def _import_gl() -> Any:
 _gl2 = _import_gl()
 
 from vispy import gloo  # noqa: E402 # the library comes first
-from vispy.gloo import gl  # noqa: E402 # the library comes first
+from vispy.gloo import (  # noqa: E402 # the library comes first
+    gl,
+    glir,
+)
 from vispy.visuals.visual import Visual  # noqa: E402 # the library comes first
 
-__all__ = ["Visual", "gl", "gloo", "native", "osmesa_library", "shader_pair", "use_library"]
+__all__ = ["Visual", "gl", "glir", "gloo", "native", "osmesa_library", "shader_pair", "use_library"]
 
 
 def shader_pair(name: str, head: str) -> tuple[str, str]:

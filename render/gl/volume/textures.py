@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.render.gl.library import gl, gloo, native
+from octree.render.gl.library import gl, glir, gloo, native
 from octree.render.gl.page import GL_TYPES, DirectWrites
 
 GL_TEXTURE_3D = 0x806F
@@ -40,8 +40,6 @@ def _tex_sub_image(
 
 
 def _teach_vispy() -> None:
-    from vispy.gloo import glir
-
     glir.glTexImage3D, glir.glTexSubImage3D = _tex_image, _tex_sub_image
     glir.USE_TEX_3D = True  # it unbinds 3-D textures, too, after a draw
 
