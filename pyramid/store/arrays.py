@@ -302,6 +302,9 @@ class LevelWriter:
 
     def __init__(self, folder: Where, level: LevelInfo, zarr_format: int, context: Any) -> None:
         self.level, self._folder, self._v3 = level, place_of(folder), zarr_format == 3
+        # TensorStore (up to 0.1.86) takes parts of an array for the fill value, and drops them, where they are strided along more
+        # than three axes (colour in cubes): those it must copy first
+        self._in_place = sum(c > 1 for c in level.chunks) <= 3
         self.place = self._folder.child(level.path)
         try:
             self._array = _open(
@@ -314,7 +317,7 @@ class LevelWriter:
 
     def write(self, box: Box, data: NDArray[Any]) -> Any:
         """Start writing whole write units; give what is returned to ``wait``. ``data`` must not change before."""
-        return self._array[box.slices].write(data, can_reference_source_data_indefinitely=True)
+        return self._array[box.slices].write(data, can_reference_source_data_indefinitely=self._in_place)
 
     def wait(self, future: Any) -> None:
         """Until a write's files are on disk. Raises WriteError."""
