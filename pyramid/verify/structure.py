@@ -20,6 +20,7 @@ def check_structure(image: Multiscale, findings: Findings) -> None:
         if level:
             _check_shape_and_scale(image, level, findings)
             _check_translation(image, level, findings)
+            _check_recorded_factors(image, level, findings)
     if image.labels and image.arrays[0].dtype.kind not in "iub":
         findings.add("dtype", "level 0", f"labels are integers, not {image.arrays[0].dtype}", 0)
 
@@ -123,6 +124,29 @@ def _check_shape_and_scale(image: Multiscale, level: int, findings: Findings) ->
             )
         else:
             findings.add("shape", where, f"{lengths} is no integer factor; the scale says {ratio:.6g}", level)
+
+
+def _check_recorded_factors(image: Multiscale, level: int, findings: Findings) -> None:
+    """What octree wrote down of how it halved: of axes that are short, any factor fits the lengths."""
+    recorded = image.metadata.get("factors") if image.by_octree else None
+    if not isinstance(recorded, list) or len(recorded) != len(image.levels):
+        return
+    step = recorded[level]
+    ratios = [
+        own / before
+        for own, before in zip(image.levels[level].scale, image.levels[level - 1].scale, strict=True)
+    ]
+    if not isinstance(step, list) or len(step) != len(ratios):
+        return
+    for axis, ratio, factor in zip(image.axes, ratios, step, strict=True):
+        if not isinstance(factor, int) or abs(ratio - factor) > _CLOSE * ratio:
+            findings.add(
+                "scale",
+                image.levels[level].path,
+                f"axis {axis.name}: was halved by {factor!r}, as the metadata record; the scale says {ratio:.6g} times "
+                "the level before",
+                level,
+            )
 
 
 def _check_translation(image: Multiscale, level: int, findings: Findings) -> None:
