@@ -132,6 +132,8 @@ def _print_result(result: BuildResult) -> None:
         f"{result.files} files, {result.seconds:.1f} s ({bytes_text(rate)}/s), "
         f"peak memory {bytes_text(result.peak_rss_bytes)}{', resumed' if result.resumed else ''}"
     )
+    for note in result.notes:
+        put(f"note: {note}")
     for hole in result.holes[:20]:
         put(f"hole: {_by(hole.start)} to {_by(hole.stop)}: {hole.error}")
     if len(result.holes) > 20:

@@ -19,7 +19,9 @@ from octree.pyramid.model import Axis, Box
 from octree.pyramid.store.codecs import Codec
 
 
-def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) -> PlanRequest:
+def request(
+    shape: tuple[int, ...], names: str | None = None, *, voxel_size_known: bool = False, **changes: Any
+) -> PlanRequest:
     names = names or "tczyx"[-len(shape) :]
     base = PlanRequest(
         axes=tuple(Axis(name) for name in names),
@@ -27,7 +29,7 @@ def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) ->
         dtype=np.dtype("u2"),
         voxel_size=(1.0,) * len(shape),
         translation=(0.0,) * len(shape),
-        voxel_size_known=False,
+        sizes_known="zyx" if voxel_size_known else "",
         rgb=False,
         labels=False,
         name="",
@@ -35,7 +37,7 @@ def request(shape: tuple[int, ...], names: str | None = None, **changes: Any) ->
         nodata=None,
         codec=Codec("zstd", 1),
         tile=256,
-        shard=8,
+        shard=None,
         ome_version="0.5",
         workers=2,
         memory_bytes=2**30,

@@ -366,7 +366,8 @@ def test_a_position_shows_the_coarse_plane_it_lies_in(tmp_path: Path) -> None:
 def test_planes_that_share_a_coarse_plane_read_it_once(tmp_path: Path) -> None:
     """Keys named level-0 positions on every level: 16 planes, and 16 reads of each of 4 coarse ones."""
     data = RNG.integers(0, 999, (16, 200, 200)).astype(np.uint16)
-    build(data, tmp_path / "p.zarr", axes="zyx", voxel_size={"z": 1, "y": 1, "x": 1}, tile=64, shard=0)
+    sizes = {"z": 1, "y": 1, "x": 1}
+    build(data, tmp_path / "p.zarr", axes="zyx", voxel_size=sizes, tile=64, chunks=(1, 64, 64), shard=0)
     source = open_tile_source(tmp_path / "p.zarr", tile=64)
     coarse = source.spec.levels[2]
     assert coarse.shape[0] == 4

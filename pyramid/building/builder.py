@@ -32,7 +32,7 @@ class BuildResult:
 
     ``bytes_read``     of SOURCE, decoded, earlier runs included.   ``bytes_written``   on disk, likewise.
     ``peak_rss_bytes`` most memory this process ever held.          ``holes``  what --on-error fill filled.
-    ``warnings``       what of SOURCE is lost, or taken by a rule.
+    ``warnings``       what of SOURCE is lost, or taken by a rule.   ``notes``  those of the plan.
     """
 
     dest: str
@@ -49,6 +49,7 @@ class BuildResult:
     scheduler: str
     holes: tuple[Hole, ...] = ()
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -74,6 +75,7 @@ class BuildResult:
             "scheduler": self.scheduler,
             "holes": [hole.to_json() for hole in self.holes],
             "warnings": list(self.warnings),
+            "notes": list(self.notes),
         }
 
 
@@ -146,6 +148,7 @@ def build(
             scheduler=executor.name,
             holes=tuple(sorted(done.holes, key=lambda hole: hole.start)),
             warnings=opened.warnings,
+            notes=plan.notes,
         )
 
 

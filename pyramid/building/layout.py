@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +15,27 @@ from octree.pyramid.model import Axis, LevelInfo
 from octree.pyramid.store.codecs import Codec
 
 BLOCK_TILES = 8  # edge of a task block, in tiles, where shards are smaller or absent
-DEPTH_BYTES = 32 * 2**20  # a task block grows along z up to this size
+SPAN_VOX = 2048  # edge of a task block in y and x where it is not told by --tile
+DEPTH_BYTES = 32 * 2**20  # a task block grows up to this size: along z, and of volumes in y and x
+VOLUME_CHUNK = 64  # edge of a chunk where z is halved: a plane of any direction meets few voxels beside it
+VOLUME_SHARD_VOX = 256  # longest edge of a volume's shard
+VOLUME_SHARD_BYTES = 64 * 2**20  # what is larger, as of complex numbers, is not as deep
+SHARD_TILES = 8  # edge of a shard, in chunks
+INDEX_ENTRIES = 2**16  # chunks of one shard: their places are read before any of them
 
 
 @dataclass(frozen=True, slots=True)
 class PlanRequest:
     """What a plan depends on. ``read_shape`` is the block in which SOURCE reads cheaply, ``held_bytes`` what it
-    keeps between reads."""
+    keeps between reads. ``sizes_known`` the spatial axes of which the voxel size is known. ``chunks`` on the spatial axes
+    and ``shard`` in chunks, or None for what suits."""
 
     axes: tuple[Axis, ...]
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     voxel_size: tuple[float, ...]
     translation: tuple[float, ...]
-    voxel_size_known: bool
+    sizes_known: str
     rgb: bool
     labels: bool
     name: str
@@ -36,12 +43,42 @@ class PlanRequest:
     nodata: Scalar | None
     codec: Codec
     tile: int
-    shard: int
+    shard: int | None
     ome_version: str
     workers: int
     memory_bytes: int
     read_shape: tuple[int, ...]
     held_bytes: int = 0
+    chunks: tuple[int, ...] | None = None
+
+    @property
+    def names(self) -> str:
+        return "".join(axis.name for axis in self.axes)
+
+    @property
+    def halves_z(self) -> bool:
+        """Does z take part in the halving? Voxel sizes must be known, in one unit."""
+        space = [axis for axis in self.axes if axis.type == "space"]
+        return len({axis.unit for axis in space}) == 1 and all(
+            axis.name in self.sizes_known for axis in space
+        )
+
+    @property
+    def deep(self) -> bool:
+        """Are chunks several planes deep?"""
+        return "z" in self.names and self.chunk[self.names.index("z")] > 1
+
+    @property
+    def chunk(self) -> tuple[int, ...]:
+        """The chunk of every level, no longer than level 0."""
+        lengths = dict(zip(self.names, self.shape, strict=True))
+        z = lengths.get("z", 1)
+        volume = (VOLUME_CHUNK,) * 3 if self.halves_z and z > 1 else (1, self.tile, self.tile)
+        spatial = [name for name in self.names if name in "zyx"]
+        edges = dict(zip(spatial, self.chunks or volume[-len(spatial) :], strict=True))
+        if self.rgb:
+            edges["c"] = lengths["c"]
+        return tuple(min(edges.get(name, 1), n) for name, n in lengths.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,57 +102,133 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Edges that the memory search may change: task block and shard in tiles, depth in voxels."""
+    """What the memory search may change: edges of task block and shard, in chunks along each axis; ``shard`` is empty
+    where every chunk is a file."""
 
-    block_tiles: int
-    shard_tiles: int
-    depth: int
-
-
-def first_layout(request: PlanRequest, names: str) -> Layout:
-    sharded = request.shard > 0 and request.ome_version != "0.4"
-    tiles = request.shard if sharded else BLOCK_TILES
-    while tiles < BLOCK_TILES:
-        tiles *= 2
-    depth = 1
-    if "z" in names:
-        edges = [min(tiles * request.tile, n) for n, a in zip(request.shape, names, strict=True) if a in "yx"]
-        plane = math.prod(edges) * request.dtype.itemsize * _samples(request, names)
-        most = min(BLOCK_TILES, 1 << (request.shape[names.index("z")] - 1).bit_length())
-        while depth * 2 <= most and plane * depth * 2 <= DEPTH_BYTES:
-            depth *= 2
-    return Layout(tiles, request.shard if sharded else 0, depth)
+    block: tuple[int, ...]
+    shard: tuple[int, ...]
 
 
-def _samples(request: PlanRequest, names: str) -> int:
-    return request.shape[names.index("c")] if request.rgb else 1
-
-
-def smaller_and_smaller(layout: Layout) -> Iterator[Layout]:
-    """The wanted layout, then ones that need less memory: shallower, then narrower, shards last."""
+def layouts(request: PlanRequest) -> Iterator[Layout]:
+    """The layout that is wanted when memory is not short, then ones that need less: shallower, then narrower, shards last.
+    Blocks of a volume stay about as deep as they are wide, so that levels halve on."""
+    layout = first_layout(request)
     yield layout
-    depth, tiles, shard_tiles = layout.depth, layout.block_tiles, layout.shard_tiles
-    while depth > 1:
-        depth //= 2
-        yield Layout(tiles, shard_tiles, depth)
-    while tiles > 1:
-        tiles = tiles // 2 if tiles % 2 == 0 else 1
-        if shard_tiles and tiles % shard_tiles:
-            shard_tiles = tiles
-        yield Layout(tiles, shard_tiles, depth)
+    for block in _smaller(layout.block, request):
+        # what is left over in the block must be whole shards
+        shard = (
+            tuple(b if b % s else s for b, s in zip(block, layout.shard, strict=True)) if layout.shard else ()
+        )
+        layout = Layout(block, shard)
+        yield layout
+
+
+def first_layout(request: PlanRequest) -> Layout:
+    """The layout that is wanted when memory is not short."""
+    names, chunk = request.names, request.chunk
+    sharded = request.shard != 0 and request.ome_version != "0.4"
+    if request.deep:
+        shard = _volume_shard(request)
+        block = _volume_block(request, shard if sharded else (1,) * len(names))
+    else:
+        shard = tuple(
+            _plane_shard(request, c) if name in "yx" else 1 for name, c in zip(names, chunk, strict=True)
+        )
+        block = _plane_block(request, shard if sharded else (BLOCK_TILES,) * len(names))
+        # a stack's shard is as deep as its block
+        shard = tuple(s if name in "yx" else b for name, s, b in zip(names, shard, block, strict=True))
+    return Layout(block, shard if sharded else ())
+
+
+def _plane_shard(request: PlanRequest, chunk: int) -> int:
+    if request.shard or not request.chunks:
+        return request.shard or SHARD_TILES
+    return max(1, min(SHARD_TILES, SPAN_VOX // chunk))
+
+
+def _plane_block(request: PlanRequest, shard: tuple[int, ...]) -> tuple[int, ...]:
+    """Whole shards in y and x, and as many planes as ``DEPTH_BYTES`` hold."""
+    names, chunk = request.names, request.chunk
+    block = [1] * len(names)
+    for axis in (i for i, name in enumerate(names) if name in "yx"):
+        tiles = shard[axis]
+        while tiles < BLOCK_TILES and (not request.chunks or 2 * tiles * chunk[axis] <= SPAN_VOX):
+            tiles *= 2
+        block[axis] = tiles
+    if "z" in names:
+        z = names.index("z")
+        plane = _bytes_of(request, block)
+        most = min(BLOCK_TILES, 1 << (request.shape[z] - 1).bit_length())
+        while block[z] * 2 <= most and plane * block[z] * 2 <= DEPTH_BYTES:
+            block[z] *= 2
+    return tuple(block)
+
+
+def _volume_shard(request: PlanRequest) -> tuple[int, ...]:
+    """As asked for, else up to 256 voxels an edge, less deep where voxels take many bytes."""
+    names, chunk = request.names, request.chunk
+    longest = [
+        request.shard or max(1, min(SHARD_TILES, VOLUME_SHARD_VOX // c)) if name in "zyx" else 1
+        for name, c in zip(names, chunk, strict=True)
+    ]
+    wanted = tuple(longest)
+    if request.shard or _bytes_of(request, wanted) <= VOLUME_SHARD_BYTES:
+        return wanted
+    smaller = _smaller(wanted, request)
+    return next(
+        (shard for shard in smaller if _bytes_of(request, shard) <= VOLUME_SHARD_BYTES), (1,) * len(names)
+    )
+
+
+def _volume_block(request: PlanRequest, shard: tuple[int, ...]) -> tuple[int, ...]:
+    """Whole shards, up to 256 voxels deep, and wide in y and x where a volume is not deep."""
+    block, wider = list(shard), True
+    axes = {name: i for i, name in enumerate(request.names) if name in "zyx"}
+    steps = (((axes["z"],), VOLUME_SHARD_VOX), (tuple(axes[name] for name in "yx"), SPAN_VOX))
+
+    def edge(axis: int) -> int:
+        return block[axis] * request.chunk[axis]
+
+    while wider:
+        wider = False
+        for grown, longest in sorted(steps, key=lambda step: min(edge(axis) for axis in step[0])):
+            if (
+                all(edge(axis) >= request.shape[axis] for axis in grown)
+                or 2 * max(map(edge, grown)) > longest
+            ):
+                continue
+            larger = [b * 2 if i in grown else b for i, b in enumerate(block)]
+            if _bytes_of(request, larger) <= DEPTH_BYTES:
+                block, wider = larger, True
+                break
+    return tuple(block)
+
+
+def _bytes_of(request: PlanRequest, block: Sequence[int]) -> int:
+    """Of so many chunks along each axis, as far as the image goes."""
+    edges = [min(b * c, n) for b, c, n in zip(block, request.chunk, request.shape, strict=True)]
+    return math.prod(edges) * request.dtype.itemsize
+
+
+def _smaller(block: tuple[int, ...], request: PlanRequest) -> Iterator[tuple[int, ...]]:
+    """Smaller and smaller blocks, in chunks along each axis."""
+    plane = [i for i, name in enumerate(request.names) if name in "yx"]
+    z = request.names.find("z")
+    while any(b > 1 for b in block):
+        shallower = z >= 0 and block[z] > 1 and (not request.deep or block[z] >= max(block[i] for i in plane))
+        halved = [z] if shallower else plane
+        block = tuple((b // 2 if b % 2 == 0 else 1) if i in halved else b for i, b in enumerate(block))
+        yield block
 
 
 def lay_out(
-    request: PlanRequest, names: str, factors: tuple[tuple[int, ...], ...], layout: Layout
+    request: PlanRequest, factors: tuple[tuple[int, ...], ...], layout: Layout
 ) -> tuple[tuple[LevelInfo, ...], tuple[Round, ...]]:
-    chunk = tuple(_chunk_edge(request, name, n) for name, n in zip(names, request.shape, strict=True))
-    first_block = tuple(
-        c * layout.block_tiles if name in "yx" else layout.depth if name == "z" else c
-        for name, c in zip(names, chunk, strict=True)
-    )
+    chunk = request.chunk
+    first_block = tuple(c * b for c, b in zip(chunk, layout.block, strict=True))
     shapes = _shapes(request.shape, factors)
     rounds = _rounds(shapes, factors, chunk, first_block)
-    levels, total = [], (1,) * len(names)
+    levels, total = [], (1,) * len(chunk)
     blocks = [block for r in rounds for block in r.blocks]
     shift = 0.0 if request.method == "nearest" else 0.5
     for k, (shape, block) in enumerate(zip(shapes, blocks, strict=True)):
@@ -125,26 +238,20 @@ def lay_out(
             t + s * (f - 1) * shift
             for t, s, f in zip(request.translation, request.voxel_size, total, strict=True)
         )
-        shards = _shard_shape(names, chunk, block, shape, layout) if layout.shard_tiles else None
+        shards = _shard_shape(chunk, block, shape, layout) if layout.shard else None
         levels.append(LevelInfo(str(k), shape, chunk, shards, scale, moved, str(request.codec)))
     return tuple(levels), rounds
 
 
-def _chunk_edge(request: PlanRequest, name: str, length: int) -> int:
-    if name in "yx":
-        return min(request.tile, length)
-    return length if name == "c" and request.rgb else 1
-
-
 def _shard_shape(
-    names: str, chunk: tuple[int, ...], block: tuple[int, ...], shape: tuple[int, ...], layout: Layout
+    chunk: tuple[int, ...], block: tuple[int, ...], shape: tuple[int, ...], layout: Layout
 ) -> tuple[int, ...]:
     """The shard: the asked edge, but never larger than the task block or than the level needs."""
     edges = []
-    for name, c, b, n in zip(names, chunk, block, shape, strict=True):
-        edge = min(layout.shard_tiles * c, b) if name in "yx" else b
-        # what is left over in the block must be whole shards
-        edge = edge if b % edge == 0 else b
+    for c, s, b, n in zip(chunk, layout.shard, block, shape, strict=True):
+        edge = min(s * c, b)
+        # what is left over in the block must be whole shards, where another block follows
+        edge = edge if b % edge == 0 or b >= n else b
         edges.append(min(edge, _round_up(n, c)))
     return tuple(edges)
 

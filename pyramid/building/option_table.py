@@ -7,7 +7,7 @@ from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import LIMITS
-from octree.pyramid.options import ANY, FLAG, TEXT, Kind, Option, Table, choice, whole
+from octree.pyramid.options import ANY, FLAG, TEXT, Kind, Option, Table, choice, shown, whole
 from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.store.codecs import parse_codec
 from octree.pyramid.units import parse_bytes
@@ -39,6 +39,22 @@ def _memory(value: Any) -> int:
     return size
 
 
+def _chunks(value: Any) -> tuple[int, ...]:
+    """``64,64,64`` → edges; a sequence of them as it is. Raises UsageError."""
+    edge = whole(1)
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else list(value)
+    try:
+        edges = tuple(edge.parse(part) for part in parts)
+    except (ValueError, TypeError):
+        edges = ()
+    if len(edges) not in (2, 3):
+        raise UsageError(
+            f"{shown(value)} is no shape of a chunk: an edge of at least 1 voxel for each spatial axis, z, y, x",
+            hint="write 64,64,64, or 256,256 for an image without z",
+        )
+    return edges
+
+
 BUILD = Table(
     "build",
     (
@@ -54,7 +70,10 @@ BUILD = Table(
                "auto, mean, mode, median, min, max, nearest; auto is mode for labels and bool, else mean.",
                "auto", group=LEVELS),
         Option("tile", whole(1), "Chunk edge in pixels; the coarsest level fits one tile.", 256, group=STORED),
-        Option("shard", whole(0), "Shard edge in tiles, 0 for none.", 8, group=STORED),
+        Option("chunks", Kind("edges of a chunk, as 64,64,64", _chunks, "Z,Y,X"),
+               "Chunk edges on the spatial axes, as 64,64,64; --tile then says where halving ends.",
+               unset="64,64,64 where z is halved, else 1 x tile x tile", group=STORED),
+        Option("shard", whole(0), "Shard edge in chunks, 0 for none.", unset="8; of volumes up to 256 voxels", group=STORED),
         Option("codec", Kind("a codec", parse_codec), "zstd:LEVEL, gzip:LEVEL, blosc-lz4, blosc-zstd:LEVEL, none.",
                "zstd:1", group=STORED),
         Option("ome_version", choice("0.5", "0.4"), "0.5 (Zarr v3, sharded) or 0.4 (Zarr v2).", "0.5", group=STORED),

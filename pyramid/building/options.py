@@ -31,7 +31,8 @@ class BuildOptions:
     nodata: Scalar | str | None
     method: str
     tile: int
-    shard: int
+    chunks: tuple[int, ...] | None
+    shard: int | None
     codec: Codec
     ome_version: str
     workers: int | None
@@ -67,7 +68,7 @@ class BuildOptions:
             dtype=source.dtype,
             voxel_size=source.voxel_size,
             translation=source.translation,
-            voxel_size_known=source.voxel_size_known,
+            sizes_known=source.sizes_known,
             rgb=source.rgb and not labels,
             labels=labels,
             name=source.name if self.name is None else self.name,
@@ -81,7 +82,23 @@ class BuildOptions:
             memory_bytes=self.memory,
             read_shape=source.read_shape,
             held_bytes=source.held_bytes,
+            chunks=_chunks(self.chunks, source),
         )
+
+
+def _chunks(given: tuple[int, ...] | None, source: ArraySource) -> tuple[int, ...] | None:
+    """``given`` if it has an edge for each spatial axis. Raises UsageError."""
+    space = [axis.name for axis in source.axes if axis.type == "space"]
+    if given is None or len(given) == len(space):
+        return given
+    edges = ",".join(map(str, given))
+    wanted = (
+        given[-len(space) :] if len(given) > len(space) else (*given[:1] * (len(space) - len(given)), *given)
+    )
+    raise UsageError(
+        f"--chunks {edges}: {len(given)} edges, and {source.path} has {len(space)} spatial axes: {', '.join(space)}",
+        hint=f"give one for each of them, in this order, as --chunks {','.join(map(str, wanted))}; t and c have 1 always",
+    )
 
 
 def usable_cores() -> int:

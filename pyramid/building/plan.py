@@ -29,15 +29,18 @@ from octree.pyramid.building.budget import (
     group_for,
 )
 from octree.pyramid.building.layout import (
+    INDEX_ENTRIES,
+    VOLUME_CHUNK,
     Layout,
     PlanRequest,
     Round,
     first_layout,
     lay_out,
-    smaller_and_smaller,
+    layouts,
 )
 from octree.pyramid.downsample import Method, Scalar
 from octree.pyramid.errors import UsageError
+from octree.pyramid.limits import DEFAULT_LIMITS, words_of
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store.codecs import Codec
 
@@ -178,21 +181,22 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
     Raises UsageError, naming the least memory that would do, when ``memory_bytes`` is not enough.
     """
     transient = transient_bytes or (lambda box: 0)
-    names = "".join(axis.name for axis in request.axes)
     steps = level_factors(
-        names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.voxel_size_known
+        request.names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.halves_z
     )
-    factors = ((1,) * len(names), *steps)
+    factors = ((1,) * len(request.shape), *steps)
+    _check_chunk(request)
     fixed = RUNTIME_BYTES + request.held_bytes
-    way, least = _choose(request, names, factors, transient, request.memory_bytes - fixed)
+    way, least = _choose(request, factors, transient, request.memory_bytes - fixed)
     minimum = fixed + least
     if way is None:
         raise UsageError(
             f"a memory limit of {request.memory_bytes} bytes is too small: this build needs at least {minimum}",
-            hint=f"give --memory {-(-minimum // 2**20)}MiB or more",
+            hint=f"give --memory {-(-minimum // 2**20)}MiB or more{', or smaller --chunks' if request.chunks else ''}",
             needed_bytes=minimum,
         )
     levels, rounds, group = way.levels, way.rounds, way.group
+    _check_shards(levels)
     each = group_bytes(request, levels, rounds, group, transient)
     busiest = max(math.prod(counts(r.grid, group)) for r in rounds[:1])
     fitting = max(1, min((request.memory_bytes - fixed) // each, busiest))
@@ -221,7 +225,7 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         peak_bytes=fixed + in_flight * each,
         minimum_bytes=minimum,
         files=_files(levels, request.ome_version),
-        notes=_notes(request, first_layout(request, names), way.layout, workers, busiest),
+        notes=_notes(request, way.layout, workers, busiest),
     )
 
 
@@ -238,18 +242,18 @@ class _Way:
 
 def _choose(
     request: PlanRequest,
-    names: str,
     factors: tuple[tuple[int, ...], ...],
     transient: Callable[[Box], int],
     room_bytes: int,
 ) -> tuple[_Way | None, int]:
     """The largest layout that fits ``room_bytes``, and the least bytes that any needs. Where it must be smaller than
     wanted anyway, one still smaller whose tasks can read together beats one that decodes SOURCE again and again."""
-    best, least, alone = None, 0, (1,) * len(names)
-    for layout in smaller_and_smaller(first_layout(request, names)):
-        levels, rounds = lay_out(request, names, factors, layout)
+    best, least, alone = None, 0, (1,) * len(request.shape)
+    wanted = first_layout(request)
+    for layout in layouts(request):
+        levels, rounds = lay_out(request, factors, layout)
         least = group_bytes(request, levels, rounds, alone, transient)
-        if least > room_bytes or (best and best.layout == first_layout(request, names)):
+        if least > room_bytes or (best and best.layout == wanted):
             continue
         group = group_for(request, levels, rounds, transient, room_bytes)
         way = _Way(
@@ -260,19 +264,72 @@ def _choose(
     return best, least
 
 
+def _check_chunk(request: PlanRequest) -> None:
+    """Raises UsageError for chunks that nobody could read back."""
+    size = math.prod(request.chunk) * request.dtype.itemsize
+    if size > DEFAULT_LIMITS.max_decoded_bytes:
+        raise UsageError(
+            f"one chunk of {_by(request.chunk)} voxels takes {words_of(size)}; whoever reads one must decode it whole, and "
+            f"stops at {words_of(DEFAULT_LIMITS.max_decoded_bytes)}",
+            hint=f"give smaller {'--chunks' if request.chunks else '--tile'}",
+        )
+
+
+def _check_shards(levels: tuple[LevelInfo, ...]) -> None:
+    """Raises UsageError for shards of so many chunks that finding one is dearer than reading it."""
+    shards, chunks = levels[0].shards, levels[0].chunks
+    count = math.prod(counts(shards, chunks)) if shards else 1
+    if shards and count > INDEX_ENTRIES:
+        raise UsageError(
+            f"a shard of {_by(shards)} voxels holds {count} chunks of {_by(chunks)}; at most {INDEX_ENTRIES} can be found "
+            "in good time",
+            hint="give a smaller --shard, or larger --chunks",
+        )
+
+
+def _by(lengths: tuple[int, ...]) -> str:
+    return " x ".join(map(str, lengths))
+
+
 def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:
     """Data files at most, and the metadata files."""
     units = sum(math.prod(counts(level.shape, level.shards or level.chunks)) for level in levels)
     return units + len(levels) + (2 if ome_version == "0.4" else 1)
 
 
-def _notes(request: PlanRequest, wanted: Layout, got: Layout, workers: int, groups: int) -> tuple[str, ...]:
-    notes = []
+def _notes(request: PlanRequest, got: Layout, workers: int, groups: int) -> tuple[str, ...]:
+    notes, wanted = [], first_layout(request)
     if got != wanted:
-        notes.append(
-            f"blocks of {got.block_tiles} tiles and depth {got.depth} instead of {wanted.block_tiles} and "
-            f"{wanted.depth}, to fit the memory limit"
-        )
+        sizes = [
+            _by(tuple(b * c for b, c in zip(layout.block, request.chunk, strict=True)))
+            for layout in (got, wanted)
+        ]
+        notes.append(f"blocks of {sizes[0]} voxels instead of {sizes[1]}, to fit the memory limit")
     if workers < min(request.workers, groups):
         notes.append(f"{workers} instead of {request.workers} workers, to fit the memory limit")
-    return tuple(notes)
+    return (*notes, *_note_of_z(request))
+
+
+def _note_of_z(request: PlanRequest) -> Iterator[str]:
+    """Why a stack is not taken for a volume, and what would make it one."""
+    if "z" not in request.names or request.halves_z or request.shape[request.names.index("z")] == 1:
+        return
+    edge = VOLUME_CHUNK
+    becomes = (
+        "z would be halved too"
+        if request.chunks
+        else f"z would be halved too, in chunks of {edge} x {edge} x {edge}"
+    )
+    lacking = [name for name in request.names if name in "zyx" and name not in request.sizes_known]
+    if lacking:
+        sizes = ",".join(f"{name}=..." for name in lacking)
+        yield (
+            f"z is not halved, as no voxel size is known of {', '.join(lacking)}; with --voxel-size {sizes} {becomes}"
+        )
+    else:
+        units = ", ".join(
+            f"{axis.name} {axis.unit or 'none'}" for axis in request.axes if axis.type == "space"
+        )
+        yield (
+            f"z is not halved, as voxel sizes are not in one unit ({units}); with --unit, which is one for all, {becomes}"
+        )

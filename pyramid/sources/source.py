@@ -45,7 +45,8 @@ class ArraySource:
 
     Per axis, in that order: ``shape``, ``axes``, ``voxel_size`` (world units; 1.0 where unknown),
     ``translation`` (world position of voxel 0's centre), ``read_shape`` (block in which reading is cheap).
-    ``rgb``: c holds the samples of one colour image. ``voxel_size_known``: of every spatial axis.
+    ``rgb``: c holds the samples of one colour image. ``sizes_known``: the spatial axes of
+    which the voxel size is known; ``voxel_size_known``: it is of all of them.
     ``missing``: how many planes no file has, by reason. ``warnings``: what is lost or taken by a rule. ``nodata``: a value that does not count.
     ``attributes``: what else the source says of itself (JSON). ``held_bytes``: most bytes the source keeps between reads. Reading is thread-safe; who opens it closes it.
     """
@@ -74,7 +75,9 @@ class ArraySource:
         ordered = [names[i] for i in self._order]
         self.axes = tuple(Axis(letter, measures.units.get(letter)) for letter in ordered)
         self.voxel_size = tuple(float(measures.sizes.get(letter, 1.0)) for letter in ordered)
-        self.voxel_size_known = all(a in measures.sizes for a in ordered if AXIS_TYPES[a] == "space")
+        space = [a for a in ordered if AXIS_TYPES[a] == "space"]
+        self.sizes_known = "".join(a for a in space if a in measures.sizes)
+        self.voxel_size_known = len(self.sizes_known) == len(space)
         self.translation = tuple(float(measures.shifts.get(letter, 0.0)) for letter in ordered)
         count = self.shape[ordered.index("c")] if "c" in ordered else 0
         self.rgb = ("s" in letters or facts.rgb) and count in SAMPLE_COUNTS

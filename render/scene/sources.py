@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from typing import Any
 
-from octree.pyramid.building.option_table import BUILD
+from octree.pyramid.building.layout import VOLUME_CHUNK
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.model import AXIS_ORDER
@@ -25,11 +25,15 @@ from octree.render.scene.montage import Montage
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
 from octree.render.scene.stage import Stage
+from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.state import PLANE, aspect_of, check_place, resolve
 
 SLOW_EXCESS = 64.0
 """Decoding more than so many times what a tile shows is worth a word: cubes of 64 voxels have this in any plane."""
+WORTH_BUILDING = 1.25
+"""Times less that must be decoded to store a source anew for it."""
+SPATIAL = "zyx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +104,10 @@ class OpenedSources:
             face = source.face(resolve(wishes, source.spec, lenient=True))
             if face.displayed == PLANE or not source.chunked or face.excess() <= SLOW_EXCESS:
                 continue
+            helps = _building_anew(source, face)
+            if not helps and set(face.displayed) <= set(SPATIAL):
+                continue  # cubes already: no chunks are nearer to planes in all directions
             chunks = " x ".join(map(str, source.spec.levels[0].chunks))
-            helps = _building_anew(source)
             found.append(
                 f"{source.path}: {''.join(face.displayed)} tiles decode {face.excess():.0f} times what they show, as "
                 f"chunks are {chunks} ({', '.join(source.spec.axis_names)}){helps and '; '}{helps}"
@@ -189,13 +195,18 @@ def lengths_of(sources: Sequence[OpenTileSource], displayed: Sequence[str]) -> d
     return {axis: found[axis] for axis in AXIS_ORDER if axis in found}
 
 
-def _building_anew(source: OpenTileSource) -> str:
-    """The option of ``build`` that stores a source so that planes across y and x are nearer; "" if none does."""
-    if "chunks" in BUILD.names:
-        return "octree build --chunks 64,64,64 stores it for planes in any direction"
-    spec = source.spec
-    edges = [spec.levels[0].chunks[spec.axis_names.index(name)] for name in PLANE]
-    return "octree build --tile 64 stores it in smaller chunks" if max(edges) > 64 else ""
+def _building_anew(source: OpenTileSource, face: Face) -> str:
+    """The option of ``build`` that stores a source so that what ``face`` shows is nearer; "" if none does."""
+    spec, spatial = source.spec, [name for name in source.spec.axis_names if name in SPATIAL]
+    wanted = tuple(
+        min(VOLUME_CHUNK, n) if name in SPATIAL else c
+        for name, n, c in zip(spec.axis_names, spec.levels[0].shape, spec.levels[0].chunks, strict=True)
+    )
+    then = face.excess(wanted)
+    if then * WORTH_BUILDING > face.excess():
+        return ""
+    edges = ",".join([str(VOLUME_CHUNK)] * len(spatial))
+    return f"octree build --chunks {edges} makes that {then:.0f} times"
 
 
 def open_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTileSource:

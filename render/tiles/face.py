@@ -243,15 +243,15 @@ class Face:
         most = most_bytes // (math.prod(largest) * self._texture_dtype.itemsize)
         return batch_at(tile, periods, most, planes=planes)
 
-    def excess(self) -> float:
-        """How many voxels are decoded for each that a tile of level 0 shows or projects."""
+    def excess(self, chunks: tuple[int, ...] | None = None) -> float:
+        """How many voxels are decoded for each that a tile of level 0 shows or projects; would be, were these the chunks."""
         level, names = self.spec.levels[0], self.spec.axis_names
         others = [name for name in self.spec.free_axes if name not in self.displayed]
         lengths = [level.shape[names.index(name)] if name == self.projected else 1 for name in others]
         spans = tuple([(name, 0, length) for name, length in zip(others, lengths, strict=True)])
         index = Section(self.displayed, spans, self.projected).position
         box = self.tile_box(TileKey(0, index, (0,) * len(self.displayed)))
-        return math.prod(covering_shape(box, level.chunks)) / math.prod(box.shape)
+        return math.prod(covering_shape(box, chunks or level.chunks)) / math.prod(box.shape)
 
     # pixels
 
