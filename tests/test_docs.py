@@ -63,7 +63,7 @@ def place(made: Path, tmp_path: Path, line: str) -> Path:
     """A copy of it for one command; without what that command is to make."""
     shutil.copytree(made, tmp_path, dirs_exist_ok=True)
     if line.startswith("octree build"):
-        for word in shlex.split(line):
+        for word in shlex.split(line)[3:]:  # DEST; before it stands SOURCE
             if word.endswith(".ome.zarr"):
                 shutil.rmtree(tmp_path / word, ignore_errors=True)
     return tmp_path
