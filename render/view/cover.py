@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -99,6 +99,8 @@ def cover_view(
     wanted: Collection[TileKey] | None = None,
     ideal_level: int | None = None,
     part: tuple[Region, Region] | None = None,
+    elsewhere: bool = True,
+    ideal_levels: Mapping[TileKey, int] | None = None,
 ) -> Cover:
     """Cover the part of ``view`` (base coordinates) that the image fills, wanting ``level``.
 
@@ -106,7 +108,9 @@ def cover_view(
     centre, as it is drawn. Without, coverage measures areas, or volumes. It counts against ``ideal_level``, by default
     the wanted one.
 
-    ``wanted``  tiles of several levels that are wanted instead of one ``level``; coverage counts what each place wants.
+    ``wanted``  tiles of several levels that are wanted instead of one ``level``; coverage counts what each place wants. Not
+                ``elsewhere``: where none of them is nothing is looked for, nor said to be missing. ``ideal_levels``: of a
+                plan that lacks room, what is wanted where each of these tiles is.
 
     ``part``  only the tiles that meet a region (base coordinates), and only the pixels (y, x) of another are counted.
               Each tile is shown where it would be in the whole.
@@ -124,10 +128,11 @@ def cover_view(
     # most frames are all ideal: whole arrays for what is there, one by one only for what is not
     within = part[0] if part else None
     if wanted:
-        keys, dest = tiles.mixed(wanted, visible, within)
+        keys, dest = tiles.mixed(wanted, visible, within, elsewhere=elsewhere)
     else:
         keys, dest = tiles.cells(level, visible, within)
     own: list[int] = []  # of several levels: what each quad wants
+    asked = {} if ideal_levels is None else ideal_levels
     there = [resident(key) for key in keys]
     if not all(there):
         painted: list[tuple[TileKey, Region]] = []
@@ -139,13 +144,15 @@ def cover_view(
                 painted += pieces
             else:
                 tiles.coarser(key.level + 1, cell, painted, missing)
-            own += [key.level] * (len(painted) - len(own))
-        own = [*(key.level for key in itertools.compress(keys, there)), *own] if wanted else own
+            own += [asked.get(key, key.level)] * (len(painted) - len(own))
+        own = (
+            [*(asked.get(key, key.level) for key in itertools.compress(keys, there)), *own] if wanted else own
+        )
         keys = [*itertools.compress(keys, there), *(key for key, _ in painted)]
         others = np.array([cell for _, cell in painted], np.float64).reshape(-1, dest.shape[1])
         dest = np.concatenate([dest[~absent], others])
     elif wanted:
-        own = [key.level for key in keys]
+        own = [asked.get(key, key.level) for key in keys]
     quads = _batch(lattice, tuple(keys), dest, own if wanted else None)
     areas = _areas
     if size_px is not None:
@@ -161,6 +168,7 @@ class _Tiles:
     def __init__(self, lattice: Lattice, resident: Callable[[TileKey], bool]) -> None:
         self._lattice = lattice
         self._resident = resident
+        self._known: dict[tuple[int, int, float, float], tuple[range, list[float]]] = {}
 
     def cells(
         self, level: int, region: Region, within: Region | None = None
@@ -178,9 +186,15 @@ class _Tiles:
         return keys, dest.reshape(-1, 2 * axes)
 
     def mixed(
-        self, wanted: Collection[TileKey], region: Region, within: Region | None = None
+        self,
+        wanted: Collection[TileKey],
+        region: Region,
+        within: Region | None = None,
+        *,
+        elsewhere: bool = True,
     ) -> tuple[list[TileKey], NDArray[np.float64]]:
-        """As ``cells``, of tiles of several levels: a tile that finer ones cut is in it once for each part."""
+        """As ``cells``, of tiles of several levels: a tile that finer ones cut is in it once for each part. Where none is
+        wanted, a tile of the coarsest of their levels is; with ``elsewhere`` False nothing is."""
         chosen = [{key.grid for key in wanted if key.level == n} for n in range(len(self._lattice.levels))]
         coarsest = max(key.level for key in wanted)
         cut: list[set[tuple[int, ...]]] = [set()]  # by level: tiles over wanted ones of finer levels
@@ -188,34 +202,42 @@ class _Tiles:
             cut.append(self._over(level, chosen[level] | cut[level], region))
         found: list[tuple[TileKey, Region]] = []
 
-        def divide(level: int, cell: Region, owner: TileKey | None) -> None:
-            for key, part in self.few(level, cell):
-                mine = key if owner is None or key.grid in chosen[level] else owner
+        def divide(level: int, tiles: Iterable[tuple[TileKey, Region]], owner: TileKey | None) -> None:
+            for key, part in tiles:
+                mine = key if key.grid in chosen[level] or (owner is None and elsewhere) else owner
                 if key.grid in cut[level]:
-                    divide(level - 1, part, mine)
-                elif within is None or not part.intersect(within).is_empty:
+                    divide(level - 1, self.few(level - 1, part), mine)
+                elif mine is not None and (within is None or not part.intersect(within).is_empty):
                     found.append((mine, part))
 
-        divide(coarsest, region, None)
+        few = self.few(coarsest, region)
+        if not elsewhere:
+            few = self.some(coarsest, sorted(chosen[coarsest] | cut[coarsest]), region)
+        divide(coarsest, few, None)
         cells = np.array([cell for _, cell in found], np.float64).reshape(-1, 2 * len(region.low))
         return [key for key, _ in found], cells
 
     def _over(self, level: int, grids: Collection[tuple[int, ...]], region: Region) -> set[tuple[int, ...]]:
         """Tiles of the next coarser level over what tiles of ``level`` are responsible for in ``region``."""
         below, above = self._lattice.levels[level], self._lattice.levels[level + 1]
-        counts, over = below.tile_counts, set[tuple[int, ...]]()
-        for grid in grids:
-            spans = []
-            for axis, (number, low, high) in enumerate(zip(grid, *region, strict=True)):
-                origin, size = below.origin[axis], below.scale[axis] * below.tile[axis]
+        along: list[dict[int, range]] = []
+        for axis, (low, high) in enumerate(zip(*region, strict=True)):
+            origin, size = below.origin[axis], below.scale[axis] * below.tile[axis]
+            last, over = below.tile_counts[axis] - 1, {}
+            for number in {grid[axis] for grid in grids}:
                 # the outermost tiles answer for what lies beyond
                 start = max(origin + number * size, low) if number else low
-                stop = min(origin + (number + 1) * size, high) if number < counts[axis] - 1 else high
+                stop = min(origin + (number + 1) * size, high) if number < last else high
                 if start < stop:
-                    spans.append(range(*above.blocks_along(axis, start, stop)))
-            if len(spans) == len(grid):
-                over.update(itertools.product(*spans))
-        return over
+                    over[number] = range(*above.blocks_along(axis, start, stop))
+            along.append(over)
+        none = range(0)
+        found = set[tuple[int, ...]]()
+        for grid in grids:
+            found.update(
+                itertools.product(*[over.get(number, none) for over, number in zip(along, grid, strict=True)])
+            )
+        return found
 
     def few(self, level: int, region: Region) -> Iterator[tuple[TileKey, Region]]:
         """The same, one by one: faster for a handful."""
@@ -230,24 +252,46 @@ class _Tiles:
         for grid, low, high in zip(grids, lows, highs, strict=True):
             yield TileKey(level, index, grid), Region(low, high)
 
+    def some(
+        self, level: int, grids: Iterable[tuple[int, ...]], region: Region
+    ) -> Iterator[tuple[TileKey, Region]]:
+        """The same of some of the tiles, whether they meet ``region`` or not."""
+        numbers, edges = self._spans(level, region)
+        index = self._lattice.levels[level].index
+        for grid in grids:
+            if all(number in along for number, along in zip(grid, numbers, strict=True)):
+                places = [number - along.start for number, along in zip(grid, numbers, strict=True)]
+                low = tuple([along[place] for along, place in zip(edges, places, strict=True)])
+                high = tuple([along[place + 1] for along, place in zip(edges, places, strict=True)])
+                yield TileKey(level, index, grid), Region(low, high)
+
     def _spans(
         self, level: int, region: Region, within: Region | None = None
     ) -> tuple[list[range], list[list[float]]]:
         """Along each axis: numbers of the tiles that meet ``region``, and their edges, cut to it. Of them those that
         meet ``within``, if any do."""
-        info = self._lattice.levels[level]
         numbers, edges = [], []
-        for axis, (low, high) in enumerate(zip(*region, strict=True)):
-            first, stop = info.blocks_along(axis, low, high)
-            origin, size = info.origin[axis], info.scale[axis] * info.tile[axis]
-            along = [low, *[origin + size * number for number in range(first + 1, stop)], high]
+        for axis, ends in enumerate(zip(*region, strict=True)):
+            tiles, along = self._span(level, axis, *ends)
             if within is not None:
-                begin, end = info.blocks_along(axis, max(low, within.low[axis]), min(high, within.high[axis]))
-                begin, end = max(begin, first), min(end, stop)
-                along, first, stop = along[begin - first : end - first + 1], begin, end
-            numbers.append(range(first, stop))
+                low, high = max(ends[0], within.low[axis]), min(ends[1], within.high[axis])
+                begin, end = self._lattice.levels[level].blocks_along(axis, low, high)
+                begin, end = max(begin, tiles.start), min(end, tiles.stop)
+                tiles, along = range(begin, end), along[begin - tiles.start : end - tiles.start + 1]
+            numbers.append(tiles)
             edges.append(along)
         return numbers, edges
+
+    def _span(self, level: int, axis: int, low: float, high: float) -> tuple[range, list[float]]:
+        """The same along one axis; parts of a view share their ends."""
+        known = self._known.get((level, axis, low, high))
+        if known is None:
+            info = self._lattice.levels[level]
+            first, stop = info.blocks_along(axis, low, high)
+            origin, size = info.origin[axis], info.scale[axis] * info.tile[axis]
+            edges = [low, *[origin + size * number for number in range(first + 1, stop)], high]
+            known = self._known[level, axis, low, high] = range(first, stop), edges
+        return known
 
     def finer(self, level: int, region: Region) -> list[tuple[TileKey, Region]] | None:
         """Tiles finer than the wanted level that cover ``region`` completely, or None."""

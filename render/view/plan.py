@@ -43,6 +43,7 @@ class ViewPlan:
     ``stand_ins`` coarser stand-ins that are not known yet: the coarsest level first of all.
     ``prefetch``  tiles not yet in view and not known, soonest needed first.
     ``leaving``   wanted tiles that the motion will have carried out of view: not worth a new load.
+    ``ideal_levels``  of a degraded plan of several levels: what the zoom asks for where each of ``wanted`` is.
     """
 
     ideal_level: int
@@ -51,6 +52,7 @@ class ViewPlan:
     stand_ins: tuple[TileKey, ...] = ()
     prefetch: tuple[TileKey, ...] = ()
     leaving: frozenset[TileKey] = frozenset()
+    ideal_levels: tuple[int, ...] = ()
 
     @property
     def levels(self) -> frozenset[int]:
@@ -79,23 +81,26 @@ def choose_level(
     Of levels of equal scale it is the first. A level coarser than ``previous`` is taken only when its texels are below 1 / (1 + hysteresis) pixels, and
     ``previous`` is left for a finer one only when its own texels exceed 1 + hysteresis pixels.
     """
-    finest = lattice.levels[0].scale
     for level in range(len(lattice.levels) - 1, 0, -1):
-        pairs = zip(lattice.levels[level].scale, finest, px_per_base, strict=True)
-        texels_px = [(own > least, own * px) for own, least, px in pairs]
-        texel_px = max(texels_px)[1]
         limit = 1.0
         if previous is not None and level > previous:
             limit = 1.0 / (1.0 + hysteresis)
         elif level == previous:
             limit = 1.0 + hysteresis
         # a zoom computed from a size is off by rounding: 1e-9 is far below what can be seen
-        if texel_px <= limit * (1.0 + 1e-9):
-            return _finest_of_equals(lattice, level)
+        if texel_px(lattice, level, px_per_base) <= limit * (1.0 + 1e-9):
+            return finest_of_equals(lattice, level)
     return 0
 
 
-def _finest_of_equals(lattice: Lattice, level: int) -> int:
+def texel_px(lattice: Lattice, level: int, px_per_base: tuple[float, ...]) -> float:
+    """How many screen pixels long a texel of a level is on the axes that a finer level could make sharper; on all where there is
+    none."""
+    pairs = zip(lattice.levels[level].scale, lattice.levels[0].scale, px_per_base, strict=True)
+    return max([(own > least, own * px) for own, least, px in pairs])[1]
+
+
+def finest_of_equals(lattice: Lattice, level: int) -> int:
     """Of levels that are as fine as this one on the displayed axes the first: what comes after it is coarser on others
     (where only z was halved), or a copy."""
     scale = lattice.levels[level].scale
@@ -294,7 +299,7 @@ def _stand_ins(
     if later is not None:
         seen = seen.intersect(later)
     for level in range(plan.level + 1, coarsest if not seen.is_empty else 0):
-        grids, missing = _ancestors(lattice, plan.level, level, missing, seen, lacking)
+        grids, missing = ancestors(lattice, plan.level, level, missing, seen, lacking)
         if not missing:
             break
         keys = _nearest_first(lattice, level, _hull(grids), centre) if grids else ()
@@ -309,7 +314,7 @@ def _hull(grids: set[tuple[int, ...]]) -> BlockRange:
     return BlockRange(tuple(map(min, numbers)), tuple(max(along) + 1 for along in numbers))
 
 
-def _ancestors(
+def ancestors(
     lattice: Lattice,
     fine: int,
     coarse: int,

@@ -3,6 +3,9 @@
 orbit.py       where such a camera stands, and the way from one orientation to another
 framing.py     how large it is drawn so that all of it is in the frame
 sight.py       what it shows of one layer, and the rays of its pixels
+frustum.py     which boxes a frame shows, and how near they come
+plan.py        which bricks to load, of which levels, in which order
+cover.py       what to draw of them with what is there; coverage from counted samples
 cells.py       a cover as cells between planes: what a ray walks through
 samples.py     which samples of a ray a box owns, counted in numpy
 """
