@@ -16,7 +16,7 @@ from octree.render.view.volume.sight import BIAS, Sight
 _MARGIN_PX = 1 / 16
 """Rays go through the middles of pixels. The outermost may be off by so much in float32."""
 _ROUNDING = 2.0**-20
-_STEEPEST = 1e6
+_LEAST = 1e-6
 Numbers = NDArray[np.float64]
 
 
@@ -80,17 +80,25 @@ class Frustum:
         The dual of a linear program: for planes n · p <= c and any weights >= 0 no point inside has a depth below the
         least of (forward + sum of weights * n) · p over the box, less the sum of weights * c. The best weights leave that
         direction as many zeros as there are planes in it, which are therefore few and the same for all boxes."""
-        found = [(self._forward, 0.0)]
-        for count in (1, 2):
-            for chosen in itertools.combinations(self._planes, count):
-                normals, limits = np.array([n for n, _ in chosen]), np.array([c for _, c in chosen])
-                for axes in itertools.combinations(range(3), count):
-                    matrix = normals[:, axes].T
-                    if abs(np.linalg.det(matrix)) < 1 / _STEEPEST:
-                        continue
-                    weights = np.linalg.solve(matrix, -self._forward[list(axes)])
-                    if (weights >= 0).all() and weights.max() < _STEEPEST:
-                        found.append((self._forward + weights @ normals, float(weights @ limits)))
+        forward = self._forward.tolist()
+        found = [(forward, 0.0)]
+        planes = [(normal.tolist(), limit) for normal, limit in self._planes]
+        for (n, limit), axis in itertools.product(planes, range(3)):
+            if abs(n[axis]) > _LEAST and (weight := -forward[axis] / n[axis]) >= 0:
+                found.append(([f + weight * at for f, at in zip(forward, n, strict=True)], weight * limit))
+        for ((n, limit), (m, other)), (i, j) in itertools.product(
+            itertools.combinations(planes, 2), itertools.combinations(range(3), 2)
+        ):
+            if abs(det := n[i] * m[j] - n[j] * m[i]) > _LEAST:
+                a = (forward[j] * m[i] - forward[i] * m[j]) / det
+                b = (forward[i] * n[j] - forward[j] * n[i]) / det
+                if a >= 0 and b >= 0:
+                    found.append(
+                        (
+                            [f + a * p + b * q for f, p, q in zip(forward, n, m, strict=True)],
+                            a * limit + b * other,
+                        )
+                    )
         return np.array([axis for axis, _ in found]), np.array([offset for _, offset in found])
 
 

@@ -63,8 +63,10 @@ def basis_of(orbit: Orbit) -> Basis:
 
 
 def _sine_and_cosine(degrees: float) -> tuple[float, float]:
-    """Exact at quarter turns: there rays run along the axes."""
+    """Exact at quarter turns, and next to them: there rays run along the axes."""
     quarters, rest = divmod(degrees, 90.0)
+    if min(rest, 90.0 - rest) < _SAME:
+        quarters, rest = quarters + round(rest / 90.0), 0.0
     turn = math.radians(rest)
     sine, cosine = math.sin(turn), math.cos(turn)
     return ((sine, cosine), (cosine, -sine), (-sine, -cosine), (-cosine, sine))[int(quarters) % 4]
