@@ -43,6 +43,19 @@ Mode = Literal["mip", "minip", "mean", "attenuated-mip", "alpha", "iso"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 _DEFINES = {mode: mode.split("-")[0].upper() for mode in MODES}
 
+_NOWHERE = (0.0, 0.0, 0.0)
+_UNIFORMS: dict[str, Any] = {
+    **dict.fromkeys(("u_first", "u_last", "u_origin", "u_across", "u_down", "u_step"), _NOWHERE),
+    **dict.fromkeys(("u_step_across", "u_step_down"), _NOWHERE),
+    **dict.fromkeys(("u_counts", "u_world"), (1.0, 1.0, 1.0)),
+    **dict.fromkeys(("u_range", "u_bounds"), (0.0, 0.0)),
+    **dict.fromkeys(("u_rows_high", "u_half", "u_step_world", "u_samples"), 1.0),
+    **dict.fromkeys(("u_attenuation", "u_threshold", "u_sample_alpha"), 0.0),
+    "u_classes": (0.0, 0.0),
+    "u_surface": (0.0, 0.0, 0.0, 0.0),
+    "u_frame": (0.0, 0.0, 1.0, 1.0),
+}
+
 ROWS_HIGH = 4096
 """Rows of cells that lie one above the other in their texture."""
 
@@ -113,8 +126,8 @@ class MarchVisual(ColoredVisual):
             "u_cells": Table(VolumeTexture, "uint16"),
             "u_planes": Table(PageTexture, "float32"),
             "u_rows": Table(PageTexture, "float32", 4),
+            "u_transfer": Table(PageTexture, "float32", 4),
         }
-        self._transfer = Table(PageTexture, "float32", 4)
         self._transfer_of: tuple[Any, ...] = ()
         self._triangle = gloo.VertexBuffer(np.array([[-1, -1], [3, -1], [-1, 3]], np.float32))
         self._mode: Mode = "mip"
@@ -133,6 +146,12 @@ class MarchVisual(ColoredVisual):
         )
         self._defines.add(_DEFINES[self._mode])
         self.mode, self.stride = mode, stride
+        for name, value in _UNIFORMS.items():  # vispy warns of any that a shader has, and nobody has set
+            self._set(name, value)
+        self._send("u_cells", np.zeros((1, 1, 1)))
+        self._send("u_planes", np.zeros((3, 2)))
+        self._send("u_rows", np.zeros((1, 3, 4)))
+        self._send("u_transfer", np.zeros((1, colors.TABLE_SIZE, 4)))
 
     # how to draw it
 
@@ -187,15 +206,9 @@ class MarchVisual(ColoredVisual):
     def rehearse(self, page: VolumeTexture, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """As ``draw_part``, but nothing is seen: a driver builds its shaders now, and not in the frame that first shows a
         brick."""
-        rays = self._rays
         self._set("u_frame", (*map(float, offset_px), 1.0, 1.0))
-        for name, table in self._tables.items():
-            if table.texture is None:
-                table.send(np.zeros((1, 1, 1) if name == "u_cells" else (3, 2, 4)[: 2 + (name == "u_rows")]))
-            self.shared_program[name] = table.texture
         self._set("u_range", (0.0, 0.0))
         self._draw_page(page)
-        self._rays = rays
 
     def _draw_page(self, page: VolumeTexture) -> None:
         if page.interpolation != (wanted := self._filter):
@@ -232,18 +245,25 @@ class MarchVisual(ColoredVisual):
         rows = rows_of(cells, [key is not None for key in self.keys], places, bounds)
         lows, highs = bounds[:, 0], bounds[:, 1]
         self._bounds = (float(lows.min()), float(highs.max())) if len(drawn) else (0.0, 0.0)
-        self._tables["u_cells"].send(cells.cells)
-        self._tables["u_planes"].send(_padded_planes(cells))
-        self._tables["u_rows"].send(rows)
-        for name, table in self._tables.items():
-            self.shared_program[name] = table.texture
-            self._set(f"{name}_texel", table.texel)
+        self._send("u_cells", cells.cells)
+        self._send("u_planes", _padded_planes(cells))
+        self._send("u_rows", rows)
         counts = [len(planes) - 1 for planes in cells.planes]
         self._set("u_counts", tuple(map(float, counts)))
         self._set("u_half", float(2 ** math.floor(math.log2(max(counts)))))
         self._set("u_rows_high", float(min(max(len(self.keys), 1), ROWS_HIGH)))
         self._set("u_first", tuple([float(planes[0]) for planes in cells.planes]))
         self._set("u_last", tuple([float(planes[-1]) for planes in cells.planes]))
+
+    def _send(self, name: str, values: NDArray[Any]) -> None:
+        """A table for the shader, and the size of its texels."""
+        table = self._tables[name]
+        before = table.texture
+        table.send(values)
+        if table.texture is not before:
+            self.shared_program[name] = table.texture
+            if name != "u_transfer":
+                self._set(f"{name}_texel", table.texel)
 
     def _send_rays(self, rays: Rays, cells: Cells) -> None:
         apart = [ours - theirs for ours, theirs in zip(rays.centre, cells.centre, strict=True)]
@@ -277,8 +297,7 @@ class MarchVisual(ColoredVisual):
         if self._defines & {"RGB", "LABELS"} or look == self._transfer_of:
             return
         self._transfer_of = look
-        self._transfer.send(transfer_table(self._colormap, self._gamma, self._strength, step)[None])
-        self.shared_program["u_transfer"] = self._transfer.texture
+        self._send("u_transfer", transfer_table(self._colormap, self._gamma, self._strength, step)[None])
 
     def _is_solid(self, pages: Sequence[Page]) -> bool:
         return self._mode != "alpha" and super()._is_solid(pages)
