@@ -81,6 +81,7 @@ def start(gl: str = "auto", *, max_threads: int | None = None) -> RendererInfo:
         return _process.info
     if max_threads is not None:
         os.environ["LP_NUM_THREADS"] = str(max_threads)  # read by Mesa when its library is loaded
+    _ask_for_exact_filters()
     platform = _choose() if gl == "auto" else gl
     try:
         _process.canvas = _OPENERS[platform]()
@@ -92,6 +93,14 @@ def start(gl: str = "auto", *, max_threads: int | None = None) -> RendererInfo:
             f"no usable OpenGL on platform {platform}: {error}", hint=HINTS[platform], platform=platform
         ) from error
     return _process.info
+
+
+def _ask_for_exact_filters() -> None:
+    """Mesa's software rasteriser interpolates 8-bit texels in 8 bits, a whole step off and slower, unless told so before it
+    starts. No frame of planes changes: they do not let OpenGL interpolate."""
+    words = [word for word in os.environ.get("GALLIVM_PERF", "").split(",") if word]
+    if "no_aos_sampling" not in words:
+        os.environ["GALLIVM_PERF"] = ",".join([*words, "no_aos_sampling"])
 
 
 def context_canvas() -> Any:

@@ -4,5 +4,7 @@ textures.py      3-D textures without PyOpenGL, native formats
 brick_slots.py   one page for each part, which grows: book-keeping, no OpenGL
 brick_atlas.py   BrickAtlas: uploads with gutters from the 26 neighbours, lowest and highest values
 march.py         MarchVisual: one part of a layer, one ray for each pixel, all modes
-march.vert march.frag   its shader
+tables.py        what its shader is told of cells and rays
+counting.py      SampleCounter: samples of each kind of row, for coverage
+march.vert march.frag   the shader of both
 """

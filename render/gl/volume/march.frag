@@ -2,6 +2,7 @@
 // cell all samples are of one brick; a box owns sample k when ceil(t_near - 1/2) <= k < ceil(t_far - 1/2) on each axis,
 // so that boxes that are disjoint own disjoint samples. Variants, chosen by #define lines put in front (march.py):
 //   MIP MINIP MEAN ATTENUATED ALPHA ISO COUNT   the mode
+//   PLAIN         ALPHA: gray, and steps of one unit: a quarter faster than a table
 //   STRIDE        bricks that are coarser than wanted take only every so many-th sample
 //   the others    as in tiled_image.frag
 uniform sampler3D u_page;
@@ -14,7 +15,7 @@ uniform vec3 u_cells_texel;
 uniform vec2 u_planes_texel;
 uniform vec2 u_rows_texel;
 uniform float u_rows_high;
-uniform float u_half;          // the largest power of two that is no more than the most cells along an axis
+uniform float u_half;          // the largest power of two below the most cells along an axis
 uniform vec3 u_first;          // the outermost planes
 uniform vec3 u_last;
 uniform vec3 u_origin;
@@ -26,7 +27,8 @@ uniform vec3 u_step_down;
 uniform vec2 u_range;          // the first sample that exists, and the one after the last
 uniform vec4 u_frame;          // pixel of the frame = xy + zw * pixel of the framebuffer
 uniform vec2 u_window;
-uniform vec2 u_bounds;         // lowest and highest value of anything that is drawn
+uniform vec2 u_bounds;         // lowest and highest value that anything that is drawn can show
+uniform vec2 u_limits;         // of contrast, ascending: what lies beyond them looks as they do
 uniform float u_step_world;
 uniform float u_attenuation;   // ATTENUATED: per step
 uniform float u_threshold;     // ISO
@@ -143,6 +145,8 @@ void main() {
     SAMPLES shown = SAMPLES(0.0);
     float thickness = 0.0;     // ATTENUATED: what was passed
     float light = 1.0;         // ISO, ATTENUATED
+    vec3 hit = vec3(0.0);      // ISO: where, in the page
+    vec3 hit_scale = vec3(1.0);
     vec4 sum = vec4(0.0);      // MEAN, ALPHA (premultiplied), COUNT
     float count = 0.0;         // MEAN
     bool done = false;
@@ -154,58 +158,67 @@ void main() {
         vec3 k = crossing(min(t, u_counts), o, inverse, up);
         j = mix(j, t, vec3(lessThanEqual(k, vec3(at))) * vec3(lessThan(t, u_counts)));
     }
+    vec3 leaves, offset, scale;
+    float to = at;
+    float begin = at;
+    float stride = 1.0;
     while (at < stop && !done) {
-        vec3 leaves = crossing(j + 1.0, o, inverse, up);
-        float to = min(min(min(leaves.x, leaves.y), leaves.z), stop);
-        vec3 cell = mix(u_counts - 1.0 - j, j, up);
-        float entry = floor(texture3D(u_cells, (cell + 0.5) * u_cells_texel).r * 65535.0 + 0.5);
-        if (entry > 0.0 && to > at) {
-            float row = entry - 1.0;
+#ifndef COUNT
+        // a software rasteriser enters every branch, and leaves only loops: first to a brick that matters, then through it
+        bool wanted = false;
+        while (!wanted && at < stop) {
+#endif
+            leaves = crossing(j + 1.0, o, inverse, up);
+            to = min(min(min(leaves.x, leaves.y), leaves.z), stop);
+            vec3 cell = mix(u_counts - 1.0 - j, j, up);
+            float entry = floor(texture3D(u_cells, (cell + 0.5) * u_cells_texel).r * 65535.0 + 0.5);
+            float row = max(entry - 1.0, 0.0);
+            bool is_inside = entry > 0.0 && to > at;
 #ifdef COUNT
             float number = row_texel(row, 2.0).z - u_classes.x;
             float weight = number < 4.0 ? 1.0 : number < 8.0 ? u_classes.y : 0.0;
-            sum += vec4(equal(vec4(0.0, 1.0, 2.0, 3.0), vec4(mod(number, 4.0))))
+            if (is_inside) sum += vec4(equal(vec4(0.0, 1.0, 2.0, 3.0), vec4(mod(number, 4.0))))
                 * ((to - at) * weight * step(0.0, number));
 #else
             vec4 r0 = row_texel(row, 0.0);
             vec4 r1 = row_texel(row, 1.0);
             float low = r1.w;
             float high = r0.w;
-            float stride = 1.0;
-            float begin = at;
+            begin = at;
+            bool even = low == high;
+            bool has_nan = false;
 #if defined(STRIDE) || defined(FLOAT)
             vec4 r2 = row_texel(row, 2.0);
-            nans += r2.y;
+            has_nan = is_inside && r2.y > 0.0;
+            if (has_nan) nans += 1.0;
+            even = even && !has_nan;
 #ifdef STRIDE
             stride = r2.x;
             begin = ceil(at / stride) * stride;
 #endif
-            bool even = low == high && r2.y == 0.0;
-#else
-            bool even = low == high;
 #endif
+            is_inside = is_inside && begin < to && high >= low;
             // whether something of this brick could change the pixel
-#ifdef LABELS
-            bool wanted = high > 0.0;
+#if defined(LABELS)
+            wanted = is_inside && high > 0.0;
 #elif defined(MIP)
-            bool wanted = some ? high > best : high >= low;
+            wanted = is_inside && (high > max(best, u_limits.x) || (has_nan && !some));
+            if (is_inside && !wanted && !some) { some = true; best = high; }  // looks like any other below the limits
 #elif defined(MINIP)
-            bool wanted = some ? low < best : high >= low;
+            wanted = is_inside && (low < min(best, u_limits.y) || (has_nan && !some));
+            if (is_inside && !wanted && !some) { some = true; best = low; }
 #elif defined(MEAN)
-            bool wanted = high >= low;
+            wanted = is_inside;
 #elif defined(ISO)
-            bool wanted = high >= u_threshold;
-#elif defined(FLOAT) && defined(ATTENUATED)
-            bool wanted = high >= low && (r2.y > 0.0 || max(windowed(low), windowed(high)) > 0.0);
-            some = some || (high >= low && r2.y == 0.0);
+            wanted = is_inside && high >= u_threshold;
 #else
-            bool wanted = high >= low && max(windowed(low), windowed(high)) > 0.0;
-            some = some || high >= low;
+            wanted = is_inside && (has_nan || max(windowed(low), windowed(high)) > 0.0);
+            some = some || (is_inside && !has_nan);
 #endif
-            wanted = wanted && begin < to;
 #if (defined(MIP) || defined(MINIP) || defined(MEAN)) && !defined(RGB) && !defined(LABELS)
             if (wanted && even) {  // all of it is one value
                 some = true;
+                wanted = false;
 #ifdef MEAN
                 float samples = ceil((to - begin) / stride) * stride;
                 sum.x += samples * high;
@@ -213,105 +226,113 @@ void main() {
 #else
                 best = high;
 #endif
-                wanted = false;
             }
 #endif
-            if (wanted) {
-                vec3 scale = r1.xyz * u_texel;
-                vec3 po = o * scale + r0.xyz * u_texel;
-                vec3 pd = d * scale;
+            offset = r0.xyz;
+            scale = r1.xyz;
+            if (!wanted) {
+                j += vec3(lessThanEqual(leaves, vec3(to)));
+                at = to;
+                begin = to;
+            }
+        }
+        vec3 po = o * scale * u_texel + offset * u_texel;
+        vec3 pd = d * scale * u_texel;
+#if !defined(FLOAT) && !defined(LABELS) && !(defined(RGB) && (defined(MIP) || defined(MINIP)))
+        some = some || wanted;
+#endif
 #if defined(LABELS) && !defined(ALPHA)
-                for (float i = begin; i < to; i += stride) {
-                    shown = texel(po + (i + 0.5) * pd);
-                    if (shown != vec4(0.0)) { done = true; break; }
-                }
+        for (float i = begin; i < to; i += stride) {
+            SAMPLES value = texel(po + (i + 0.5) * pd);
+            if (value != vec4(0.0)) { shown = value; done = true; break; }
+        }
+#elif defined(ISO)
+        for (float i = begin; i < to; i += stride) {
+            SAMPLES value = texel(po + (i + 0.5) * pd);
+            if (brightness(value) >= u_threshold) {
+                shown = value;
+                hit = po + (i + 0.5) * pd;
+                hit_scale = scale;
+                done = true;
+                break;
+            }
+        }
 #elif defined(ALPHA)
-                for (float i = begin; i < to && sum.a <= 0.995; i += stride) {
-                    SAMPLES value = texel(po + (i + 0.5) * pd);
+        for (float i = begin; i < to && sum.a <= 0.995; i += stride) {
+            SAMPLES value = texel(po + (i + 0.5) * pd);
 #ifdef LABELS
-                    vec4 adds = colored(value);
-                    adds.a *= u_sample_alpha;
+            vec4 adds = colored(value);
+            adds.a *= u_sample_alpha;
 #elif defined(RGB)
-                    vec4 adds = colored(value);
-                    adds.a *= u_opacity * dot(adds.rgb, vec3(0.2126, 0.7152, 0.0722));
-                    adds.a = 1.0 - pow(1.0 - adds.a, u_step_world);
+            vec4 adds = colored(value);
+            adds.a *= u_opacity * dot(adds.rgb, vec3(0.2126, 0.7152, 0.0722));
+            adds.a = 1.0 - pow(1.0 - adds.a, u_step_world);
 #else
-                    vec4 adds = texture2D(u_transfer,
-                        vec2((floor(windowed(value) * (TABLE_SIZE - 1.0) + 0.5) + 0.5) / TABLE_SIZE, 0.5));
+            float x = windowed(value);
+#ifdef PLAIN
+            float solid = u_opacity * x;
+            vec4 adds = vec4(vec3(solid * x), solid);
+#else
+            vec4 adds = texture2D(u_transfer, vec2((x * (TABLE_SIZE - 1.0) + 0.5) / TABLE_SIZE, 0.5));
+#endif
 #endif
 #ifdef STRIDE
-                    float solid = 1.0 - pow(1.0 - adds.a, stride);
+            float thick = 1.0 - pow(1.0 - adds.a, stride);
 #if defined(LABELS) || defined(RGB)
-                    adds.a = solid;
+            adds.a = thick;
 #else
-                    adds = adds.a > 0.0 ? adds * (solid / adds.a) : vec4(0.0);
+            adds = adds.a > 0.0 ? adds * (thick / adds.a) : vec4(0.0);
 #endif
 #endif
 #if defined(LABELS) || defined(RGB)
-                    adds.rgb *= adds.a;
+            adds.rgb *= adds.a;
 #endif
-                    if (is_number(brightness(value))) sum += (1.0 - sum.a) * adds;
-                }
-                done = sum.a > 0.995;
-#elif defined(ISO)
-                for (float i = begin; i < to; i += stride) {
-                    vec3 q = po + (i + 0.5) * pd;
-                    SAMPLES value = texel(q);
-                    if (brightness(value) >= u_threshold) {
-                        shown = value;
-                        light = lit(q, r1.xyz, d);
-                        done = true;
-                        break;
-                    }
-                }
+            if (is_number(brightness(value))) sum += (1.0 - sum.a) * adds;
+        }
+        done = sum.a > 0.995;
 #else
-#ifndef FLOAT
-                some = true;
-#endif
-                for (float i = begin; i < to; i += stride) {
-                    SAMPLES value = texel(po + (i + 0.5) * pd);
+        for (float i = begin; i < to; i += stride) {
+            SAMPLES value = texel(po + (i + 0.5) * pd);
 #if defined(MIP) && !defined(RGB) && !defined(FLOAT)
-                    best = max(best, value);
+            best = max(best, value);
 #elif defined(MINIP) && !defined(RGB) && !defined(FLOAT)
-                    best = min(best, value);
+            best = min(best, value);
 #else
-                    float bright = brightness(value);
+            float bright = brightness(value);
 #ifdef MIP
-                    if (bright >= best) { best = bright; shown = value; some = true; }
+            if (bright > best || (!some && is_number(bright))) { best = bright; shown = value; some = true; }
 #elif defined(MINIP)
-                    if (bright <= best) { best = bright; shown = value; some = true; }
+            if (bright < best || (!some && is_number(bright))) { best = bright; shown = value; some = true; }
 #else
-                    if (is_number(bright)) {
-                        some = true;
+            if (is_number(bright)) {
+                some = true;
 #ifdef MEAN
 #ifdef RGB
-                        float alpha = u_samples == 2.0 ? value.y : u_samples == 4.0 ? value.w : 1.0;
-                        sum += stride * vec4((u_samples == 2.0 ? value.xxx : value.xyz) * alpha, alpha);
+                float alpha = u_samples == 2.0 ? value.y : u_samples == 4.0 ? value.w : 1.0;
+                sum += stride * vec4((u_samples == 2.0 ? value.xxx : value.xyz) * alpha, alpha);
 #else
-                        sum.x += stride * value;
+                sum.x += stride * value;
 #endif
-                        count += stride;
+                count += stride;
 #else
-                        float part = windowed(bright);
-                        float left = exp(-u_attenuation * thickness);
-                        if (part * left > best) { best = part * left; light = left; shown = value; }
-                        thickness += part * stride;
-#endif
-                    }
-#endif
-#endif
-                }
+                float part = windowed(bright);
+                float left = exp(-u_attenuation * thickness);
+                if (part * left > best) { best = part * left; light = left; shown = value; }
+                thickness += part * stride;
 #endif
             }
-#if defined(MIP)
-            done = some && best >= u_bounds.y;
-#elif defined(MINIP)
-            done = some && best <= u_bounds.x;
-#elif defined(ATTENUATED)
-            done = exp(-u_attenuation * thickness) <= best;
 #endif
 #endif
         }
+#if defined(MIP)
+        done = some && best >= u_bounds.y;
+#elif defined(MINIP)
+        done = some && best <= u_bounds.x;
+#elif defined(ATTENUATED)
+        done = exp(-u_attenuation * thickness) <= best;
+#endif
+#endif
+#endif
         j += vec3(lessThanEqual(leaves, vec3(to)));
         at = to;
     }
@@ -330,6 +351,7 @@ void main() {
     show(colored(shown), vec4(0.0));
 #elif defined(ISO)
     if (!done) discard;
+    light = lit(hit, hit_scale, d);
 #ifdef RGB
     vec4 color = colored(shown);
 #else

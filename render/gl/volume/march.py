@@ -19,7 +19,6 @@ Pixels whose ray meets nothing of all this are left as they are.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
@@ -30,58 +29,25 @@ from octree.pyramid.errors import UsageError
 from octree.render.gl import colors
 from octree.render.gl.colored import Blending, ColoredVisual, Interpolation, Page
 from octree.render.gl.library import gloo
-from octree.render.gl.page import PageTexture
-from octree.render.gl.residents import FORMATS
 from octree.render.gl.volume.brick_atlas import BrickAtlas
+from octree.render.gl.volume.tables import (
+    EMPTY,
+    UNIFORMS,
+    Tables,
+    cell_tables,
+    cell_uniforms,
+    ray_uniforms,
+    rows_of,
+)
 from octree.render.gl.volume.textures import VolumeTexture
 from octree.render.loading.values import LoadKey
-from octree.render.view.volume.cells import DRAWN, Cells
+from octree.render.view.volume.cells import Cells
 from octree.render.view.volume.orbit import Vec
 from octree.render.view.volume.sight import Rays
 
 Mode = Literal["mip", "minip", "mean", "attenuated-mip", "alpha", "iso"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 _DEFINES = {mode: mode.split("-")[0].upper() for mode in MODES}
-
-_NOWHERE = (0.0, 0.0, 0.0)
-_UNIFORMS: dict[str, Any] = {
-    **dict.fromkeys(("u_first", "u_last", "u_origin", "u_across", "u_down", "u_step"), _NOWHERE),
-    **dict.fromkeys(("u_step_across", "u_step_down"), _NOWHERE),
-    **dict.fromkeys(("u_counts", "u_world"), (1.0, 1.0, 1.0)),
-    **dict.fromkeys(("u_range", "u_bounds"), (0.0, 0.0)),
-    **dict.fromkeys(("u_rows_high", "u_half", "u_step_world", "u_samples"), 1.0),
-    **dict.fromkeys(("u_attenuation", "u_threshold", "u_sample_alpha"), 0.0),
-    "u_classes": (0.0, 0.0),
-    "u_surface": (0.0, 0.0, 0.0, 0.0),
-    "u_frame": (0.0, 0.0, 1.0, 1.0),
-}
-
-ROWS_HIGH = 4096
-"""Rows of cells that lie one above the other in their texture."""
-
-
-class Table:
-    """A texture of numbers, (h, w[, samples]) or (d, h, w), which is made anew only when it must be larger."""
-
-    def __init__(self, kind: type[PageTexture] | type[VolumeTexture], dtype: str, samples: int = 1) -> None:
-        self._kind, self._dtype, self._samples = kind, dtype, samples
-        self.texture: Any = None
-
-    def send(self, values: NDArray[Any]) -> None:
-        axes = 3 if self._kind is VolumeTexture else 2
-        shape, texture = values.shape[:axes], self.texture
-        if texture is None or any(n > m for n, m in zip(shape, texture.shape, strict=False)):
-            if texture is not None:
-                shape = tuple(max(n, m) for n, m in zip(shape, texture.shape, strict=False))
-                texture.delete()
-            formats = FORMATS[self._dtype, self._samples]
-            self.texture = texture = self._kind(shape, self._dtype, self._samples, formats)
-        texture.write([(np.ascontiguousarray(values, self._dtype), *(0,) * axes)])
-
-    @property
-    def texel(self) -> tuple[float, ...]:
-        """Size of a texel, where the whole texture is 1: x, y[, z]."""
-        return tuple([1.0 / size for size in reversed(self.texture.shape[:-1])])
 
 
 class MarchVisual(ColoredVisual):
@@ -122,12 +88,7 @@ class MarchVisual(ColoredVisual):
         self._page: int | None = None
         self._sent_uploads = -1
         self._bounds = (0.0, 0.0)
-        self._tables = {
-            "u_cells": Table(VolumeTexture, "uint16"),
-            "u_planes": Table(PageTexture, "float32"),
-            "u_rows": Table(PageTexture, "float32", 4),
-            "u_transfer": Table(PageTexture, "float32", 4),
-        }
+        self._tables = Tables()
         self._transfer_of: tuple[Any, ...] = ()
         self._triangle = gloo.VertexBuffer(np.array([[-1, -1], [3, -1], [-1, 3]], np.float32))
         self._mode: Mode = "mip"
@@ -146,12 +107,10 @@ class MarchVisual(ColoredVisual):
         )
         self._defines.add(_DEFINES[self._mode])
         self.mode, self.stride = mode, stride
-        for name, value in _UNIFORMS.items():  # vispy warns of any that a shader has, and nobody has set
+        for name, value in UNIFORMS.items():  # vispy warns of any that a shader has, and nobody has set
             self._set(name, value)
-        self._send("u_cells", np.zeros((1, 1, 1)))
-        self._send("u_planes", np.zeros((3, 2)))
-        self._send("u_rows", np.zeros((1, 3, 4)))
-        self._send("u_transfer", np.zeros((1, colors.TABLE_SIZE, 4)))
+        for name, values in EMPTY.items():
+            self._tables.send(name, values, self._set_table)
 
     # how to draw it
 
@@ -231,7 +190,8 @@ class MarchVisual(ColoredVisual):
         ):  # a gutter may have values of a neighbour now
             self._stale, self._sent_uploads = False, self._atlas.uploads
             self._send_cells(self._cells)
-        self._send_rays(self._rays, self._cells)
+        for name, value in ray_uniforms(self._rays, self._cells).items():
+            self._set(name, value)
         return True
 
     def _send_cells(self, cells: Cells) -> None:
@@ -245,39 +205,25 @@ class MarchVisual(ColoredVisual):
         rows = rows_of(cells, [key is not None for key in self.keys], places, bounds)
         lows, highs = bounds[:, 0], bounds[:, 1]
         self._bounds = (float(lows.min()), float(highs.max())) if len(drawn) else (0.0, 0.0)
-        self._send("u_cells", cells.cells)
-        self._send("u_planes", _padded_planes(cells))
-        self._send("u_rows", rows)
-        counts = [len(planes) - 1 for planes in cells.planes]
-        self._set("u_counts", tuple(map(float, counts)))
-        self._set("u_half", float(2 ** math.floor(math.log2(max(counts)))))
-        self._set("u_rows_high", float(min(max(len(self.keys), 1), ROWS_HIGH)))
-        self._set("u_first", tuple([float(planes[0]) for planes in cells.planes]))
-        self._set("u_last", tuple([float(planes[-1]) for planes in cells.planes]))
+        self._tables.send("u_rows", rows, self._set_table)
+        for name, values in cell_tables(cells).items():
+            self._tables.send(name, values, self._set_table)
+        for name, value in cell_uniforms(cells).items():
+            self._set(name, value)
 
-    def _send(self, name: str, values: NDArray[Any]) -> None:
-        """A table for the shader, and the size of its texels."""
-        table = self._tables[name]
-        before = table.texture
-        table.send(values)
-        if table.texture is not before:
-            self.shared_program[name] = table.texture
-            if name != "u_transfer":
-                self._set(f"{name}_texel", table.texel)
-
-    def _send_rays(self, rays: Rays, cells: Cells) -> None:
-        apart = [ours - theirs for ours, theirs in zip(rays.centre, cells.centre, strict=True)]
-        self._set("u_origin", tuple([a + b for a, b in zip(rays.origin, apart, strict=True)]))
-        for name in ("across", "down", "step", "step_across", "step_down"):
-            self._set(f"u_{name}", tuple(getattr(rays, name)))
-        self._set("u_range", (rays.first_k, rays.stop_k))
+    def _set_table(self, name: str, value: Any) -> None:
+        self.shared_program[name] = value
 
     def _use_colors(self, page: Page) -> None:
+        step = 1.0 if self._rays is None else self._rays.step_world
+        is_plain = step == 1.0 and self._gamma == 1.0 and self._colormap in colors.GRAYS
+        (self._defines.add if is_plain and self._mode == "alpha" else self._defines.discard)("PLAIN")
         super()._use_colors(page)
         low, high = sorted(self._texel(limit, page.dtype_name) for limit in self._clim)
-        # what lies beyond the limits looks as they do
+        if "RGB" in self._defines:  # limits are of samples, and it is brightness that is compared
+            low, high = -np.inf, np.inf
+        self._set("u_limits", (low, high))
         self._set("u_bounds", (max(self._bounds[0], low), min(self._bounds[1], high)))
-        step = 1.0 if self._rays is None else self._rays.step_world
         self._set("u_step_world", step)
         if self._mode == "attenuated-mip":
             self._set("u_attenuation", self.attenuation * step)
@@ -294,10 +240,11 @@ class MarchVisual(ColoredVisual):
     def _send_transfer(self, step: float) -> None:
         """What one sample of each value adds, premultiplied."""
         look = (str(self._colormap), self._colormap, self._gamma, self._strength, step)
-        if self._defines & {"RGB", "LABELS"} or look == self._transfer_of:
+        if self._defines & {"RGB", "LABELS", "PLAIN"} or look == self._transfer_of:
             return
         self._transfer_of = look
-        self._send("u_transfer", transfer_table(self._colormap, self._gamma, self._strength, step)[None])
+        table = transfer_table(self._colormap, self._gamma, self._strength, step)[None]
+        self._tables.send("u_transfer", table, self._set_table)
 
     def _is_solid(self, pages: Sequence[Page]) -> bool:
         return self._mode != "alpha" and super()._is_solid(pages)
@@ -317,46 +264,9 @@ class MarchVisual(ColoredVisual):
         return float(planes[0]) + centre, float(planes[-1]) + centre
 
 
-def transfer_table(colormap: Any, gamma: float, opacity: float, step: float) -> NDArray[np.float32]:
-    """(TABLE_SIZE, 4) premultiplied RGBA that one sample adds, of values from 0 to 1, ``step`` world units long."""
+def transfer_table(colormap: Any, gamma: float, opacity: float, step: float) -> NDArray[np.uint16]:
+    """(TABLE_SIZE, 4) premultiplied RGBA, of 65535, that one sample adds, of values from 0 to 1, ``step`` world units long."""
     value = np.linspace(0.0, 1.0, colors.TABLE_SIZE)
     color = colors.colormap_values(colormap, value**gamma)
     alpha = 1.0 - (1.0 - opacity * value * color[:, 3]) ** step
-    return np.column_stack([color[:, :3] * alpha[:, None], alpha]).astype(np.float32)
-
-
-def rows_of(
-    cells: Cells, drawn: Sequence[bool], places: NDArray[np.int64], bounds: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """(h, 3 b, 4): three texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
-    ``bounds`` are of the rows that are drawn, in their order."""
-    count, there = max(len(drawn), 1), np.flatnonzero(drawn)
-    rows = np.zeros((count, 3, 4), np.float32)
-    rows[:, 0, 3], rows[:, 1, 3] = -np.inf, np.inf  # nothing is as high and as low
-    per_unit = 1.0 / np.asarray(cells.scale, np.float64)[there]
-    begins = places[:, 3:0:-1].astype(np.float64)  # (x, y, z)
-    rows[there, 0, :3] = begins - np.asarray(cells.corner, np.float64)[there] * per_unit
-    rows[there, 1, :3] = per_unit
-    rows[there, 0, 3], rows[there, 1, 3] = bounds[:, 1], bounds[:, 0]
-    rows[there, 2, 1] = bounds[:, 2]
-    rows[:, 2, 0] = 1.0
-    rows[there, 2, 0] = _strides(cells)[there]
-    high = min(count, ROWS_HIGH)
-    blocks = -(-count // high)
-    padded = np.zeros((blocks * high, 3, 4), np.float32)
-    padded[:count] = rows
-    return padded.reshape(blocks, high, 3, 4).swapaxes(0, 1).reshape(high, 3 * blocks, 4)
-
-
-def _strides(cells: Cells) -> NDArray[np.float64]:
-    """How many times coarser each row's brick is than what is wanted there; at least 1."""
-    coarser = np.maximum(np.asarray(cells.levels) - np.asarray(cells.wanted), 0)
-    return 2.0 ** np.where(np.asarray(cells.kinds) == DRAWN, coarser, 0)
-
-
-def _padded_planes(cells: Cells) -> NDArray[np.float32]:
-    """(3, n): planes of x, y, z, the last repeated."""
-    most = max(map(len, cells.planes))
-    return np.stack([np.pad(planes, (0, most - len(planes)), "edge") for planes in cells.planes]).astype(
-        np.float32
-    )
+    return np.rint(np.column_stack([color[:, :3] * alpha[:, None], alpha]) * 65535).astype(np.uint16)

@@ -1,0 +1,155 @@
+"""What the shader of a march is told of cells and rays: textures of numbers, and uniforms. Main thread only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.render.gl import colors
+from octree.render.gl.page import PageTexture
+from octree.render.gl.residents import FORMATS
+from octree.render.gl.volume.textures import VolumeTexture
+from octree.render.view.volume.cells import DRAWN, Cells
+from octree.render.view.volume.sight import Rays
+
+_NOWHERE = (0.0, 0.0, 0.0)
+UNIFORMS: dict[str, Any] = {
+    **dict.fromkeys(("u_first", "u_last", "u_origin", "u_across", "u_down", "u_step"), _NOWHERE),
+    **dict.fromkeys(("u_step_across", "u_step_down"), _NOWHERE),
+    **dict.fromkeys(("u_counts", "u_world"), (1.0, 1.0, 1.0)),
+    **dict.fromkeys(("u_range", "u_bounds", "u_limits"), (0.0, 0.0)),
+    **dict.fromkeys(("u_rows_high", "u_half", "u_step_world", "u_samples"), 1.0),
+    **dict.fromkeys(("u_attenuation", "u_threshold", "u_sample_alpha"), 0.0),
+    "u_classes": (0.0, 0.0),
+    "u_surface": (0.0, 0.0, 0.0, 0.0),
+    "u_frame": (0.0, 0.0, 1.0, 1.0),
+}
+
+EMPTY: dict[str, NDArray[Any]] = {
+    "u_cells": np.zeros((1, 1, 1)),
+    "u_planes": np.zeros((3, 2)),
+    "u_rows": np.zeros((1, 3, 4)),
+    "u_transfer": np.zeros((1, colors.TABLE_SIZE, 4)),
+}
+"""Tables of no cell."""
+
+ROWS_HIGH = 4096
+"""Rows of cells that lie one above the other in their texture."""
+
+
+class Table:
+    """A texture of numbers, (h, w[, samples]) or (d, h, w), which is made anew only when it must be larger."""
+
+    def __init__(self, kind: type[PageTexture] | type[VolumeTexture], dtype: str, samples: int = 1) -> None:
+        self._kind, self._dtype, self._samples = kind, dtype, samples
+        self.texture: Any = None
+
+    def send(self, values: NDArray[Any]) -> None:
+        axes = 3 if self._kind is VolumeTexture else 2
+        shape, texture = values.shape[:axes], self.texture
+        if texture is None or any(n > m for n, m in zip(shape, texture.shape, strict=False)):
+            if texture is not None:
+                shape = tuple(max(n, m) for n, m in zip(shape, texture.shape, strict=False))
+                texture.delete()
+            formats = FORMATS[self._dtype, self._samples]
+            self.texture = texture = self._kind(shape, self._dtype, self._samples, formats)
+        texture.write([(np.ascontiguousarray(values, self._dtype), *(0,) * axes)])
+
+    @property
+    def texel(self) -> tuple[float, ...]:
+        """Size of a texel, where the whole texture is 1: x, y[, z]."""
+        return tuple([1.0 / size for size in reversed(self.texture.shape[:-1])])
+
+
+class Tables:
+    """The tables of one program."""
+
+    def __init__(self) -> None:
+        self._tables = {
+            "u_cells": Table(VolumeTexture, "uint16"),
+            "u_planes": Table(PageTexture, "float32"),
+            "u_rows": Table(PageTexture, "float32", 4),
+            "u_transfer": Table(PageTexture, "uint16", 4),
+        }
+
+    def send(self, name: str, values: NDArray[Any], tell: Callable[[str, Any], None]) -> None:
+        """Bring numbers in; ``tell`` sets a uniform where the texture is another one now."""
+        table = self._tables[name]
+        before = table.texture
+        table.send(values)
+        if table.texture is not before:
+            tell(name, table.texture)
+            if name != "u_transfer":
+                tell(f"{name}_texel", table.texel)
+
+    def delete(self) -> None:
+        for table in self._tables.values():
+            if table.texture is not None:
+                table.texture.delete()
+
+
+def cell_tables(cells: Cells) -> dict[str, NDArray[Any]]:
+    """The cells, and (3, n) their planes of x, y and z, the last repeated."""
+    most = max(map(len, cells.planes))
+    planes = [np.pad(planes, (0, most - len(planes)), "edge") for planes in cells.planes]
+    return {"u_cells": cells.cells, "u_planes": np.stack(planes).astype(np.float32)}
+
+
+def cell_uniforms(cells: Cells) -> dict[str, Any]:
+    counts = [len(planes) - 1 for planes in cells.planes]
+    return {
+        "u_counts": tuple(map(float, counts)),
+        "u_half": float(2 ** math.floor(math.log2(max(*counts, 2) - 1))),
+        "u_rows_high": float(min(max(len(cells.keys), 1), ROWS_HIGH)),
+        "u_first": tuple([float(planes[0]) for planes in cells.planes]),
+        "u_last": tuple([float(planes[-1]) for planes in cells.planes]),
+    }
+
+
+def ray_uniforms(rays: Rays, cells: Cells) -> dict[str, Any]:
+    apart = [ours - theirs for ours, theirs in zip(rays.centre, cells.centre, strict=True)]
+    names = ("across", "down", "step", "step_across", "step_down")
+    return {
+        "u_origin": tuple([a + b for a, b in zip(rays.origin, apart, strict=True)]),
+        "u_range": (rays.first_k, rays.stop_k),
+        **{f"u_{name}": tuple(getattr(rays, name)) for name in names},
+    }
+
+
+def rows_of(
+    cells: Cells, drawn: Sequence[bool], places: NDArray[np.int64], bounds: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(h, 3 b, 4): three texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
+    ``bounds`` are of the rows that are drawn, in their order."""
+    count, there = max(len(drawn), 1), np.flatnonzero(drawn)
+    rows = np.zeros((count, 3, 4), np.float32)
+    rows[:, 0, 3], rows[:, 1, 3] = -np.inf, np.inf  # nothing is as high and as low
+    per_unit = 1.0 / np.asarray(cells.scale, np.float64)[there]
+    begins = places[:, 3:0:-1].astype(np.float64)  # (x, y, z)
+    rows[there, 0, :3] = begins - np.asarray(cells.corner, np.float64)[there] * per_unit
+    rows[there, 1, :3] = per_unit
+    rows[there, 0, 3], rows[there, 1, 3] = bounds[:, 1], bounds[:, 0]
+    rows[there, 2, 1] = bounds[:, 2]
+    rows[:, 2, 0] = 1.0
+    rows[there, 2, 0] = _strides(cells)[there]
+    return blocks_of(rows)
+
+
+def blocks_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 3, 4) as (h, 3 b, 4): ``ROWS_HIGH`` rows one above the other in b blocks."""
+    count = len(rows)
+    high = min(count, ROWS_HIGH)
+    blocks = -(-count // high)
+    padded = np.zeros((blocks * high, 3, 4), np.float32)
+    padded[:count] = rows
+    return padded.reshape(blocks, high, 3, 4).swapaxes(0, 1).reshape(high, 3 * blocks, 4)
+
+
+def _strides(cells: Cells) -> NDArray[np.float64]:
+    """How many times coarser each row's brick is than what is wanted there; at least 1."""
+    coarser = np.maximum(np.asarray(cells.levels) - np.asarray(cells.wanted), 0)
+    return 2.0 ** np.where(np.asarray(cells.kinds) == DRAWN, coarser, 0)
