@@ -174,7 +174,7 @@ def test_the_queue_agrees_with_a_sorted_list(steps: list[tuple[str, int, int, in
             model.pop(key, None)
         elif kind == "rank" and key in model:
             model[key].rank = (0, rank)
-            queue.reorder()
+            queue.reorder(now)
         elif kind in ("pop", "due"):
             now = max(now, time)
             due = sorted((x.rank, x.key) for x in model.values() if x.due_ms <= now)

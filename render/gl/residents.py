@@ -97,8 +97,9 @@ class Residents(Generic[P]):
 
     @property
     def resident(self) -> Collection[LoadKey]:
-        """The keys of all tiles, as they are now and will be: for who asks about thousands."""
-        return self._tiles.keys()
+        """The keys of all tiles, as they are now and will be: for who asks about thousands, or has a set of them, to take
+        these from."""
+        return self._tiles
 
     def begin_frame(self, owner: Hashable = None) -> None:
         """Forget the pins of this owner, and keep the budget again where pins stood against it. Whoever draws

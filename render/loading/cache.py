@@ -36,6 +36,7 @@ class TileCache:
         self._budget_bytes = budget_bytes
         self._lock = threading.Lock()
         self._tiles: OrderedDict[LoadKey, LoadedTile] = OrderedDict()
+        self._keys: set[LoadKey] = set()  # theirs: sets know the hashes of what they hold
         self._pins: Container[LoadKey] = frozenset()
         self._bytes = self._peak_bytes = 0
         self._hits = self._misses = self._evicted = self._refused = 0
@@ -60,11 +61,11 @@ class TileCache:
         with self._lock:
             return self._tiles.get(key)
 
-    def lacking(self, keys: Iterable[LoadKey]) -> list[LoadKey]:
-        """Those that are not held."""
+    def lacking(self, keys: Iterable[LoadKey]) -> set[LoadKey]:
+        """Those that are not held. Of a set of thousands no key is hashed anew."""
+        asked = set(keys)
         with self._lock:
-            tiles = self._tiles
-            return [key for key in keys if key not in tiles]
+            return asked.difference(self._keys)
 
     def touch(self, keys: Iterable[LoadKey]) -> None:
         """Make these the most recently used, the last one most; unknown keys are ignored."""
@@ -80,10 +81,12 @@ class TileCache:
             old = self._tiles.pop(tile.key, None)
             if old is not None:
                 self._bytes -= old.data.nbytes
+                self._keys.discard(tile.key)
             if size > self._budget_bytes or not self._make_room(self._budget_bytes - size):
                 self._refused += 1
                 return False
             self._tiles[tile.key] = tile
+            self._keys.add(tile.key)
             self._bytes += size
             self._peak_bytes = max(self._peak_bytes, self._bytes)
             return True
@@ -105,6 +108,7 @@ class TileCache:
             return False
         for key in out:
             del self._tiles[key]
+        self._keys.difference_update(out)
         self._bytes = left
         self._evicted += len(out)
         return True
@@ -121,6 +125,7 @@ class TileCache:
             gone = [key for key in self._tiles if matches(key)]
             for key in gone:
                 self._bytes -= self._tiles.pop(key).data.nbytes
+            self._keys.difference_update(gone)
             return len(gone)
 
     def clear(self) -> None:

@@ -43,11 +43,15 @@ class DelayQueue:
         del self._loads[load.key]
         return True
 
-    def reorder(self) -> None:
-        """Ranks have changed: order everything anew."""
-        self._later = [(load.due_ms, load.rank, load.tie, load.key) for load in self._loads.values()]
+    def reorder(self, now_ms: float) -> None:
+        """Ranks have changed: order everything anew. What is due by now need not be ordered by that, too."""
+        loads = self._loads.values()
+        self._ready = [
+            (load.rank, load.tie, load.key, load.due_ms) for load in loads if load.due_ms <= now_ms
+        ]
+        self._later = [(load.due_ms, load.rank, load.tie, load.key) for load in loads if load.due_ms > now_ms]
+        heapq.heapify(self._ready)
         heapq.heapify(self._later)
-        self._ready = []
 
     def pop(self, now_ms: float) -> Load | None:
         """The load of lowest rank that is due, or None."""

@@ -406,7 +406,7 @@ class TileLoader:
 
     def lacking(self, keys: Iterable[LoadKey]) -> set[LoadKey]:
         """Those that are not in memory."""
-        return {key for key in self._cache.lacking(keys) if key not in self._unkept}
+        return self._cache.lacking(keys).difference(self._unkept)
 
     @property
     def failures(self) -> Mapping[LoadKey, FailedTile]:
@@ -486,11 +486,14 @@ class TileLoader:
         now_ms, budget_ms = self._clock.now_ms(), 0.0
         if self._settings.force_synchronous:
             return now_ms if self.settled() else now_ms + SYNCHRONOUS_STEP_MS
+        ranks = self._wishes.ranks()
         for key, pool in self._settings.pools:
+            if self._mean_ms(key) >= pool.auto_sync_ms:
+                continue  # whatever is under way, which may be thousands
             waited_for = [
                 load
                 for load in self._loads.values()
-                if load.pool_key == key and load.rank[0] < Tier.PREFETCH and load.due_ms <= now_ms
+                if load.pool_key == key and load.due_ms <= now_ms and load.rank_by(ranks)[0] < Tier.PREFETCH
             ]
             if waited_for and self._usual_ms(key, waited_for, now_ms) < pool.auto_sync_ms:
                 budget_ms = max(budget_ms, pool.auto_sync_ms)
@@ -498,10 +501,12 @@ class TileLoader:
 
     def _usual_ms(self, pool_key: int, loads: Sequence[Load], now_ms: float) -> float:
         """How long loads of a pool take: the mean of the recent ones, or what one under way has taken already."""
-        recent = self._recent_ms[pool_key]
-        mean_ms = sum(recent) / len(recent) if recent else 0.0
         under_way = [now_ms - load.started_ms for load in loads if load.state is State.LOADING]
-        return max(mean_ms, *under_way, 0.0)
+        return max(self._mean_ms(pool_key), *under_way, 0.0)
+
+    def _mean_ms(self, pool_key: int) -> float:
+        recent = self._recent_ms[pool_key]
+        return sum(recent) / len(recent) if recent else 0.0
 
     def close(self) -> None:
         """Give up everything and stop the workers; returns within a second. The cache stays usable."""

@@ -30,16 +30,18 @@ from octree.render.loading.reading import load_bytes, retry_delay_ms
 from octree.render.loading.values import Event as Change
 from octree.render.loading.values import LoadKey, State
 
+Ranks: TypeAlias = Callable[[LoadKey], tuple[int, int]]
+
 
 class Planned(NamedTuple):
     """``begin`` new loads; nobody wants ``drop``, nobody asks to begin ``hold``; ``again`` were unwanted and are being
-    read; ``ranks`` gives the key of every other load its new rank (None: as before)."""
+    read; ``ranks`` gives the key of every other load its new rank (None: as before): any thread may ask it, later."""
 
     begin: Sequence[Load] = ()
     drop: Sequence[Load] = ()
     hold: Sequence[Load] = ()
     again: Sequence[Load] = ()
-    ranks: Callable[[LoadKey], tuple[int, int]] | None = None
+    ranks: Ranks | None = None
 
 
 class Tick(NamedTuple):
@@ -220,6 +222,7 @@ class Schedule:
         self._network = network or Network()
         self._link = _Link(self._network)
         self._pools = {key: _Pool(pool.num_workers) for key, pool in settings.pools}
+        self._ranks: Ranks | None = None  # newer than those of what is queued
         self._closed = False
 
     def decide(self, now_ms: float, event: Event) -> list[Action]:
@@ -228,7 +231,7 @@ class Schedule:
             case Tick():
                 return self._tick(now_ms)
             case Planned():
-                return self._plan(event)
+                return self._plan(event, now_ms)
             case Closed():
                 return self._close()
         current = self._current(event.load, event.run)
@@ -287,7 +290,7 @@ class Schedule:
 
     # what happens
 
-    def _plan(self, event: Planned) -> list[Action]:
+    def _plan(self, event: Planned, now_ms: float) -> list[Action]:
         dropped: list[Action] = []
         for load in (*event.drop, *event.hold):
             if self._pools[load.pool_key].queue.discard(load):
@@ -298,23 +301,30 @@ class Schedule:
         for load in (*event.hold, *event.again):
             load.wanted = True
         if event.ranks is not None:
-            self._rank(event.ranks)
+            self._ranks = event.ranks
+            # those being read get one too: they may be queued again for another try
+            for pool in self._pools.values():
+                for current in pool.running.values():
+                    current.load.rank = current.load.rank_by(event.ranks)
+        elif event.begin:
+            self._rank_queued(now_ms)  # the ranks that are known know nothing of these
         for load in () if self._closed else event.begin:
             self._pools[load.pool_key].queue.put(load)
         return dropped
 
-    def _rank(self, ranks: Callable[[LoadKey], tuple[int, int]]) -> None:
-        """Those being read get one too: they may be queued again for another try."""
+    def _rank_queued(self, now_ms: float) -> None:
+        """Before one of them is chosen: plans come faster than workers while thousands wait."""
+        ranks, self._ranks = self._ranks, None
+        if ranks is None:
+            return
         for pool in self._pools.values():
-            for current in pool.running.values():
-                current.load.rank = current.load.rank_by(ranks)
             changed = False
             for load in pool.queue:
-                rank = load.rank_by(ranks)
+                rank = ranks(load.key) if len(load.asked) == 1 else load.rank_by(ranks)
                 if rank != load.rank:
                     changed, load.rank = True, rank
             if changed:
-                pool.queue.reorder()
+                pool.queue.reorder(now_ms)
 
     def _tick(self, now_ms: float) -> list[Action]:
         actions: list[Action] = []
@@ -325,6 +335,8 @@ class Schedule:
                     actions += self._expire(current, now_ms)
             if not pool.queue:
                 continue
+            if self._ranks is not None and len(pool.running) < pool.workers:
+                self._rank_queued(now_ms)
             while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
                 actions.append(self._start(pool, load, now_ms))
             if pool.queue and (unwanted := pool.to_give_up()):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
+from operator import itemgetter, not_
 from typing import TypeAlias
 
 from octree.pyramid.model import TileKey
@@ -33,10 +36,16 @@ Keys: TypeAlias = Callable[[TileKey], Iterable[LoadKey]]
 
 
 def load_requests(
-    plan: ViewPlan, keys: Keys, at_hand: Sequence[TileKey] = (), *, but: Container[LoadKey] = ()
+    plan: ViewPlan,
+    keys: Keys,
+    at_hand: Sequence[TileKey] = (),
+    *,
+    but: Container[LoadKey] = (),
+    wanted: Mapping[LoadKey, TileKey] | None = None,
 ) -> list[LoadRequest]:
     """A plan as requests for the loader, most urgent first; ``at_hand`` are stand-ins after those of the plan. No load
-    is begun for tiles that are leaving, and nothing is asked for that is in ``but``."""
+    is begun for tiles that are leaving, and nothing is asked for that is in ``but``. ``wanted``: those of the plan by key, if
+    somebody has them already, without what is in ``but``."""
     level, leaving, new = plan.level, plan.leaving, tuple.__new__
     requests = [
         LoadRequest(key, Tier.STAND_IN, max(0, tile.level - level), tile not in leaving)
@@ -44,13 +53,11 @@ def load_requests(
         for key in keys(tile)
         if key not in but
     ]
-    # a wanted tile is ideal where it is wanted, whatever its level. There may be thousands: no constructor
-    requests += [
-        new(LoadRequest, (key, Tier.IDEAL, 0, tile not in leaving))
-        for tile in plan.wanted
-        for key in keys(tile)
-        if key not in but
-    ]
+    if wanted is None:
+        wanted = {key: tile for tile in plan.wanted for key in keys(tile) if key not in but}
+    # a wanted tile is ideal where it is wanted, whatever its level. There may be thousands: no constructor, no step of Python
+    load = map(not_, map(leaving.__contains__, wanted.values())) if leaving else repeat(True)
+    requests += map(partial(new, LoadRequest), zip(wanted, repeat(Tier.IDEAL), repeat(0), load, strict=False))
     asked = set(plan.stand_ins)
     later = [(Tier.PREFETCH, tile) for tile in plan.prefetch]
     later += [(Tier.STAND_IN, tile) for tile in at_hand if tile not in asked]
@@ -61,6 +68,13 @@ def load_requests(
         if key not in but
     ]
     return requests
+
+
+def _in_order(keys: set[LoadKey], wishes: dict[LoadKey, _Wish]) -> Iterable[LoadKey]:
+    """Some of the keys of wishes, in the order in which these were made: that of a set is another each time."""
+    if len(keys) == len(wishes):
+        return wishes
+    return sorted(keys, key=lambda key: wishes[key][0][1])
 
 
 class Wishes:
@@ -79,26 +93,25 @@ class Wishes:
             return None
         self._plans[owner] = requests
         old, old_held = self._wishes.get(owner, {}), self._held.get(owner, set())
-        keys, tiers = zip(*[request[:2] for request in requests], strict=True) if requests else ((), ())
-        # there may be thousands, sixty times a second: no step of Python for each where one of C will do
-        ranked = zip(zip(tiers, range(len(keys)), strict=True), requests, strict=True)
-        new: dict[LoadKey, _Wish] = {}
-        if len(set(keys)) == len(keys):
-            new.update(zip(keys, ranked, strict=True))
-        else:
-            for key, wish in zip(keys, ranked, strict=True):
-                new.setdefault(key, wish)  # the first is the most urgent
-        held = {request[0] for request in requests if not request[3]}
+        # there may be thousands, sixty times a second: no step of Python for each where one of C will do, and no key is
+        # hashed but once: sets and dicts know the hashes of what they hold
+        ranked = zip(map(itemgetter(1), requests), range(len(requests)), strict=True)
+        wishes = zip(ranked, requests, strict=True)
+        new: dict[LoadKey, _Wish] = dict(zip(map(itemgetter(0), requests), wishes, strict=True))
+        if len(new) < len(requests):
+            for number, request in reversed(list(enumerate(requests))):
+                new[request.key] = (request.tier, number), request  # the first is the most urgent
+        kept = [request[0] for request in requests if not request[3]]
+        held = set(kept)
         self._wishes[owner], self._held[owner] = new, held
-        fresh = [key for key in new if key not in old]
-        gone = [key for key in old if key not in new]
-        for key in fresh:
+        fresh, gone = set(new).difference(old), set(old).difference(new)
+        for key in _in_order(fresh, new):
             self.wanted[key] = self.wanted.get(key, 0) + 1
-        begin = {*fresh, *old_held.difference(gone)} - held
+        begin = (fresh | (old_held - gone)) - held
         return Change(
-            begin=tuple([r for r in requests if r[0] in begin]) if begin else (),
-            drop=tuple([key for key in gone if self._release(key)]),
-            hold=tuple([r[0] for r in requests if not r[3] and self._nobody_loads(r[0])]) if held else (),
+            begin=tuple([new[key][1] for key in _in_order(begin, new)]),
+            drop=tuple([key for key in _in_order(gone, old) if self._release(key)]),
+            hold=tuple([key for key in kept if self._nobody_loads(key)]),
         )
 
     def _release(self, key: LoadKey) -> bool:
@@ -143,11 +156,19 @@ class Wishes:
         return min([wishes[key][0] for wishes in self._wishes.values() if key in wishes], default=UNWISHED)
 
     def ranks(self) -> Callable[[LoadKey], Rank]:
-        """``rank``, for many keys as things stand now."""
-        if len(self._wishes) != 1:
-            return self.rank
-        (wishes,) = self._wishes.values()
-        return lambda key: wishes[key][0] if key in wishes else UNWISHED
+        """``rank``, for many keys as things stand now, whenever and from whatever thread it is asked."""
+        books = tuple(self._wishes.values())
+        if len(books) != 1:
+            return lambda key: min(
+                [wish[0] for book in books if (wish := book.get(key)) is not None], default=UNWISHED
+            )
+        get = books[0].get
+
+        def rank(key: LoadKey) -> Rank:
+            wish = get(key)
+            return UNWISHED if wish is None else wish[0]
+
+        return rank
 
     def any_of(self, owner: Owner | None, keys: Iterable[LoadKey], *, prefetch: bool) -> bool:
         """Does the owner (None: any) wish one of ``keys``? Prefetch counts only if asked for."""

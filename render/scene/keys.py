@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from octree.pyramid.model import TileKey
@@ -15,6 +16,8 @@ from octree.render.view.state import Section
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
 
+LONG, TABLES = 64, 6
+"""Tuples of so many tiles are remembered, so many of them: what is wanted, what is around it, and what was looked at for that."""
 MOST_KEYS = 2**16
 """Of one place, so that a long journey over a large image takes no memory."""
 
@@ -43,6 +46,7 @@ class Keys(dict[TileKey, tuple[LoadKey, ...]]):
     def __init__(self, face: Face, parts: Sequence[Standing]) -> None:
         self.version = face.version
         self._source, self._indices = face.token, [part.indices for part in parts]
+        self._tables: dict[int, tuple[Sequence[TileKey], dict[LoadKey, TileKey]]] = {}
 
     def __missing__(self, tile: TileKey) -> tuple[LoadKey, ...]:
         if len(self) >= MOST_KEYS:
@@ -57,6 +61,23 @@ class Keys(dict[TileKey, tuple[LoadKey, ...]]):
             ]
         )
         return keys
+
+    def table(self, tiles: Sequence[TileKey]) -> dict[LoadKey, TileKey]:
+        """The tile of each of their keys, in order; the last long ones are remembered, as dicts and sets can be made of
+        them without hashing a key. Not to be changed."""
+        found = self._tables.pop(id(tiles), None)
+        if found is not None:
+            self._tables[id(tiles)] = found
+            return found[1]
+        if len(self._indices) == 1:
+            table = dict(zip(map(itemgetter(0), map(self.__getitem__, tiles)), tiles, strict=True))
+        else:
+            table = {key: tile for tile in tiles for key in self[tile]}
+        if len(tiles) >= LONG:
+            if len(self._tables) >= TABLES:
+                del self._tables[next(iter(self._tables))]
+            self._tables[id(tiles)] = tiles, table  # kept, or its id might be another's
+        return table
 
 
 class Once:

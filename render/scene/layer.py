@@ -223,9 +223,10 @@ class Layer:
             at_hand = stand_ins_at_hand(self._lattice, plan, shown, lacking, on_their_way=levels)
             if changed or at_hand != self._at_hand:
                 self._loader.plan(self, self._requests(plan, at_hand), moved=moved)
-                tiles = (*at_hand, *plan.stand_ins, *plan.wanted, *plan.prefetch)
-                keys = self._known_keys
-                self._rank = dict.fromkeys([key for tile in tiles for key in keys[tile]])
+                table = self._known_keys.table
+                self._rank = dict.fromkeys(table((*at_hand, *plan.stand_ins)))
+                self._rank.update(dict.fromkeys(table(plan.wanted)))
+                self._rank.update(dict.fromkeys(table(plan.prefetch)))
             self._at_hand = at_hand
         if plan.wanted is not self._plan.wanted:
             self._levels = plan.levels or {plan.level}
@@ -377,15 +378,21 @@ class Layer:
             self._keys = Keys(self.face, self._standing)
         return self._keys
 
-    def _lacking(self, tiles: Sequence[TileKey]) -> list[TileKey]:
+    def _lacking(self, tiles: Sequence[TileKey]) -> Sequence[TileKey]:
         """Tiles of which some part is not in memory."""
-        keys, resident = self._known_keys, self._atlas.resident
-        below = [key for tile in tiles for key in keys[tile] if key not in resident]
-        absent = self._loader.lacking(below)
-        return [tile for tile in tiles if not absent.isdisjoint(keys[tile])] if absent else []
+        table = self._known_keys.table(tiles)
+        absent = self._loader.lacking(set(table).difference(self._atlas.resident))
+        if len(absent) == len(table) == len(tiles):
+            return tiles
+        return list(dict.fromkeys([table[key] for key in table if key in absent])) if absent else []
 
     def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[LoadRequest]:
-        requests = load_requests(plan, self._known_keys.__getitem__, at_hand, but=self._atlas.resident)
+        keys, resident = self._known_keys, self._atlas.resident
+        wanted = keys.table(plan.wanted)
+        below = set(wanted).difference(resident)
+        if len(below) < len(wanted):
+            wanted = {key: tile for key, tile in wanted.items() if key in below}
+        requests = load_requests(plan, keys.__getitem__, at_hand, but=resident, wanted=wanted)
         held = self._held_from
         if held is None:
             return requests

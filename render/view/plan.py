@@ -15,11 +15,13 @@ import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import repeat
 from operator import getitem
 from typing import TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from octree.pyramid.grid import BlockRange, Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
@@ -234,26 +236,42 @@ def _nearest_first(
     ties in the order of the grid. A view that moves within a tile has one order."""
     info = lattice.levels[level]
     middle = tuple([info.block_at(axis, at) for axis, at in enumerate(centre)])
-    return _in_order(level, info, tiles, middle, without)
+    return _keys_in_order(level, info, tiles, middle, without)
 
 
 @lru_cache(maxsize=16)  # a view of thousands moves by pixels: the same order, sixty times a second
-def _in_order(
+def _keys_in_order(
     level: int, info: LatticeLevel, tiles: BlockRange, middle: tuple[int, ...], without: BlockRange | None
 ) -> tuple[TileKey, ...]:
+    return _keys(level, info, _grids_in_order(info, tiles, middle, without))
+
+
+def _keys(level: int, info: LatticeLevel, grids: NDArray[np.intp]) -> tuple[TileKey, ...]:
+    """Of ``grids`` (axis, tile)."""
+    # a named tuple's own constructor takes four times as long
+    parts = zip(repeat(level), repeat(info.index), zip(*grids.tolist(), strict=True), strict=False)
+    return tuple(map(partial(tuple.__new__, TileKey), parts))
+
+
+@lru_cache(maxsize=16)
+def _grids_in_order(
+    info: LatticeLevel, tiles: BlockRange, middle: tuple[int, ...], without: BlockRange | None
+) -> NDArray[np.intp]:
+    """(axis, tile): the tiles of ``_nearest_first``."""
     far = np.zeros(tiles.shape)
     for axis, (first, stop) in enumerate(zip(*tiles, strict=True)):
         along = (np.arange(first, stop) - middle[axis]) * (info.scale[axis] * info.tile[axis])
         far += (along**2).reshape(-1, *[1] * (len(middle) - 1 - axis))
-    out = 0
-    if without is not None and (out := (inner := without.intersect(tiles)).size):
+    asked = np.arange(far.size)
+    if without is not None and (inner := without.intersect(tiles)).size:
         cut = [slice(low - first, high - first) for low, high, first in zip(*inner, tiles.start, strict=True)]
-        far[tuple(cut)] = math.inf
-    order = np.argsort(far, axis=None, kind="stable")[: far.size - out]
-    places = np.unravel_index(order, far.shape)
-    grids = [(place + first).tolist() for place, first in zip(places, tiles.start, strict=True)]
-    new, index = tuple.__new__, info.index  # a named tuple's own constructor takes twice the time
-    return tuple([new(TileKey, (level, index, grid)) for grid in zip(*grids, strict=True)])
+        outside = np.ones(far.shape, bool)
+        outside[tuple(cut)] = False
+        asked = np.flatnonzero(outside)
+    order = asked[np.argsort(far.ravel()[asked], kind="stable")]
+    grids = np.stack(np.unravel_index(order, far.shape))
+    grids += np.array(tiles.start)[:, np.newaxis]
+    return grids
 
 
 def _stand_ins(
@@ -384,12 +402,16 @@ def _prefetch(
     if margin > 0:
         regions.append(view.grown([margin * length for length in view.size]))
     centre, level = later.centre, plan.level
+    info = lattice.levels[level]
+    middle = tuple([info.block_at(axis, at) for axis, at in enumerate(centre)])
     found: dict[TileKey, None] = {}
     for region in regions:
-        tiles = lattice.blocks_meeting(level, region)
-        near = _middle(lattice.levels[level], tiles, centre, MAX_WANTED)
-        keys = _nearest_first(lattice, level, near, centre, without=wanted)
-        found.update(dict.fromkeys(lacking(keys)))
+        near = _middle(info, lattice.blocks_meeting(level, region), centre, MAX_WANTED)
+        grids = _grids_in_order(info, near, middle, wanted)
+        for first in range(0, grids.shape[1], MOST_PREFETCH):
+            if len(found) >= most:
+                break
+            found.update(dict.fromkeys(lacking(_keys(level, info, grids[:, first : first + MOST_PREFETCH]))))
     return tuple(itertools.islice(found, most))
 
 
@@ -398,5 +420,20 @@ def _leaving(wanted: tuple[TileKey, ...], all_of: BlockRange, stay: BlockRange) 
     kept = all_of.intersect(stay)
     if kept == all_of:
         return frozenset()
-    inside = set(kept.grids())
-    return frozenset([key for key in wanted if key.grid not in inside])
+    if not kept.size:
+        return frozenset(wanted)
+    level, index, _ = wanted[0]
+    return frozenset([TileKey(level, index, grid) for grid in _outside(all_of, kept)])
+
+
+def _outside(all_of: BlockRange, inner: BlockRange) -> Iterator[tuple[int, ...]]:
+    """The grids of a range that are not in a part of it: slabs before and after that along each axis, as wide as the part
+    along the axes before."""
+    for axis, (first, low, high, stop) in enumerate(
+        zip(all_of.start, inner.start, inner.stop, all_of.stop, strict=True)
+    ):
+        for start, end in ((first, low), (high, stop)):
+            yield from BlockRange(
+                (*inner.start[:axis], start, *all_of.start[axis + 1 :]),
+                (*inner.stop[:axis], end, *all_of.stop[axis + 1 :]),
+            ).grids()
