@@ -25,7 +25,8 @@ from octree.render.check.option_table import CHECK
 from octree.render.option_table import OUTPUTS, RENDER
 from octree.render.output.files import FrameName, output_paths
 from octree.render.view.camera import CameraPath
-from octree.render.view.camera_text import parse_camera, path_from_json
+from octree.render.view.camera_text import parse_camera
+from octree.render.view.path_file import path_from_json
 
 NUMBERS = (
     *("1e300", "1e308", "inf", "-inf", "nan", "-0", "-1", "0", "1e-300", "1e18", "9223372036854775808"),

@@ -13,13 +13,15 @@ from hypothesis import strategies as st
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
+from octree.render.view.built_in_paths import PLANE_PATHS
 from octree.render.view.camera import (
     Camera,
     CameraPath,
     Keyframe,
     unique_names,
 )
-from octree.render.view.camera_text import PLANE_PATHS, parse_camera, path_from_json
+from octree.render.view.camera_text import parse_camera
+from octree.render.view.path_file import path_from_json
 
 EXTENT = (2000.0, 1000.0)
 SIZE = (400, 300)

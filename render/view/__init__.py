@@ -1,6 +1,8 @@
 """What a view is and what it wants: cameras, plans, covers, coverage. Pure; no pixel is touched.
 
-camera.py camera_text.py    cameras and paths, and how they are written
+camera.py      cameras and paths
+camera_text.py camera_numbers.py path_file.py    how they are written
+built_in_paths.py    paths that have a name
 shots.py       cameras, paths and planes of an index: every frame to come
 state.py       what is looked at, and what it means for one image
 montage.py     where the views of a montage lie, and what three planes through a point show

@@ -33,7 +33,8 @@ from octree.render.check.baseline import BaselineStore, parse_manifest
 from octree.render.check.record import read_record
 from octree.render.check.spec import load_suite
 from octree.render.config import load_settings
-from octree.render.view.camera_text import is_volume_camera, parse_camera, read_path
+from octree.render.view.camera_text import is_volume_camera, parse_camera
+from octree.render.view.path_file import read_path
 from octree.render.view.volume.framing import Framed
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -1,6 +1,7 @@
 """Views of three axes: what a camera around a volume wants and what each place of it shows. Pure; no pixel is touched.
 
 orbit.py       where such a camera stands, and the way from one orientation to another
+around.py      the camera of the numbers that people give, and the turntable
 framing.py     how large it is drawn so that all of it is in the frame
 sight.py       what it shows of one layer, and the rays of its pixels
 frustum.py     which boxes a frame shows, and how near they come

@@ -7,7 +7,7 @@ count: it is known before only where all is as it is wanted.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
 from octree.render.view.cover import Cover, cover_view, never
-from octree.render.view.coverage import Coverage
+from octree.render.view.coverage import FRACTIONS, Coverage
 from octree.render.view.plan import ViewPlan
-from octree.render.view.volume.cells import DRAWN, FAILED, MISSING, Cells
+from octree.render.view.volume.cells import DRAWN, FAILED, Cells
 from octree.render.view.volume.sight import Sight
 
 
@@ -50,20 +50,30 @@ def is_known(cover: Cover, plan: ViewPlan) -> bool:
 
 
 def coverage_of_counts(cells: Cells, counts: Sequence[float] | NDArray[Any]) -> Coverage:
-    """Shares of the samples that each row of ``cells`` owns. Where there are none all is ideal."""
-    owned = np.asarray(counts, np.float64)
-    whole = float(owned.sum())
+    """Shares of the samples that each row of ``cells`` owns."""
+    kinds = zip(cells.kinds.tolist(), cells.levels.tolist(), cells.wanted.tolist(), strict=True)
+    owned: dict[tuple[int, int, int], float] = {}
+    for kind, count in zip(kinds, np.asarray(counts).tolist(), strict=True):
+        owned[kind] = owned.get(kind, 0) + count
+    return coverage_of_classes(owned)
+
+
+def coverage_of_classes(owned: Mapping[tuple[int, int, int], float]) -> Coverage:
+    """Shares of the samples of all rows of one kind, level, and level that is wanted there. Where there are none all is
+    ideal."""
+    whole = sum(owned.values())
     if not whole:
         return Coverage()
-    drawn, off = cells.kinds == DRAWN, cells.levels - cells.wanted
+    parts, by_level = dict.fromkeys(FRACTIONS, 0.0), dict[int, float]()
+    for (kind, level, wanted), count in sorted(owned.items()):
+        if kind == DRAWN and count:
+            by_level[level] = by_level.get(level, 0) + count
+        parts[_name(kind, level - wanted)] += count
+    shares = {name: count / whole for name, count in parts.items()}
+    return Coverage(**shares, by_level={level: count / whole for level, count in sorted(by_level.items())})
 
-    def share(rows: NDArray[np.bool_]) -> float:
-        return float(owned[rows].sum()) / whole
 
-    finer, coarser = share(drawn & (off < 0)), share(drawn & (off > 0))
-    failed, missing = share(cells.kinds == FAILED), share(cells.kinds == MISSING)
-    # the rest, so that a frame which is all ideal says exactly 1
-    ideal = max(0.0, 1.0 - (finer + coarser + failed + missing)) if owned[drawn & (off == 0)].any() else 0.0
-    levels = cells.levels[drawn & (owned > 0)]
-    by_level = {int(level): share(drawn & (cells.levels == level)) for level in np.unique(levels)}
-    return Coverage(ideal, finer, coarser, failed, missing, by_level)
+def _name(kind: int, off: int) -> str:
+    if kind != DRAWN:
+        return "failed" if kind == FAILED else "missing"
+    return "ideal" if not off else "finer" if off < 0 else "coarser"
