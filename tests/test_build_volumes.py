@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorstore as ts
+import tifffile
 from build_tools import image, kill_after_lines, leftovers, levels_of, octree, octree_json, tree
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,7 +22,8 @@ from test_plan import request
 from octree.pyramid import build, open_pyramid, plan_build
 from octree.pyramid.building.budget import RUNTIME_BYTES
 from octree.pyramid.building.plan import make_plan
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import SourceError, UsageError
+from octree.pyramid.sources.tiff.pages import TiffArray
 from octree.pyramid.store.arrays import unit_keys
 from octree.pyramid.verify import verify
 from octree.pyramid.verify.run import VerifyResult
@@ -503,3 +507,78 @@ def test_info_shows_chunks_and_shards_as_they_are(tmp_path: Path) -> None:
     assert "128x128x192" in done.stdout
     (level,) = octree_json("info", tmp_path / "p")["levels"]
     assert (level["chunks"], level["shards"]) == ([64, 64, 64], [128, 128, 192])
+
+
+# sources whose blocks are planes
+
+
+@pytest.fixture
+def planes(tmp_path: Path) -> Path:
+    """64 planes of 512 x 512, each one compressed strip."""
+    array = np.zeros((64, 512, 512), "u2") + np.arange(64, dtype="u2")[:, None, None] * 9
+    array[:, 100:300, 250:270] += np.arange(20, dtype="u2")
+    how: dict[str, Any] = {"compression": "zlib", "rowsperstrip": 512, "metadata": {"axes": "ZYX"}}
+    tifffile.imwrite(tmp_path / "planes.tif", array, photometric="minisblack", **how)
+    return tmp_path / "planes.tif"
+
+
+LITTLE: dict[str, Any] = {"voxel_size": CUBE, "tile": 64, "workers": 2, "memory": 140 * 2**20, "name": "n"}
+
+
+def test_whole_planes_are_decoded_once_and_by_all_threads(
+    planes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_build(planes, **LITTLE)
+    assert (plan.workers, plan.readers) == (1, 2)
+    assert tuple(g * b for g, b in zip(plan.group, plan.rounds[0].blocks[0], strict=True)) == (64, 512, 512)
+    assert math.prod(plan.group) > 1
+    decoded: list[int] = []
+    threads: set[str] = set()
+    decode = TiffArray._decode
+
+    def counting(self: Any, number: int, *rest: Any) -> Any:
+        decoded.append(number)
+        threads.add(threading.current_thread().name)
+        return decode(self, number, *rest)
+
+    monkeypatch.setattr(TiffArray, "_decode", counting)
+    build(planes, tmp_path / "p", **LITTLE)
+    assert sorted(decoded) == list(range(64))
+    assert all(name.startswith("octree-build-read") for name in threads)
+    np.testing.assert_array_equal(levels_of(tmp_path / "p")[0], tifffile.imread(planes))
+    build(planes, tmp_path / "q", **LITTLE | {"memory": 2**30})
+    assert [name for name in tree(tmp_path / "p") if name.startswith("0/")]
+    for one, other in zip(levels_of(tmp_path / "p"), levels_of(tmp_path / "q"), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_damaged_plane_among_those_read_together_is_an_error_or_a_hole(
+    planes: Path, tmp_path: Path
+) -> None:
+    with tifffile.TiffFile(planes) as tiff:
+        offset = tiff.pages[40].dataoffsets[0]
+    content = bytearray(planes.read_bytes())
+    content[offset : offset + 30] = b"\0" * 30
+    planes.write_bytes(content)
+    with pytest.raises(SourceError, match="40"):
+        build(planes, tmp_path / "p", **LITTLE)
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("octree-build")]
+    result = build(planes, tmp_path / "q", on_error="fill", **LITTLE)
+    assert {(hole.start[0], hole.stop[0]) for hole in result.holes} == {(40, 41)}
+    assert not levels_of(tmp_path / "q")[0][40].any()
+
+
+def test_a_source_that_must_be_decoded_again_and_again_is_said() -> None:
+    def decoded(box: Any) -> int:
+        return 2 * 4096 * 4096 * int(box.stop[0] - box.start[0])
+
+    deep = request((300, 4096, 4096), voxel_size_known=True, read_shape=(1, 4096, 4096))
+    notes = make_plan(deep, lambda box: 0, decoded).notes
+    (note,) = [note for note in notes if "SOURCE is decoded" in note]
+    assert "about 16 times" in note
+    needed = int(note.rpartition("--memory ")[2].partition("MiB")[0])
+    assert not [
+        note
+        for note in make_plan(replace(deep, memory_bytes=needed * 2**20), lambda box: 0, decoded).notes
+        if "SOURCE is decoded" in note
+    ]

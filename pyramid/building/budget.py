@@ -22,14 +22,15 @@ def group_for(
     levels: tuple[LevelInfo, ...],
     rounds: tuple[Round, ...],
     transient: Callable[[Box], int],
+    decoded: Callable[[Box], int],
     room_bytes: int,
 ) -> tuple[int, ...]:
     """Tasks that read together: more and more while that saves decoding, as far as memory allows."""
     first, shape = rounds[0], levels[0].shape
-    most = tuple(map(min, counts(request.read_shape, first.blocks[0]), first.grid))
+    most = largest_group(request, first)
 
     def cost_of(group: tuple[int, ...]) -> float:
-        return decoded_per_voxel(first, shape, group, transient)
+        return decoded_per_voxel(first, shape, group, decoded)
 
     def larger(group: tuple[int, ...], times: int) -> tuple[int, ...]:
         """The best of the groups that are ``times`` as long along one axis, or as long as there is a use for it."""
@@ -54,12 +55,17 @@ def group_for(
     return group
 
 
+def largest_group(request: PlanRequest, first: Round) -> tuple[int, ...]:
+    """As many tasks as meet one of the blocks in which SOURCE is read."""
+    return tuple(map(min, counts(request.read_shape, first.blocks[0]), first.grid))
+
+
 def decoded_per_voxel(
-    first: Round, shape: tuple[int, ...], group: tuple[int, ...], transient: Callable[[Box], int]
+    first: Round, shape: tuple[int, ...], group: tuple[int, ...], decoded: Callable[[Box], int]
 ) -> float:
     """Bytes of SOURCE that are decoded for each voxel, when tasks of the first round read in such groups."""
     box = finer(whole(group), first.blocks[0], shape)
-    return transient(box) / math.prod(box.shape)
+    return decoded(box) / math.prod(box.shape)
 
 
 def group_bytes(

@@ -97,7 +97,10 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
                 check_writable(places, state, overwrite=running["overwrite"])
         if wanted.on_error == "fail":
             _check_decodes(opened)
-        return replace(make_plan(wanted.request(opened), opened.transient_bytes), warnings=opened.warnings)
+        return replace(
+            make_plan(wanted.request(opened), opened.transient_bytes, opened.decoded_bytes),
+            warnings=opened.warnings,
+        )
 
 
 @takes(BUILD, RUNNING)
@@ -125,7 +128,7 @@ def build(
     places = places_of(dest)
     with _open(source, wanted) as opened:
         check_apart(opened.path, places)
-        plan = make_plan(wanted.request(opened), opened.transient_bytes)
+        plan = make_plan(wanted.request(opened), opened.transient_bytes, opened.decoded_bytes)
         _check_memory(plan)
         with (
             DestLock(_lock_path(places), places.dest),

@@ -27,6 +27,7 @@ from octree.pyramid.building.budget import (
     decoded_per_voxel,
     group_bytes,
     group_for,
+    largest_group,
 )
 from octree.pyramid.building.layout import (
     INDEX_ENTRIES,
@@ -54,6 +55,7 @@ class BuildPlan:
     ``group``     how many tasks along each axis read SOURCE together in round 0, so that its blocks (chunks, tiles,
                   strips) that are larger than a task's are not decoded again and again.
     ``workers``   how many groups run at once; fewer than asked for when memory is short.
+    ``readers`` threads that read for one group of several tasks, so that those that wait for memory help.
     ``in_flight`` groups under way: one more than workers, so that cores have work while a group waits for the disk.
     ``peak_bytes``     planned peak, beside the bare process.  ``minimum_bytes``  least ``memory`` that would do.
     ``files``     files at most (empty ones are not stored), metadata included.
@@ -69,6 +71,7 @@ class BuildPlan:
     codec: Codec
     group: tuple[int, ...]
     workers: int
+    readers: int
     in_flight: int
     memory_bytes: int
     peak_bytes: int
@@ -175,19 +178,25 @@ def level_factors(
             lengths[i], sizes[i] = -(-lengths[i] // 2), sizes[i] * 2
 
 
-def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None = None) -> BuildPlan:
-    """The plan; ``transient_bytes(box)`` is what reading a box of SOURCE needs besides its result.
+def make_plan(
+    request: PlanRequest,
+    transient_bytes: Callable[[Box], int] | None = None,
+    decoded_bytes: Callable[[Box], int] | None = None,
+) -> BuildPlan:
+    """The plan; ``transient_bytes(box)`` is what reading a box of SOURCE needs besides its result, ``decoded_bytes(box)``
+    what it decodes, as much if not given.
 
     Raises UsageError, naming the least memory that would do, when ``memory_bytes`` is not enough.
     """
     transient = transient_bytes or (lambda box: 0)
+    decoded = decoded_bytes or transient
     steps = level_factors(
         request.names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.halves_z
     )
     factors = ((1,) * len(request.shape), *steps)
     _check_chunk(request)
     fixed = RUNTIME_BYTES + request.held_bytes
-    way, least = _choose(request, factors, transient, request.memory_bytes - fixed)
+    way, least = _choose(request, factors, transient, decoded, request.memory_bytes - fixed)
     minimum = fixed + least
     if way is None:
         raise UsageError(
@@ -220,13 +229,21 @@ def make_plan(request: PlanRequest, transient_bytes: Callable[[Box], int] | None
         codec=request.codec,
         group=group,
         workers=workers,
+        readers=max(1, request.workers // workers),
         in_flight=in_flight,
         memory_bytes=request.memory_bytes,
         peak_bytes=fixed + in_flight * each,
         minimum_bytes=minimum,
         files=_files(levels, request.ome_version),
-        notes=_notes(request, way.layout, workers, busiest),
+        notes=(
+            *_notes(request, way.layout, workers, busiest),
+            *_note_of_decoding(request, way, fixed, transient, decoded),
+            *_note_of_z(request),
+        ),
     )
+
+
+WORTH_SAYING = 2.0  # times that SOURCE is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +261,7 @@ def _choose(
     request: PlanRequest,
     factors: tuple[tuple[int, ...], ...],
     transient: Callable[[Box], int],
+    decoded: Callable[[Box], int],
     room_bytes: int,
 ) -> tuple[_Way | None, int]:
     """The largest layout that fits ``room_bytes``, and the least bytes that any needs. Where it must be smaller than
@@ -255,9 +273,9 @@ def _choose(
         least = group_bytes(request, levels, rounds, alone, transient)
         if least > room_bytes or (best and best.layout == wanted):
             continue
-        group = group_for(request, levels, rounds, transient, room_bytes)
+        group = group_for(request, levels, rounds, transient, decoded, room_bytes)
         way = _Way(
-            layout, levels, rounds, group, decoded_per_voxel(rounds[0], levels[0].shape, group, transient)
+            layout, levels, rounds, group, decoded_per_voxel(rounds[0], levels[0].shape, group, decoded)
         )
         if best is None or way.cost * WORTH_GROUPING < best.cost:
             best = way
@@ -307,7 +325,26 @@ def _notes(request: PlanRequest, got: Layout, workers: int, groups: int) -> tupl
         notes.append(f"blocks of {sizes[0]} voxels instead of {sizes[1]}, to fit the memory limit")
     if workers < min(request.workers, groups):
         notes.append(f"{workers} instead of {request.workers} workers, to fit the memory limit")
-    return (*notes, *_note_of_z(request))
+    return tuple(notes)
+
+
+def _note_of_decoding(
+    request: PlanRequest,
+    way: _Way,
+    fixed: int,
+    transient: Callable[[Box], int],
+    decoded: Callable[[Box], int],
+) -> Iterator[str]:
+    """Where no room is left to read together what SOURCE keeps in one block: how often it is decoded."""
+    most = largest_group(request, way.rounds[0])
+    least = decoded_per_voxel(way.rounds[0], way.levels[0].shape, most, decoded)
+    times = way.cost / max(least, request.dtype.itemsize)
+    if times >= WORTH_SAYING:
+        needed = fixed + group_bytes(request, way.levels, way.rounds, most, transient)
+        yield (
+            f"SOURCE is decoded about {times:.0f} times, as its blocks of {_by(request.read_shape)} voxels are longer than "
+            f"those of the build; with --memory {-(-needed // 2**20)}MiB once"
+        )
 
 
 def _note_of_z(request: PlanRequest) -> Iterator[str]:

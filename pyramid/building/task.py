@@ -10,13 +10,14 @@ import hashlib
 import threading
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from octree.pyramid.boxes import around, inside, overlap, parts
+from octree.pyramid.boxes import around, blocks_met, inside, overlap, parts
 from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.downsample import reduce_block
 from octree.pyramid.errors import OctreeError, OutsideError, SourceError, SourceWarning
@@ -25,6 +26,8 @@ from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
 from octree.pyramid.store.arrays import LevelWriter, write_context
 from octree.pyramid.store.place import End, Where, place_of
+
+SLABS = 16  # that each of several threads reads of one block: what is on its way is little beside it
 
 
 class Task(NamedTuple):
@@ -126,7 +129,7 @@ class TaskRunner:
         """Do tasks of one round that read together. Raises SourceError or WriteError; all may be run again."""
         boxes = [self._plan.input_box(*task) for task in tasks]
         whole = around(boxes)
-        block, holes = self._input(tasks[0].round, whole)
+        block, holes = self._input(tasks[0].round, whole, together=len(tasks) > 1)
         block = np.ascontiguousarray(block)  # colour samples come interleaved, files mapped
         results: list[TaskResult] = []
         pending: _Pending | None = None
@@ -161,16 +164,39 @@ class TaskRunner:
             raise
         return pending
 
-    def _input(self, round_index: int, box: Box) -> tuple[NDArray[Any], tuple[Hole, ...]]:
+    def _input(self, round_index: int, box: Box, *, together: bool) -> tuple[NDArray[Any], tuple[Hole, ...]]:
         first = self._plan.rounds[round_index].first
         if first:
             return self._writer(first - 1).read(box), ()
         try:
-            return read_source(self._source, box), ()
+            return self._read(box, together=together), ()
         except SourceError as error:
             if not self._fill_holes or isinstance(error, OutsideError):
                 raise
         return self._read_around_holes(box)
+
+    def _read(self, box: Box, *, together: bool) -> NDArray[Any]:
+        """``box`` of SOURCE; what several tasks read ``together`` in slabs of its own blocks, by all threads there are."""
+        blocks = [len(met) for met in blocks_met(box, self._source.read_shape)]
+        axis = next((axis for axis, count in enumerate(blocks) if count > 1), None)
+        readers = self._plan.readers
+        if not together or readers == 1 or axis is None:
+            return read_source(self._source, box)
+        thick = self._source.read_shape[axis] * -(-blocks[axis] // (readers * SLABS))
+        slabs = parts(box, (*box.stop[:axis], thick, *box.stop[axis + 1 :]))
+        out = np.empty(box.shape, self._plan.spec.dtype)
+
+        def read(part: Box) -> None:
+            out[inside(part, box)] = read_source(self._source, part)
+
+        with ThreadPoolExecutor(readers, thread_name_prefix="octree-build-read") as pool:
+            try:
+                for done in [pool.submit(read, slab) for slab in slabs]:
+                    done.result()
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+        return out
 
     def _read_around_holes(self, box: Box) -> tuple[NDArray[Any], tuple[Hole, ...]]:
         """Read cell by cell of the source's own grid; cells that fail are filled and listed."""

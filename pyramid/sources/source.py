@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.axes import SAMPLE_COUNTS, guess_axes, parse_axes
+from octree.pyramid.boxes import covering_shape
 from octree.pyramid.deadline import within_time
 from octree.pyramid.errors import SourceError, SourceNotFound, SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
@@ -35,6 +36,7 @@ DTYPES = frozenset(
     for name in ("bool", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f2", "f4", "f8", "c8", "c16")
 )
 ENGINES = ("auto", "tensorstore", "zarr")
+_BLOCK_BY_BLOCK = frozenset({"tiff"})  # engines that hold one block at a time, however many they decode
 _HEAD_BYTES = 2056
 _HDF5 = b"\x89HDF\r\n\x1a\n"  # at 0, or behind a block of the user's own (MATLAB 7.3)
 SAMPLE_NAMES = (("red", "FF0000"), ("green", "00FF00"), ("blue", "0000FF"), ("alpha", "FFFFFF"))
@@ -148,6 +150,15 @@ class ArraySource:
         """Most bytes that ``read(box)`` holds besides its result (decoded source tiles)."""
         bools = math.prod(box.shape) if self.dtype.kind == "b" else 0
         return self._raw.transient_bytes(self._own_box(box)) + bools
+
+    def decoded_bytes(self, box: Box) -> int:
+        """How much ``read(box)`` decodes, again with every read: more than the box where blocks are met in part."""
+        transient = self.transient_bytes(box)
+        if self.engine not in _BLOCK_BY_BLOCK or self.codec in ("", "none"):
+            return transient
+        met = math.prod(covering_shape(box, self.read_shape)) * self.dtype.itemsize
+        # few blocks are kept until the neighbour is read
+        return transient if met <= self.held_bytes else max(transient, met)
 
     def fingerprint(self) -> dict[str, Any]:
         """JSON-able identity of the data and of how they are taken: equal means the same image."""

@@ -12,8 +12,9 @@ import shutil
 import statistics
 import subprocess
 import sys
-import time
 from pathlib import Path
+
+from _measure import measure
 
 WORK = Path("bench-results/work")
 PEERS = WORK / "peers/bin/python"
@@ -115,24 +116,6 @@ def peers_ready() -> bool:
             shutil.rmtree(WORK / "peers", ignore_errors=True)
             return False
     return True
-
-
-def measure(command: list[object], out: Path) -> tuple[float, float] | None:
-    """Seconds and peak MiB of one whole process; None when it fails."""
-    shutil.rmtree(out, ignore_errors=True)
-    out.unlink(missing_ok=True)
-    began = time.perf_counter()
-    process = subprocess.Popen(
-        [str(word) for word in command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    errors = process.stderr.read()
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = status
-    if status:
-        print(f"{command[0]} … failed: {errors[-400:]}", file=sys.stderr)
-        return None
-    return time.perf_counter() - began, usage.ru_maxrss / 1024
 
 
 def source_of(edge: int) -> Path:
