@@ -36,8 +36,9 @@ def render(
         list[str] | None,
         typer.Option(
             "--camera",
-            help="fit, x=..,y=..,zoom=.., rect=x0,y0,x1,y1, path.json, zoom-in, pan or tour. Level-0 pixels; "
-            "zoom is screen pixels per level-0 pixel. Several are several views.",
+            help="fit, x=..,y=..,zoom=.., rect=x0,y0,x1,y1, path.json, zoom-in, pan or tour; of volumes "
+            "azimuth=30,elevation=20 or turntable. Level-0 pixels; zoom is screen pixels per level-0 pixel. Several are "
+            "several views.",
             rich_help_panel=VIEW,
             show_default="fit",
         ),
@@ -193,11 +194,14 @@ def _say_degraded(report: RunReport) -> None:
     """What moves is not drawn in parts: it may be coarser than it should be."""
     from octree.cli.console import say
 
-    count = sum(frame.degraded for frame in report.frames)
-    if count:
+    degraded = [frame for frame in report.frames if frame.degraded]
+    if degraded:
+        volume = degraded[0].volume is not None
+        what = "bricks" if volume else "tiles"
+        helps = ", a larger --detail, --clip or --slab" if volume else ", or --settle, which draws in parts"
         say(
-            f"warning: {count} of {len(report.frames)} frames are coarser than the zoom asks for: the atlas has no room "
-            "for all tiles of the view at once; give more --atlas, or --settle, which draws in parts"
+            f"warning: {len(degraded)} of {len(report.frames)} frames are coarser than the zoom asks for: the atlas has no "
+            f"room for all {what} of the view at once; give more --atlas{helps}"
         )
 
 

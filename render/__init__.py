@@ -6,6 +6,7 @@ Rooms, each with a map of its own, in the order in which they may import each ot
 
 config.py      the settings file (pure)
 films.py       places and ranges on axes as people write them (pure)
+volume_options.py           what is asked of a volume (pure)
 option_table.py             the options of ``octree render``, each declared once (pure)
 view/          cameras, plans, covers, coverage (pure)
 loading/       asynchronous loading; no OpenGL

@@ -40,6 +40,7 @@ from octree.render.report.values import (
     RunReport,
     TileCounts,
     Timings,
+    VolumeReport,
     totals_of,
     utc_now,
 )
@@ -52,7 +53,6 @@ from octree.render.scene.shown import Shown, together
 from octree.render.scene.slices import slice_reports
 from octree.render.scene.sources import OpenedSources, open_sources
 from octree.render.scene.stage import Stage
-from octree.render.view.camera_text import parse_camera
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.montage import Line
 from octree.render.view.shots import Film, Shot
@@ -366,14 +366,14 @@ class Renderer:
     def _report_frame(
         self, shot: Shot, timings: Timings, shown: Sequence[Shown], *, late: bool = False
     ) -> FrameReport:
-        pipeline, atlas = self._pipeline, self._pipeline.atlas
+        pipeline, memory = self._pipeline, self._pipeline.memory
         strays, self._strays = self._strays, 0
         before = self._seen
         now = self._seen = _Counters(
-            pipeline.loader.stats(), atlas.evicted, atlas.uploads, pipeline.uploaded_bytes
+            pipeline.loader.stats(), memory.evicted, memory.uploads, pipeline.uploaded_bytes
         )
         stats, was = now.loader, before.loader
-        gauges = Gauges(stats.queued, stats.loading, stats.delayed, stats.cache_bytes, atlas.bytes)
+        gauges = Gauges(stats.queued, stats.loading, stats.delayed, stats.cache_bytes, memory.bytes)
         self._trace.counter("loads", queued=gauges.queued, loading=gauges.loading, delayed=gauges.delayed)
         self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
         # a settled frame is done with what is left: nothing is put off
@@ -391,6 +391,7 @@ class Renderer:
             position=Positions(shot.position, shot.position),
             late=late,
             cells=() if self._cells is None else self._cells.reports(shot.state),
+            volume=_volume(self.request, shown),
             coverage=coverage_of(shown),
             tiles=TileCounts(
                 wanted=sum(each.wanted_count for each in shown),
@@ -428,7 +429,7 @@ class Renderer:
             prefetch=PrefetchUse(stats.prefetch_used, stats.prefetch_wasted),
             bytes_read=stats.bytes_read,
             peak_cache_bytes=stats.peak_cache_bytes,
-            peak_atlas_bytes=self._pipeline.atlas.peak_bytes,
+            peak_atlas_bytes=self._pipeline.memory.peak_bytes,
             peak_rss_bytes=peak_rss_bytes(),
             main_thread_reads=stats.main_thread_reads,
         )
@@ -464,14 +465,23 @@ def _projected(section: Section) -> Projected | None:
     return None
 
 
+def _volume(request: RenderRequest, shown: Sequence[Shown]) -> VolumeReport | None:
+    samples = [each.samples for each in shown if each.samples is not None]
+    if request.volume is None or not samples:
+        return None
+    return VolumeReport(
+        request.volume.mode,
+        sum(each.count for each in samples),
+        min(each.step_world for each in samples),
+        sum(each.drawn_count for each in shown),
+    )
+
+
 def _film_of(opened: OpenedSources) -> Film:
     """What the request shows of its sources."""
-    request, extent, aspect = opened.request, opened.extent, opened.aspect
+    request = opened.request
     return Film(
-        [
-            parse_camera(text, extent=extent, size_px=request.size_px, aspect=aspect)
-            for text in request.cameras
-        ],
+        [opened.camera(text, request.size_px) for text in request.cameras],
         request.slicing,
         request.ranges,
         opened.lengths,

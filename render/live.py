@@ -41,6 +41,7 @@ from octree.render.scene.playing import AtEnd
 from octree.render.scene.slice_request import WHOLE, SliceRequest
 from octree.render.scene.sources import check_slicing, open_source
 from octree.render.scene.stepping import SWAPS, Swap
+from octree.render.scene.tile_layer import TileLayer
 from octree.render.tiles.texels import base_for, serves
 from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.coverage import Coverage
@@ -55,11 +56,11 @@ OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
 """What of ``octree render`` means something where somebody else owns canvas, camera and clock."""
 
 
-def _all(layer: Layer) -> Tiles:
+def _all(layer: TileLayer) -> Tiles:
     return layer.tiles_now
 
 
-def _coarse(layer: Layer) -> Tiles:
+def _coarse(layer: TileLayer) -> Tiles:
     return layer.tiles_now[0], ()
 
 

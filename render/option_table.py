@@ -32,6 +32,14 @@ from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.units import parse_ms
 from octree.render.config import RenderSettings
 from octree.render.films import LATE, LEAST_FPS, MOST_FPS, parse_index
+from octree.render.volume_options import (
+    SLICE,
+    VOLUME_MODES,
+    auto_or_number,
+    auto_or_positive,
+    parse_clip,
+    parse_slab,
+)
 
 VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
 GL_CHOICES = ("auto", "osmesa", "window", "egl")
@@ -223,6 +231,19 @@ RENDER = Table(
         Option("no_titles", FLAG, "No titles on the views of a montage.", group=VIEW),
         Option("pixel_aspect", number(1e-6, 1e6), "How high a level-0 pixel is drawn for its width; 1 draws texels.",
                unset="by voxel size", group=VIEW),
+        Option("mode", choice(SLICE, *VOLUME_MODES), "slice: planes. Volumes: mip, minip, mean, attenuated-mip, alpha or iso.",
+               unset="slice; mip for cameras around a volume", group=VIEW),
+        Option("slab", Kind("a thickness of at least 0, as 20 or 5um", parse_slab, "LENGTH"),
+               "Only so much of a volume about the camera's centre: level-0 voxels of x, or 5um; 0 is an oblique slice.",
+               unset="off", group=VIEW),
+        Option("clip", Kind("a box such as x=100:900,z=:50", parse_clip, "BOX"),
+               "Only this box of a volume, level-0 positions: x=100:900,z=:50.", unset="all of it", group=VIEW),
+        Option("detail", number(0, 1e6, above=True), "Of volumes: voxels of the wanted level are at most so many pixels.",
+               unset="1", group=VIEW),
+        Option("iso", Kind("auto or a number", auto_or_number, "VALUE"), "Threshold of --mode iso, in data values.",
+               unset="auto: the middle of the contrast limits", group=LOOK, many=True),
+        Option("attenuation", Kind("auto or a number of at least 0", auto_or_positive, "NUMBER"),
+               "How fast --mode attenuated-mip darkens, per world unit.", unset="auto", group=LOOK, many=True),
         Option("clim", Kind("auto or low,high", parse_clim, "LOW,HIGH"), "Contrast limits low,high.",
                unset="auto", group=LOOK, many=True, live=True),
         Option("gamma", number(0, 100, above=True), "Gamma.", 1, group=LOOK, many=True, live=True),

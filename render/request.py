@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.options import Option
@@ -15,9 +15,10 @@ from octree.render.config import Settings, load_settings
 from octree.render.films import MAX_FRAMES, Place, PlaneRange
 from octree.render.loading.network import Network
 from octree.render.option_table import RENDER, ChannelOption, Projection
-from octree.render.view.camera_text import is_path
+from octree.render.view.camera_text import is_path, is_volume_camera
 from octree.render.view.montage import Shape
-from octree.render.view.state import Slicing
+from octree.render.view.state import VOLUME, Slicing
+from octree.render.volume_options import SLICE, VolumeMode, VolumeOptions
 
 Blending = Literal["translucent", "additive", "opaque"]
 Late = Literal["coarse", "hold", "wait"]
@@ -26,7 +27,8 @@ Interpolation = Literal["nearest", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class LayerOptions:
-    """How one layer is drawn; ``clim`` None is automatic, ``channels`` None is what the source says."""
+    """How one layer is drawn; ``clim``, ``iso`` and ``attenuation`` None are automatic, ``channels`` None is what the source
+    says."""
 
     clim: tuple[float, float] | None
     gamma: float
@@ -35,14 +37,16 @@ class LayerOptions:
     blending: Blending | None
     interpolation: Interpolation
     channels: tuple[ChannelOption, ...] | None
+    iso: float | None = None
+    attenuation: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RenderRequest:
     """Everything ``frames.Renderer`` needs, checked; ``parse_request`` makes it. ``mode`` None: settle for views and
     films over an index, stream for paths; ``fps`` None: 10, or a path's own; ``late`` None: coarse; ``min_coverage`` None: 1 when settling, 0
-    when streaming; ``network`` None: reads are as fast as they are; ``pixel_aspect`` None: by voxel size. ``moved``: axes
-    that camera paths move along, known once they have been read."""
+    when streaming; ``network`` None: reads are as fast as they are; ``pixel_aspect`` None: by voxel size. ``volume`` None: planes
+    are shown. ``moved``: axes that camera paths move along, known once they have been read."""
 
     sources: tuple[Any, ...]
     cameras: tuple[str, ...]
@@ -72,6 +76,7 @@ class RenderRequest:
     allow_outside: bool
     allow_empty: bool
     settings: Settings
+    volume: VolumeOptions | None = None
     moved: frozenset[str] = frozenset()
 
     @property
@@ -86,7 +91,7 @@ class RenderRequest:
             axis: place.begin if isinstance(place, PlaneRange) else place
             for axis, place in self.index.items()
         }
-        return Slicing.of(begins, self.display, self.project)
+        return Slicing.of(begins, self.display if self.volume is None else VOLUME, self.project)
 
 
 def parse_request(
@@ -105,6 +110,7 @@ def parse_request(
     if read["settle"] and read["stream"]:
         raise UsageError("--settle and --stream exclude each other")
     _check_film(read, cameras)
+    volume = _volume(read, given, cameras)
     for name in ("montage_by", "no_titles"):
         if read[name] and read["montage"] is None:
             raise UsageError(f"{RENDER[name].long} without --montage", hint="for example --montage auto")
@@ -141,6 +147,7 @@ def parse_request(
         index=read["index"] or {},
         network=_network(read),
         settings=replace(settings, render=replace(settings.render, **budgets)),
+        volume=volume,
         **{name: read[name] for name in same},
     )
 
@@ -158,6 +165,59 @@ def _check_film(read: Mapping[str, Any], cameras: Sequence[str]) -> None:
     ended = [place.count(0) for place in ranges.values() if place.stop is not None]
     check_length(math.prod(ended) * max(1, len(cameras)))
 
+
+def _volume(
+    read: Mapping[str, Any], given: Mapping[str, Any], cameras: Sequence[str]
+) -> VolumeOptions | None:
+    """How a volume is drawn, None where planes are. Raises UsageError for options of the one with the other."""
+    around = next(filter(is_volume_camera, cameras), None)
+    mode = read["mode"] or (SLICE if around is None else "mip")
+    if mode == SLICE:
+        if around is not None:
+            raise UsageError(
+                f"--mode slice shows planes, and --camera {around} looks at a volume",
+                hint="--mode mip, minip, mean, attenuated-mip, alpha or iso shows volumes",
+            )
+        for name in ("slab", "clip", "detail", "iso", "attenuation"):
+            if given.get(name) not in (None, False):
+                raise UsageError(
+                    f"{RENDER[name].long} is of volumes, and planes are shown",
+                    hint="--mode mip, or a camera such as azimuth=30,elevation=20, shows a volume",
+                )
+        return None
+    shows = f"--mode {mode}" if read["mode"] else f"--camera {around}"
+    for name, own in (("iso", "iso"), ("attenuation", "attenuated-mip")):
+        if given.get(name) is not None and mode != own:
+            raise UsageError(f"--{name} is of --mode {own}, not of --mode {mode}", hint=f"--mode {own}")
+    for name, why in _OF_PLANES.items():
+        if given.get(name) not in (None, False) and read[name] != RENDER[name].initial:
+            raise UsageError(
+                f"{RENDER[name].long} with {shows}: {why}",
+                hint=f"leave out {RENDER[name].long}, or --mode slice",
+            )
+    if read["montage"] == "ortho":
+        raise UsageError(
+            f"--montage ortho with {shows}: its three views are planes",
+            hint="several --camera with --montage auto show a volume from several sides",
+        )
+    for axis in [*(read["index"] or {}), *([read["project"].axis] if read["project"] else [])]:
+        if axis in VOLUME:
+            option = "index" if axis in (read["index"] or {}) else "project"
+            raise UsageError(
+                f"--{option} {axis}=… with {shows}: a volume has all of {axis}",
+                hint=f"--clip {axis}=FROM:TO shows a part of it",
+            )
+    return VolumeOptions(cast("VolumeMode", mode), read["slab"], read["clip"], read["detail"] or 1.0)
+
+
+_OF_PLANES = {
+    "display": "a volume displays z, y and x",
+    "pixel_aspect": "the shape of a volume is by voxel size",
+    "overview": "the inset is of planes",
+    "show_grid": "the grid is of planes",
+    "mark_pending": "what is pending is marked on planes",
+}
+"""Options that mean nothing to volumes."""
 
 _FILMS = "a film is a range such as --index t=0:50, or a camera path"
 

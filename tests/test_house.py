@@ -60,7 +60,7 @@ ORDER = {
         {"building"},
     ],
     "render": [
-        {"config", "films", "option_table"},
+        {"config", "films", "option_table", "volume_options"},
         {"view"},
         {"loading"},
         {"request", "tiles", "output"},

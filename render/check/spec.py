@@ -241,14 +241,14 @@ def check_values(case: Case) -> None:
     anything is rendered. Raises ``UsageError``."""
     from octree.render.config import default_settings
     from octree.render.request import parse_request
-    from octree.render.view.camera_text import is_volume_camera, parse_camera
+    from octree.render.view.camera_text import parse_camera
     from octree.render.view.volume.framing import Framed
 
     try:
         options = {key: value for key, value in case.options.items() if key != "config"}
-        parse_request(case.sources, case.cameras, options, settings=default_settings())
+        request = parse_request(case.sources, case.cameras, options, settings=default_settings())
         for camera in case.cameras:
-            volume = Framed(Region((0.0,) * 3, (1.0,) * 3)) if is_volume_camera(camera) else None
+            volume = Framed(Region((0.0,) * 3, (1.0,) * 3)) if request.volume else None
             parse_camera(camera, extent=(1.0, 1.0), size_px=case.size_px, volume=volume)
     except UsageError as error:
         raise UsageError(f"case {case.name!r}: {error.message}", hint=error.hint) from error

@@ -27,23 +27,48 @@ def emptiness(frames: Sequence[FrameReport], settled: Sequence[bool], extent: Re
     alive = {frame.camera.name for frame in frames if frame.visible_px}
     fatal = [frame for frame, done in empty if done or frame.camera.name not in alive]
     frame = (fatal or [empty[0][0]])[0]
-    camera, (y0, x0), (y1, x1) = frame.camera, extent.low, extent.high
-    shown = camera.rect(frame.size_px)
-    seen = shown.intersect(extent)
-    if seen.is_empty:
-        why = f"its camera shows {_span('x', shown.x0, shown.x1)} and {_span('y', shown.y0, shown.y1)}"
-    elif min(seen.size[1] * camera.zoom, seen.size[0] * camera.zoom * camera.aspect) >= 1:
-        why = f"no layer has {', '.join(f'{axis}={at}' for axis, at in frame.position.requested)}"
-    else:
-        why = f"at zoom {camera.zoom:g} it is smaller than a pixel, and under no pixel's centre"
+    camera, covers = frame.camera, _spans(extent)
+    why = _plane_why(frame, extent) if camera.orbit is None else _volume_why(frame)
     which = "the frame" if len(frames) == 1 else f"{len(empty)} of {len(frames)} frames"
     first = "" if len(frames) == 1 else f"; the first is frame {frame.index} ({camera.name})"
     return Emptiness(
-        f"{which} {'shows' if len(empty) == 1 else 'show'} nothing of the image, which covers {_span('x', x0, x1)} and "
-        f"{_span('y', y0, y1)}{first}: {why}",
+        f"{which} {'shows' if len(empty) == 1 else 'show'} nothing of the image, which covers {covers}{first}: {why}",
         "cameras count level-0 pixels, and fit shows all of them; --allow-empty takes frames without an image",
         bool(fatal),
     )
+
+
+def _plane_why(frame: FrameReport, extent: Region) -> str:
+    camera, shown = frame.camera, frame.camera.rect(frame.size_px)
+    seen = shown.intersect(extent)
+    if seen.is_empty:
+        return f"its camera shows {_spans(shown)}"
+    if min(seen.size[1] * camera.zoom, seen.size[0] * camera.zoom * camera.aspect) >= 1:
+        return f"no layer has {_places(frame)}"
+    return f"at zoom {camera.zoom:g} it is smaller than a pixel, and under no pixel's centre"
+
+
+def _volume_why(frame: FrameReport) -> str:
+    camera = frame.camera
+    assert camera.orbit is not None
+    width, height = (edge / camera.zoom for edge in frame.size_px)
+    looks = (
+        f"its camera looks at x {camera.x:g}, y {camera.y:g}, z {camera.orbit.z:g}, and shows {width:g} x {height:g} "
+        "level-0 voxels of x there"
+    )
+    places = f", or no layer has {_places(frame)}" if frame.position.requested else ""
+    return f"{looks}; no sample of a ray lies in it{places}"
+
+
+def _places(frame: FrameReport) -> str:
+    return ", ".join(f"{axis}={at}" for axis, at in frame.position.requested)
+
+
+def _spans(region: Region) -> str:
+    """In the order x, y, z."""
+    ends = zip("xyz", region.low[::-1], region.high[::-1], strict=False)
+    *before, last = [_span(axis, low, high) for axis, low, high in ends]
+    return f"{', '.join(before)} and {last}"
 
 
 def _span(axis: str, low: float, high: float) -> str:

@@ -156,7 +156,7 @@ def _caption(frame: dict[str, Any]) -> str:
     parts = [
         f"frame {frame['number']}",
         f"{frame['t_ms']:.0f} ms",
-        f"{camera['name'] or 'view'} at x {camera['x']:.1f}, y {camera['y']:.1f}, zoom {camera['zoom']:.4g}",
+        f"{camera['name'] or 'view'} at {_at(camera)}, zoom {camera['zoom']:.4g}",
         f"level {frame['level']}" + (" (degraded)" if frame["degraded"] else ""),
         f"ideal {100 * coverage['ideal']:.1f} %",
     ]
@@ -309,6 +309,13 @@ def _plot_slices(slices: Sequence[dict[str, Any]]) -> str:
         axes.grid(axis="y", color="#888888", alpha=0.25, linewidth=0.6)
         _legend(axes)
         return svg_of(figure, prefix="slices")
+
+
+def _at(camera: dict[str, Any]) -> str:
+    """Where it stands; around a volume with the angles that are not 0."""
+    place = ", ".join(f"{axis} {camera[axis]:.1f}" for axis in ("x", "y", "z") if axis in camera)
+    angles = [name for name in ("azimuth", "elevation", "roll", "fov") if camera.get(name)]
+    return ", ".join([place, *(f"{name} {camera[name]:.4g}°" for name in angles)])
 
 
 def _place(index: dict[str, int]) -> str:

@@ -117,6 +117,20 @@ class Positions:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumeReport:
+    """What rays met of a volume: ``samples`` of all layers in what is shown of them, ``step_world`` level-0 voxels of x apart
+    (the smallest of the layers), and how many bricks were drawn, each channel counted."""
+
+    mode: str
+    samples: int
+    step_world: float
+    bricks_drawn: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
 class CellReport:
     """One view of a montage: where it lies in the frame, whole pixels, and what it shows there."""
 
@@ -141,7 +155,7 @@ class FrameReport:
     ``level`` the wanted one, coarser than the screen asks for when ``degraded``; ``visible_px`` the screen
     pixels that the image covers; ``displayed`` the axes of rows and columns, ``projected`` (axis, method, first, stop)
     in level-0 positions of the first source, None for no projection; ``late``: of a stream, and not complete when it was
-    due; ``cells`` of a montage. What a frame shows of an earlier plane (``position.shown``), camera, level, coverage and tiles included, is that
+    due; ``cells`` of a montage; ``volume`` None: of planes. What a frame shows of an earlier plane (``position.shown``), camera, level, coverage and tiles included, is that
     of the frame that it is kept from."""
 
     index: int
@@ -156,6 +170,7 @@ class FrameReport:
     position: Positions = field(default_factory=Positions)
     late: bool = False
     cells: tuple[CellReport, ...] = ()
+    volume: VolumeReport | None = None
     coverage: Coverage = field(default_factory=Coverage)
     tiles: TileCounts = field(default_factory=TileCounts)
     bytes: ByteCounts = field(default_factory=ByteCounts)
@@ -178,6 +193,7 @@ class FrameReport:
             "position": self.position.to_json(),
             "late": self.late,
             **({"cells": [cell.to_json() for cell in self.cells]} if self.cells else {}),
+            **({"volume": self.volume.to_json()} if self.volume else {}),
             "coverage": self.coverage.to_json(),
             "tiles": self.tiles.to_json(),
             "bytes": self.bytes.to_json(),

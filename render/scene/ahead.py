@@ -14,7 +14,7 @@ from itertools import islice
 
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.values import LoadKey, LoadRequest, Tier
-from octree.render.scene.layer import Layer
+from octree.render.scene.tile_layer import TileLayer
 from octree.render.view.ahead import (
     MOST_PLANES,
     PlaneAhead,
@@ -34,14 +34,14 @@ class Coming:
 
     slicing: Slicing
     due_ms: float
-    tiles: Callable[[Layer], Tiles]
+    tiles: Callable[[TileLayer], Tiles]
 
 
 class Ahead:
     """The wishes for planes to come of one view, whose layers these are. It is their owner. ``share``: of the room and of
     the workers that there are for that."""
 
-    def __init__(self, layers: Sequence[Layer], loader: TileLoader) -> None:
+    def __init__(self, layers: Sequence[TileLayer], loader: TileLoader) -> None:
         self._layers, self._loader, self._wishes = layers, loader, False
         self.share = 1.0
 

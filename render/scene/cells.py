@@ -15,8 +15,7 @@ from octree.render.films import PlaneRange
 from octree.render.report.values import CellReport
 from octree.render.request import RenderRequest
 from octree.render.scene.look import channels_of
-from octree.render.view.camera import Camera, CameraPath
-from octree.render.view.camera_text import parse_camera
+from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.montage import ORTHO, Line, Ortho, Shape, content_of, grid_places
 from octree.render.view.parts import Part
 from octree.render.view.shots import Film, Shot
@@ -150,21 +149,11 @@ def _film(
     cameras: Sequence[str] | None = None,
     slicing: Slicing | None = None,
     ranges: dict[str, PlaneRange] | None = None,
-    extent: Region | None = None,
-    aspect: float | None = None,
+    source: OpenTileSource | None = None,
 ) -> Film:
     request = opened.request
-    views: list[Camera | CameraPath] = [
-        parse_camera(
-            text,
-            extent=opened.extent if extent is None else extent,
-            size_px=size_px,
-            aspect=opened.aspect if aspect is None else aspect,
-        )
-        for text in (request.cameras if cameras is None else cameras)
-    ]
     return Film(
-        views,
+        [opened.camera(text, size_px, source) for text in (request.cameras if cameras is None else cameras)],
         request.slicing if slicing is None else slicing,
         request.ranges if ranges is None else ranges,
         opened.lengths,
@@ -174,7 +163,8 @@ def _film(
 
 
 def _places(opened: OpenedSources, shape: Shape, count: int) -> list[Part]:
-    return grid_places(shape, count, opened.request.size_px, content_of(opened.extent, opened.aspect))
+    low, high = (ends[-2:] for ends in opened.extent)  # of a volume what is seen from in front
+    return grid_places(shape, count, opened.request.size_px, content_of(Region(low, high), opened.aspect))
 
 
 def _size(place: Part) -> tuple[int, int]:
@@ -232,8 +222,7 @@ def _one_each(opened: OpenedSources, places: Sequence[Part], titles: Sequence[st
     cells, films = [], []
     for number, (place, title, source) in enumerate(zip(places, titles, opened.sources, strict=True)):
         cells.append(Cell(place, title, (number,)))
-        extent, aspect = opened.extent_of(source), opened.aspect_of(source)
-        films.append(_film(opened, _size(place), extent=extent, aspect=aspect))
+        films.append(_film(opened, _size(place), source=source))
     return Cells(tuple(cells), tuple(films))
 
 

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import itemgetter
-from typing import TYPE_CHECKING
+from typing import Any
 
 from octree.pyramid.model import TileKey
 from octree.render.loading.values import LoadKey
 from octree.render.tiles.face import Face
 from octree.render.view.plan import Lacking
 from octree.render.view.state import Section
-
-if TYPE_CHECKING:
-    from octree.render.gl.tiled_image import TiledImageVisual
 
 LONG, TABLES = 64, 6
 """Tuples of so many tiles are remembered, so many of them: what is wanted, what is around it, and what was looked at for that."""
@@ -24,10 +21,11 @@ MOST_KEYS = 2**16
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One channel of a layer, and how it is drawn. ``channel`` None: wherever the view is."""
+    """One channel of a layer, and how it is drawn: a ``TiledImageVisual``, or a ``MarchVisual`` of volumes. ``channel``
+    None: wherever the view is."""
 
     channel: int | None
-    visual: TiledImageVisual
+    visual: Any
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,49 +1,35 @@
-"""One image layer of a view: what to load, what to upload, what to draw.
-
-A layer owns its plan and the level it last drew (main thread only). Loader, cache and atlas are the pipeline's; a
-layer speaks to them with keys and drops only its own wishes. A layer has one *part* for each channel; a tile
-counts as resident when all its parts are, so channels never disagree on screen. The tiles of
-its plan and cover know no channel where parts have one: only the loader's keys do.
-"""
+"""One layer of planes: what to load, what to upload, what to draw. ``tile_layer.py`` has what volumes share with it."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence, Set
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
-from octree.pyramid.model import PyramidSpec, TileKey
-from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
-from octree.render.loading.wishes import load_requests
+from octree.pyramid.model import PyramidSpec
+from octree.render.loading.values import LoadedTile, Tier
 from octree.render.request import RenderRequest
-from octree.render.scene.keys import Keys, Once, Part, Standing
+from octree.render.scene.keys import Once, Part
 from octree.render.scene.look import Look
 from octree.render.scene.shown import Shown
-from octree.render.tiles.face import Face
-from octree.render.tiles.texels import Base
+from octree.render.scene.tile_layer import NO_PLAN, TileLayer, Weighed
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles
 from octree.render.view.camera import Camera
 from octree.render.view.cover import Cover, cover_view, never, pixel_edges, rows_of
 from octree.render.view.parts import Part as FramePart
 from octree.render.view.parts import Placed
-from octree.render.view.plan import STAND_IN_SHARE, ViewPlan, choose_level, plan_view
-from octree.render.view.register import ToBase, to_base
-from octree.render.view.stand_ins import stand_ins_at_hand
-from octree.render.view.state import Section, Slicing, ViewState, resolve
+from octree.render.view.plan import ViewPlan, choose_level, plan_view
+from octree.render.view.state import Slicing, ViewState
 
 if TYPE_CHECKING:
     from octree.render.gl.tiled_image import TiledImageVisual
     from octree.render.scene.pipeline import Pipeline
 
-MOST_PLACES = 256
-"""Whose keys are remembered."""
-NO_PLAN = ViewPlan(0, False, ())
-"""What a layer wants that has not been asked to show anything."""
 _NOWHERE = Region((math.inf, math.inf), (math.inf, math.inf))
 
 
@@ -69,8 +55,8 @@ def make_layer(
     return Layer(source, parts, pipeline, first=first or source.spec, linear=linear)
 
 
-class Layer:
-    """One source in one view. Main thread only. ``face`` is the one that the view state shows now."""
+class Layer(TileLayer):
+    """One source in one view of planes. Main thread only."""
 
     def __init__(
         self,
@@ -81,37 +67,11 @@ class Layer:
         first: PyramidSpec,
         linear: bool,
     ) -> None:
-        self.source = source
-        self.face: Face = source
-        self.parts = tuple(parts)
-        self.to_base = ToBase()
-        self._first = first
-        self._pipeline, self._loader, self._atlas = pipeline, pipeline.loader, pipeline.atlas
-        self._margin_texels = 1.0 if linear else 0.0  # the filter reaches a texel further when minified
-        self._slicing: Slicing | None = None
-        self._bases: Mapping[int | None, Base] | None = None  # None: those of the source
-        self._outdated: list[Face] = []  # before it was rebased
-        self._standing: tuple[Standing, ...] = ()
-        self._keys = Keys(source, ())
-        self._lattice = source.lattice
-        self._version = source.version
-        self._plan = NO_PLAN
-        self._levels: Set[int] = {NO_PLAN.level}  # of the wanted tiles
+        super().__init__(source, parts, pipeline, pipeline.atlas, first=first, linear=linear)
+        self._planes = pipeline.atlas
         self._view = Region((0.0, 0.0), (0.0, 0.0))
         # of the view, if only a part is wanted now; its pixels
         self._part: tuple[Region, Region] | None = None
-        # coarser tiles that stand in besides those of the plan
-        self._at_hand: tuple[TileKey, ...] = ()
-        self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
-        self._sent = False  # the loader knows the plan
-        self._held_from: Tier | None = None
-        self._drawn_keys: tuple[LoadKey, ...] = ()  # of what the visuals show
-        self._is_drawn = False
-        self._others: dict[Slicing, Keys | None] = {}  # the keys of other places of the face
-        self._others_of: tuple[str, int] = ("", 0)
-        self.cover: Cover | None = None
-
-    # 1, 2: from a camera to wishes
 
     def plan(
         self,
@@ -119,19 +79,13 @@ class Layer:
         size_px: tuple[int, int],
         *,
         motion: tuple[float, float] = (0.0, 0.0),
+        later: Camera | None = None,
         fresh: bool = False,
         prefetch: bool = False,
         sparing: bool = False,
         part: FramePart | None = None,
         held_from: Tier | None = None,
     ) -> ViewPlan:
-        """Decide what a view wants and tell the loader.
-
-        ``motion`` is how fast the camera moves, camera pixels per ms (y, x). ``fresh``: the view has nothing to do
-        with the one before, whose level must not hold it back. ``sparing``: nobody will see what stands in, unless time
-        runs out: the coarsest level will do. ``part``: only this part of the frame is to be drawn.
-        No read of the tier ``held_from`` or of a later one is begun.
-        """
         view, px_per_base = self._seen(state, size_px)
         sy, sx = self.to_base.scale
         return self.plan_rect(
@@ -186,11 +140,10 @@ class Layer:
         the tier ``held_from`` or of a later one is begun yet."""
         self.go_to(slicing)
         if self.is_beyond:
-            self._loader.plan(self, (), moved=False)
-            self._at_hand, self._rank, self._view, self._part = (), {}, view, None
+            self._want_nothing()
+            self._view, self._part = view, None
             return NO_PLAN
-        if self._version != self.source.version:  # the data have changed
-            self._version, self._plan, self._sent = self.source.version, NO_PLAN, False
+        self._see_version()
         self._part = None if part is None else (part[0].region(part[1]), part[1].region)
         limits = self._pipeline.settings.render
         lacking = Once(self._lacking)
@@ -207,43 +160,17 @@ class Layer:
             motion=(motion[0] * limits.lookahead_ms, motion[1] * limits.lookahead_ms),
             cheap_levels=self.source.stored_levels,
         )
-        if sparing:
-            coarsest = min(self.source.stored_levels, len(self._lattice.levels)) - 1
-            plan = replace(plan, stand_ins=tuple([tile for tile in plan.stand_ins if tile.level == coarsest]))
-        if fresh and not prefetch and plan.stand_ins and not lacking(plan.wanted):
-            plan = replace(plan, stand_ins=())  # a frame that waits for nothing shows none
+        plan = self._trimmed(plan, lacking, fresh=fresh, prefetch=prefetch, sparing=sparing)
         # a view that has just been chosen is still: only one that goes on from the last has moved
         moved = view != self._view and not fresh
-        changed = moved or not self._sent or plan != self._plan or held_from != self._held_from
-        self._held_from = held_from
-        if changed or self.cover is None or not self.cover.is_whole:
-            # a view that has just been chosen has nothing to do with what the one before asked for
-            levels = 0 if fresh else self.source.stored_levels
-            shown = view if self._part is None else self._part[0]
-            at_hand = stand_ins_at_hand(self._lattice, plan, shown, lacking, on_their_way=levels)
-            if changed or at_hand != self._at_hand:
-                self._loader.plan(self, self._requests(plan, at_hand), moved=moved)
-                table = self._known_keys.table
-                self._rank = dict.fromkeys(table((*at_hand, *plan.stand_ins)))
-                self._rank.update(dict.fromkeys(table(plan.wanted)))
-                self._rank.update(dict.fromkeys(table(plan.prefetch)))
-            self._at_hand = at_hand
-        if plan.wanted is not self._plan.wanted:
-            self._levels = plan.levels or {plan.level}
-        self._plan, self._view, self._sent = plan, view, True
-        return plan
-
-    @property
-    def is_beyond(self) -> bool:
-        """The view stands where the image has ended: there is nothing to show, and nothing to wait for."""
-        return self._standing[0].section.beyond
-
-    # 2b: what other planes want
+        self._view = view
+        shown = view if self._part is None else self._part[0]
+        return self._ask_for(plan, shown, lacking, moved=moved, fresh=fresh, held_from=held_from)
 
     @property
     def tiles_now(self) -> Tiles:
         """What the view wants of its plane: it will want as much of others, as long as the camera stays."""
-        return self._coarsest(self._view, self._plan.level, len(self._plan.wanted)), self._plan.wanted
+        return self._coarsest_in(self._view, self._plan.level, len(self._plan.wanted)), self._plan.wanted
 
     def tiles_seen(self, camera: Camera, size_px: tuple[int, int]) -> Tiles:
         """What a view will want of any plane from another camera."""
@@ -255,167 +182,7 @@ class Layer:
             max_tiles=self._pipeline.room_for(self),
             margin_texels=self._margin_texels,
         )
-        return self._coarsest(view, plan.level, len(plan.wanted)), plan.wanted
-
-    def _coarsest(self, view: Region, level: int, wanted: int) -> tuple[TileKey, ...]:
-        """Where they are few enough to stand in."""
-        coarsest = self.source.stored_levels - 1
-        if coarsest <= level:
-            return ()
-        tiles = self._lattice.blocks_meeting(coarsest, view)
-        if tiles.size > max(4, wanted // STAND_IN_SHARE):
-            return ()
-        return tuple([self._lattice.key(coarsest, grid) for grid in tiles.grids()])
-
-    def keys_at(self, slicing: Slicing) -> Mapping[TileKey, tuple[LoadKey, ...]] | None:
-        """The keys of each tile of the face that is shown, in another place; None where there is nothing of it. Raises
-        UsageError for what cannot be shown."""
-        if self._others_of != (self.face.token, self.face.version) or len(self._others) > MOST_PLACES:
-            self._others_of, self._others = (self.face.token, self.face.version), {}
-        if slicing not in self._others:
-            standing = [self._stand(part, slicing) for part in self.parts]
-            here = all(self.source.face(each.section, self._bases) is self.face for each in standing)
-            beyond = any(each.section.beyond for each in standing)
-            self._others[slicing] = Keys(self.face, standing) if here and not beyond else None
-        return self._others[slicing]
-
-    @property
-    def tile_bytes(self) -> int:
-        """Of one tile of a part, at most."""
-        own = self.face.lattice.levels[self._plan.level]
-        pixels = math.prod((*map(min, own.tile, own.shape), *self.face.samples_shape))
-        return pixels * self.face.texture_dtype.itemsize
-
-    @property
-    def shares_chunks(self) -> bool:
-        """Tiles of several planes come with one read."""
-        return self._plan.level in self.face.batch_levels
-
-    def is_resident(self, key: LoadKey) -> bool:
-        return key in self._atlas
-
-    def needed_keys(self) -> Iterator[LoadKey]:
-        """What the plan in force needs now, and what stands in for it."""
-        keys = self._known_keys
-        return (
-            key for tile in (*self._plan.wanted, *self._plan.stand_ins, *self._at_hand) for key in keys[tile]
-        )
-
-    def ask_again(self) -> None:
-        """The atlas has been emptied: ask for everything that the view wants."""
-        self._loader.plan(self, self._requests(self._plan, ()), moved=False)
-
-    def go_to(self, slicing: Slicing) -> None:
-        """Show this of the image, as far as the source has the axes. Raises UsageError for what it cannot show."""
-        if slicing == self._slicing:
-            return
-        source, standing = self.source, []
-        face: Face = source
-        for part in self.parts:
-            standing.append(self._stand(part, slicing))
-            face = source.face(standing[-1].section, self._bases)
-        if face is not self.face:
-            self.face, self.cover = face, None
-            self._pipeline.reshape(self)
-        self.to_base = to_base(self._first, source.spec, face.displayed)
-        self._slicing, self._plan, self._sent = slicing, NO_PLAN, False
-        self._levels = {NO_PLAN.level}
-        self._standing, shared = tuple(standing), standing[0].indices
-        self._keys = Keys(face, standing)
-        if self.parts[0].channel is not None:
-            c = standing[0].section.entries.index("c")
-            shared = tuple(index[:c] + index[c + 1 :] for index in shared)
-        self._lattice = face.lattice.at(shared)
-
-    def _stand(self, part: Part, slicing: Slicing) -> Standing:
-        section = self._section_of(part, slicing)
-        levels = self.source.face(section, self._bases).at(section).levels
-        return Standing(part, section, tuple([level.index for level in levels]))
-
-    def _section_of(self, part: Part, slicing: Slicing) -> Section:
-        if part.channel is not None:
-            position = {**dict(slicing.position), "c": part.channel}
-            slicing = replace(slicing, position=tuple(position.items()))
-        return resolve(slicing, self.source.spec, lenient=True)
-
-    def strays(self, slicing: Slicing) -> int:
-        """How many of the tiles that the visuals were given to draw are of another place than ``slicing``: none, unless
-        something is wrong. Looks at what is drawn, not at what was planned."""
-        count = 0
-        for part in self.parts:
-            section, spec = self._section_of(part, slicing), self.source.spec
-            token = self.source.face(section, self._bases).token
-            levels = {key.tile.level for key in part.visual.keys}
-            own = {level: None if section.beyond else section.own_index(spec, level) for level in levels}
-            count += sum(
-                key.source != token or key.tile.index != own[key.tile.level] for key in part.visual.keys
-            )
-        return count
-
-    def rebase(self, bases: Mapping[int | None, Base]) -> None:
-        """Have texels relative to these from now on, by channel (None: all others): its tiles are made anew. What is shown
-        stays as it is until ``show``."""
-        slicing, cover = self._slicing, self.cover
-        self._outdated.append(self.face)
-        self._bases, self._slicing = bases, None
-        if slicing is not None:
-            self.go_to(slicing)
-        self.cover = cover
-
-    @property
-    def is_rebased(self) -> bool:
-        """What is shown is of the texels before."""
-        return bool(self._outdated)
-
-    def keys(self, tile: TileKey) -> tuple[LoadKey, ...]:
-        """The key of each part of one tile."""
-        return self._known_keys[tile]
-
-    @property
-    def _known_keys(self) -> Keys:
-        """To be looked at once for many tiles."""
-        if self._keys.version != self.face.version:
-            self._keys = Keys(self.face, self._standing)
-        return self._keys
-
-    def _lacking(self, tiles: Sequence[TileKey]) -> Sequence[TileKey]:
-        """Tiles of which some part is not in memory."""
-        table = self._known_keys.table(tiles)
-        absent = self._loader.lacking(set(table).difference(self._atlas.resident))
-        if len(absent) == len(table) == len(tiles):
-            return tiles
-        return list(dict.fromkeys([table[key] for key in table if key in absent])) if absent else []
-
-    def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[LoadRequest]:
-        keys, resident = self._known_keys, self._atlas.resident
-        wanted = keys.table(plan.wanted)
-        below = set(wanted).difference(resident)
-        if len(below) < len(wanted):
-            wanted = {key: tile for key, tile in wanted.items() if key in below}
-        requests = load_requests(plan, keys.__getitem__, at_hand, but=resident, wanted=wanted)
-        held = self._held_from
-        if held is None:
-            return requests
-        return [each._replace(load=each.load and each.tier < held) for each in requests]
-
-    # 3: what is in memory
-
-    def waiting(self) -> Iterator[LoadedTile]:
-        """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first. Stand-ins
-        only while there is something to stand in for."""
-        complete: bool | None = None  # asked only for a stand-in, as few frames have one that waits
-        resident = self._atlas.resident
-        for key in [key for key in self._rank if key not in resident]:
-            if (tile := self._loader.peek(key)) is not None:
-                if not self.is_wanted(key):
-                    complete = self.is_complete if complete is None else complete
-                    if complete:
-                        continue
-                yield tile
-
-    def is_wanted(self, key: LoadKey) -> bool:
-        """The key is of the wanted level, not a stand-in or prefetched."""
-        return key.tile.level in self._levels
+        return self._coarsest_in(view, plan.level, len(plan.wanted)), plan.wanted
 
     def upload(self, tile: LoadedTile) -> int:
         """Bring one tile into the atlas; returns the bytes uploaded, 0 when there was no room."""
@@ -425,27 +192,7 @@ class Layer:
             found = self._loader.peek(key.beside(drow, dcol))
             return found.data if found is not None else None
 
-        return self._atlas.upload(tile, neighbour)
-
-    # 4: what is drawn
-
-    def pin(self, owner: Hashable, *, stand_ins: bool = True) -> None:
-        """Keep in the atlas what this view wants, and what it shows meanwhile, for ``owner`` (see ``Atlas``)."""
-        atlas, resident = self._atlas, self._atlas.resident
-        atlas.pin(
-            [key for key in self._rank if key in resident and (stand_ins or self.is_wanted(key))], owner
-        )
-        if stand_ins:
-            atlas.pin([key for key in self._drawn_keys if key in resident], owner)
-
-    def holdings(self) -> Hashable:
-        """What decides what the view shows: where its tiles are in the atlas, and which were lost. A cover holds
-        until this changes, whoever changed it."""
-        lost = self._loader.failures
-        return (
-            tuple(self._atlas.where((*self._rank, *self._drawn_keys))),
-            tuple([key for key in self._rank if key in lost]) if lost else (),
-        )
+        return self._planes.upload(tile, neighbour)
 
     def rehearse(
         self,
@@ -459,37 +206,11 @@ class Layer:
         plan = self._plan
         if not plan.wanted:
             return
-        page = self._atlas.reserve(self.face.tile_shape(plan.wanted[0]), self.face.texture_dtype)
+        page = self._planes.reserve(self.face.tile_shape(plan.wanted[0]), self.face.texture_dtype)
         for part in self.parts if page is not None else ():
             if frame_px is not None:
                 part.visual.set_view(self._view, frame_px)
             part.visual.rehearse(page, offset_px, size_px)
-
-    def resident(self, tile: TileKey) -> bool:
-        """All parts of the tile are in the atlas."""
-        return self._resident_now()(tile)
-
-    @property
-    def holds_some(self) -> bool:
-        """Some of what it asked for is in the atlas."""
-        resident = self._atlas.resident
-        return any(key in resident for key in self._rank)
-
-    def _resident_now(self) -> Callable[[TileKey], bool]:
-        """``resident``, for many tiles."""
-        keys, held = self._known_keys, self._atlas.resident
-
-        def resident(tile: TileKey) -> bool:
-            for key in keys[tile]:  # noqa: SIM110 - a generator for each tile takes twice as long
-                if key not in held:
-                    return False
-            return True
-
-        return resident
-
-    def failed(self, tile: TileKey) -> bool:
-        """Some part of the tile could not be read, after all tries."""
-        return any(self._loader.failed(key) is not None for key in self.keys(tile))
 
     def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
         """Decide what every part of the view shows, and give it to the visuals. ``size_px`` is that of the
@@ -521,17 +242,8 @@ class Layer:
             visual.base = self.face.base(standing.part.channel)
             if size_px is not None:
                 visual.set_view(self._view, size_px)
-        outdated, self._outdated = self._outdated, []
-        for face in outdated:
-            self._pipeline.drop(self.source, face)
-        self._is_drawn = True
-        self._drawn_keys = tuple(dict.fromkeys([key for parts in keys for key in parts]))
-        self.cover = cover
+        self._note_drawn(cover, [key for parts in keys for key in parts])
         return cover
-
-    def drawn_places(self) -> tuple[Any, ...] | None:
-        """Where in the atlas the tiles lie that the visuals show; None when they show none of this face."""
-        return None if self.cover is None else tuple(self._atlas.where(self._drawn_keys))
 
     def sleep(self) -> None:
         """Nobody looks: want nothing, show nothing, and leave others the room."""
@@ -545,48 +257,9 @@ class Layer:
             self.show(cover_view(self._lattice, _NOWHERE, self._plan.level, self.resident))
             self._is_drawn, self.cover = False, None
 
-    # 5: what it showed
-
-    @property
-    def is_complete(self) -> bool:
-        """Every wanted tile is resident or has failed: nothing that arrives can make this view better."""
-        resident = self._resident_now()
-        return all(resident(tile) or self.failed(tile) for tile in self._plan.wanted)
-
-    def shows(self, key: LoadKey) -> bool:
-        """The key is a tile of the plane where the layer stands, or of a coarser one that holds it."""
-        level, index = key.tile.level, key.tile.index
-        return key.source == self.face.token and any(own.indices[level] == index for own in self._standing)
-
-    def lost(self) -> list[FailedTile]:
-        """Which tiles of the plane could not be read, in order of their keys."""
-        return [self._loader.failures[key] for key in sorted(self._loader.failures) if self.shows(key)]
-
-    @property
-    def stands_in(self) -> bool:
-        """Coarser tiles may show something before the wanted ones do."""
-        return bool(self._at_hand or self._plan.stand_ins)
-
-    @property
-    def drawn(self) -> frozenset[TileKey]:
-        return self.cover.drawn if self.cover is not None else frozenset()
-
-    @property
-    def section(self) -> Section:
-        """What the first part shows of the image."""
-        return self._standing[0].section
-
-    @property
-    def position(self) -> tuple[int, ...]:
-        """Where the first part stands on the axes that are not displayed: what baselines know its tiles by."""
-        return self.section.position
-
-    def position_of(self, tile: TileKey) -> tuple[int, ...]:
-        """The level-0 positions of a key's tile: those of the view if it shows them, else the first."""
-        for standing in self._standing:
-            if standing.indices[tile.level] == tile.index:
-                return standing.section.position
-        return self.section.first_position(self.source.spec, tile.index, tile.level)
+    def weighed(self, size_px: tuple[int, int]) -> Weighed:
+        assert self.cover is not None
+        return self.cover.coverage, self._planned_px(size_px)
 
     def shown(self, size_px: tuple[int, int]) -> Shown:
         """What the last cover shows, in a frame of ``size_px`` or in the part of it that was planned."""
@@ -599,22 +272,13 @@ class Layer:
             drawn=self.drawn,
             channels=len(self.parts),
             coverage=self.cover.coverage,
-            visible_px=self._visible_px(size_px),
+            visible_px=self._planned_px(size_px),
         )
-
-    def rest(self) -> None:
-        """The view is done: what it still had under way is not needed any more."""
-        self._loader.plan(self, (), moved=False)
-        self._sent = False
 
     @property
     def view(self) -> Region:
         """What the frame shows, in base coordinates."""
         return self._view
-
-    @property
-    def plan_in_force(self) -> ViewPlan:
-        return self._plan
 
     def visible_rect(self, size_px: tuple[int, int]) -> tuple[int, int, int, int]:
         """Screen pixels whose centre the image covers, half-open: (row0, row1, col0, col1)."""
@@ -624,7 +288,15 @@ class Layer:
         row0, col0, row1, col1 = map(int, edges[0])
         return row0, row1, col0, col1
 
-    def _visible_px(self, size_px: tuple[int, int]) -> int:
+    def visible_px(self, size_px: tuple[int, int]) -> int:
+        row0, row1, col0, col1 = self.visible_rect(size_px)
+        return (row1 - row0) * (col1 - col0)
+
+    def mark_visible(self, seen: NDArray[np.bool_]) -> None:
+        row0, row1, col0, col1 = self.visible_rect((seen.shape[1], seen.shape[0]))
+        seen[row0:row1, col0:col1] = True
+
+    def _planned_px(self, size_px: tuple[int, int]) -> int:
         row0, row1, col0, col1 = self.visible_rect(size_px)
         if self._part is not None:
             (y0, x0), (y1, x1) = self._part[1]

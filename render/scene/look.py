@@ -36,10 +36,13 @@ class Look:
     interpolation: Interpolation
     labels: bool
     rgb: bool
+    iso: float | None = None
+    attenuation: float | None = None
 
     def drawing(self) -> dict[str, Any]:
-        """The arguments of ``TiledImageVisual``."""
-        return {f.name: getattr(self, f.name) for f in fields(self) if f.name != "channel"}
+        """The arguments that ``TiledImageVisual`` and ``MarchVisual`` have in common."""
+        others = ("channel", "iso", "attenuation")
+        return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 
 def looks_of(source: OpenTileSource, options: LayerOptions, request: RenderRequest) -> list[Look]:
@@ -84,6 +87,8 @@ def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest
         interpolation=options.interpolation,
         labels=source.labels,
         rgb=source.rgb,
+        iso=options.iso,
+        attenuation=options.attenuation,
     )
     if channels is None:
         return [replace(look, clim=_clim(source, request.slicing, None, options, request.settings.loader))]

@@ -9,13 +9,13 @@ from octree.render.gl.canvas import Canvas, Drawable
 from octree.render.option_table import ChannelOption
 from octree.render.request import LayerOptions, RenderRequest
 from octree.render.scene.cells import Cells
-from octree.render.scene.layer import Layer
 from octree.render.scene.look import Look, looks_of
 from octree.render.scene.pipeline import Pipeline
-from octree.render.scene.scene import Scene, coverage_of
+from octree.render.scene.scene import Scene
 from octree.render.scene.shown import Shown
+from octree.render.scene.tile_layer import TileLayer
 from octree.render.tiles.tile_source import OpenTileSource
-from octree.render.view.coverage import Coverage
+from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.parts import Part
 from octree.render.view.shots import Shot
 from octree.render.view.state import ViewState
@@ -94,11 +94,11 @@ class Montage:
         self._active: CellPart | None = None
 
     @property
-    def images(self) -> list[Layer]:
+    def images(self) -> list[TileLayer]:
         return [layer for scene in self.scenes for layer in scene.images]
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[TileLayer]:
         return [layer for scene in self.scenes for layer in scene.layers]
 
     def look_ahead(self, shots: Sequence[Shot], *, waits: bool = False) -> None:
@@ -163,13 +163,13 @@ class Montage:
         return all(scene.is_complete for scene in self._at_work)
 
     def make_cover(self) -> Coverage:
-        return coverage_of([shown for scene in self._at_work for shown in scene.cover()])
+        return merge_coverage([each for scene in self._at_work for each in scene.cover()])
 
     def see(self, coverage: Coverage) -> None:
         """Each cell for itself, once it is whole."""
         if self._active is None or self._active.last:
             for scene in self._at_work:
-                scene.see(coverage_of(scene.shown()))
+                scene.see(merge_coverage(scene.weighed()))
 
     @property
     def holds_some(self) -> bool:
@@ -227,5 +227,5 @@ def _of_channel(looks: Sequence[Look], channel: int | None) -> list[Look]:
     return [look for look in looks if look.channel == channel] or list(looks)
 
 
-def _nothing(layer: Layer) -> Shown:
+def _nothing(layer: TileLayer) -> Shown:
     return Shown(0, False, frozenset(), frozenset(), len(layer.parts), Coverage(), 0)

@@ -11,23 +11,27 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 from octree.pyramid.errors import UsageError
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
+from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.network import Network
 from octree.render.loading.values import LoadedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
-from octree.render.scene.layer import Layer
 from octree.render.scene.slices import Slices
 from octree.render.scene.stepping import Group, Swap
+from octree.render.scene.tile_layer import TileLayer
+from octree.render.scene.volume.layer import VolumeLayer
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
@@ -36,11 +40,21 @@ SLOT_PX = 256
 """Edge of a slot of the atlas for tiles that are no smaller."""
 
 
+@dataclass(frozen=True, slots=True)
+class TextureMemory:
+    """What the atlases hold, bytes of all pages, and did: tiles evicted, textures written."""
+
+    bytes: int
+    peak_bytes: int
+    evicted: int
+    uploads: int
+
+
 class View(Protocol):
     """Layers that are drawn together. ``close`` must ``leave`` the pipeline, and may be called twice."""
 
     @property
-    def layers(self) -> Sequence[Layer]:
+    def layers(self) -> Sequence[TileLayer]:
         """All that load for it, bottom first."""
         ...
 
@@ -74,6 +88,7 @@ class Pipeline:
         self.uploaded_bytes = 0
         limits = self.settings.render
         self._owns_atlas, self._lasting = atlas is None, lasting
+        self._max_texture_size, self._gutters = max_texture_size, gutters
         self.atlas = (
             atlas
             if atlas is not None
@@ -89,19 +104,48 @@ class Pipeline:
         self.clock = self.loader.clock
         self.slices = Slices(self.clock)
         self._groups: dict[str, Group] = {}
-        self._rooms: dict[Layer, int] = {}
+        self._rooms: dict[TileLayer, int] = {}
         self._shared: dict[str, OpenTileSource] = {}
         self._packed: list[ViewPlan] = []
+        self._bricks: BrickAtlas | None = None
+        self._lent_bytes = 0  # of the atlas' budget, to the bricks
         self._stack = ExitStack()
         if self._owns_atlas:
             self._stack.callback(self.atlas.close)
         self._stack.callback(self.loader.close)
         self._stack.callback(self.slices.close)
 
+    @property
+    def bricks(self) -> BrickAtlas:
+        """The texture memory of volumes, made when somebody asks. Its budget is a part of the atlas'."""
+        if self._bricks is None:
+            self._bricks = BrickAtlas(self.settings.render.atlas_bytes, gutters=self._gutters)
+            self._stack.callback(self._bricks.close)
+        return self._bricks
+
+    @property
+    def _atlases(self) -> Iterator[Atlas | BrickAtlas]:
+        """Those whose textures are the pipeline's."""
+        if self._owns_atlas:
+            yield self.atlas
+        if self._bricks is not None:
+            yield self._bricks
+
+    @property
+    def memory(self) -> TextureMemory:
+        """Of planes and volumes together."""
+        both: list[Atlas | BrickAtlas] = [self.atlas, *([self._bricks] if self._bricks else [])]
+        return TextureMemory(
+            bytes=sum(atlas.bytes for atlas in both),
+            peak_bytes=sum(atlas.peak_bytes for atlas in both),
+            evicted=sum(atlas.evicted for atlas in both),
+            uploads=sum(atlas.uploads for atlas in both),
+        )
+
     # who shares it
 
     @property
-    def layers(self) -> list[Layer]:
+    def layers(self) -> list[TileLayer]:
         return [layer for view in self.views for layer in view.layers]
 
     def share(self, source: OpenTileSource) -> OpenTileSource:
@@ -137,7 +181,7 @@ class Pipeline:
         for layer in layers:
             self.loader.add_source(layer.face)
 
-    def reshape(self, layer: Layer) -> None:
+    def reshape(self, layer: TileLayer) -> None:
         """A layer shows another face of its source: other tiles, in other slots. Raises UsageError as ``join`` does."""
         if layer in self._rooms:
             self._divide(self.layers)
@@ -148,9 +192,12 @@ class Pipeline:
         if face is source or any(layer.face is face for layer in self.layers):
             return
         source.drop(face)
+        self._forget(face)
+
+    def _forget(self, face: Face) -> None:
         self.loader.remove_source(face.token)
-        if self._owns_atlas:
-            self.atlas.release(face.token)
+        for atlas in self._atlases:
+            atlas.release(face.token)
 
     def leave(self, view: View) -> None:
         """Forget the view: its pins, its wishes, and what nobody else shows. Leaving twice is harmless."""
@@ -169,22 +216,22 @@ class Pipeline:
         for token in self._shared.keys() - {layer.source.token for layer in self.layers}:
             source = self._shared.pop(token)
             for face in source.faces:
-                self.loader.remove_source(face.token)
-                if self._owns_atlas:
-                    self.atlas.release(face.token)
+                self._forget(face)
             source.close()
         if not self.views and not self._lasting:
             self.close()
 
-    def _divide(self, layers: Sequence[Layer]) -> None:
+    def _divide(self, layers: Sequence[TileLayer]) -> None:
         """Every part of every layer has room for a tile, and what is left is divided evenly. Slots are no larger than
         the tiles: one of 64 pixels in a slot of 256 would waste fifteen sixteenths."""
-        edges = [max(level.tile) for layer in layers for level in layer.face.lattice.levels]
+        volumes = [layer for layer in layers if isinstance(layer, VolumeLayer)]
+        planes = [layer for layer in layers if layer not in volumes]
+        edges = [max(level.tile) for layer in planes for level in layer.face.lattice.levels]
         if self._owns_atlas and edges:
             self.atlas.slot_px = min(SLOT_PX, *edges)
-        slots = {layer: self._slot_bytes(layer.face) for layer in layers}
+        slots = {layer: layer.slot_bytes for layer in layers}
         parts = sum(len(layer.parts) for layer in layers)
-        budget = self.atlas.budget_bytes
+        budget = self.atlas.budget_bytes + self._lent_bytes
         spare = budget - sum(size * len(layer.parts) for layer, size in slots.items())
         if spare < 0:
             raise UsageError(
@@ -192,13 +239,25 @@ class Pipeline:
                 f"at least {budget - spare} bytes",
                 hint="give more --atlas, fewer layers, or a smaller tile_size in the settings file",
             )
-        self._rooms = {layer: 1 + spare // parts // size for layer, size in slots.items()}
+        self._rooms = {layer: 1 + spare // parts // slots[layer] for layer in planes}
+        own = sum((slots[layer] + spare // parts) * len(layer.parts) for layer in volumes)
+        if volumes:
+            self._divide_bricks(volumes, own)
+        if self._owns_atlas and own != self._lent_bytes:
+            self.atlas.resize(max(1, budget - own))
+            self._lent_bytes = budget - self.atlas.budget_bytes
 
-    def _slot_bytes(self, face: Face) -> int:
-        tiles = [tuple(map(min, level.tile, level.shape)) for level in face.lattice.levels]
-        return self.atlas.slot_bytes((*max(tiles, key=math.prod), *face.samples_shape), face.texture_dtype)
+    def _divide_bricks(self, volumes: Sequence[VolumeLayer], budget_bytes: int) -> None:
+        """Each part that rays go through has a page; layers that show the same share its room."""
+        owners = Counter(owner for layer in volumes for owner in layer.owners)
+        bricks = self.bricks
+        bricks.shares = len(owners)
+        bricks.resize(budget_bytes)
+        for layer in volumes:
+            room = bricks.capacity_tiles(layer.largest, layer.face.texture_dtype)
+            self._rooms[layer] = max(1, room // max(owners[owner] for owner in layer.owners))
 
-    def room_for(self, layer: Layer) -> int:
+    def room_for(self, layer: TileLayer) -> int:
         """How many tiles of a layer may be resident at once."""
         return self._rooms[layer]
 
@@ -216,7 +275,7 @@ class Pipeline:
             if isinstance(result, LoadedTile):
                 self.slices.count(result.key)
 
-    def waiting(self) -> list[tuple[Layer, LoadedTile]]:
+    def waiting(self) -> list[tuple[TileLayer, LoadedTile]]:
         """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer."""
         waiting = [(layer, tile) for layer in self.layers for tile in layer.waiting()]
         return sorted(waiting, key=lambda pair: pair[0].is_wanted(pair[1].key))
@@ -240,12 +299,14 @@ class Pipeline:
     def _pin(self, *, stand_ins: bool = True) -> None:
         """Keep what the views want, and what they show meanwhile; the rest of the atlas may be evicted."""
         self.atlas.begin_frame(self)
+        if self._bricks is not None:
+            self._bricks.begin_frame(self)
         for layer in self.layers:
             layer.pin(self, stand_ins=stand_ins)
 
-    def _bring_in(self, layer: Layer, tile: LoadedTile) -> int:
+    def _bring_in(self, layer: TileLayer, tile: LoadedTile) -> int:
         """Upload one tile and keep it for this turn; returns the bytes, 0 when there is no room for it."""
-        if tile.key in self.atlas:
+        if layer.is_resident(tile.key):
             return 0
         wanted = layer.is_wanted(tile.key)
         size = layer.upload(tile)
@@ -253,7 +314,7 @@ class Pipeline:
             self._pin(stand_ins=False)  # they may go for what they stand in for
             size = layer.upload(tile)
         if size:
-            self.atlas.pin([tile.key], self)  # or the next upload of this turn would take its place
+            layer.atlas.pin([tile.key], self)  # or the next upload of this turn would take its place
         return size or (self._repack() if wanted else 0)
 
     def _repack(self) -> int:
@@ -264,11 +325,13 @@ class Pipeline:
         if not self._owns_atlas or plans == self._packed or not self.loader.settled():
             return 0
         self._packed = plans
-        self.atlas.clear()
+        for atlas in self._atlases:
+            atlas.clear()
         for layer in self.layers:
             layer.ask_again()
         wanted = [(layer, tile) for layer, tile in self.waiting() if layer.is_wanted(tile.key)]
-        self.atlas.pin((tile.key for _, tile in wanted), self)
+        for layer, tile in wanted:
+            layer.atlas.pin([tile.key], self)
         return sum(layer.upload(tile) for layer, tile in wanted)
 
     @property

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from octree.pyramid.model import PyramidSpec
 from octree.render.gl.canvas import Canvas
 from octree.render.loading.values import Tier
 from octree.render.request import RenderRequest
@@ -18,6 +19,9 @@ from octree.render.scene.overview import Overview
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
 from octree.render.scene.slices import sight_of
+from octree.render.scene.tile_layer import TileLayer, Weighed
+from octree.render.scene.volume.around import around_of
+from octree.render.scene.volume.layer import make_volume_layer
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.camera import Camera
@@ -43,23 +47,16 @@ class Scene:
         looks: Sequence[Sequence[Look]] | None = None,
         joins: bool = True,
     ) -> None:
-        # vispy finds its OpenGL when it is first imported: after the platform has been chosen, not before
-        from octree.render.gl.tiled_image import TiledImageVisual
-
         self.pipeline, self.canvas = pipeline, canvas
         if looks is None:
             looks = [
                 looks_of(source, options, request)
                 for source, options in zip(sources, request.layers, strict=True)
             ]
-        self.images = [
-            make_layer(pipeline, source, own, request, TiledImageVisual, sources[0].spec)
-            for source, own in zip(sources, looks, strict=True)
-        ]
+        self.images = _images(pipeline, request, sources, looks)
         self.overview: Overview | None = None
         if request.overview:
-            inset = make_layer(pipeline, sources[0], looks[0], request, TiledImageVisual)
-            self.overview = Overview(inset, canvas.size_px)
+            self.overview = Overview(_plane(pipeline, request, sources[0], looks[0]), canvas.size_px)
         self.layers = [*self.images, *([self.overview.layer] if self.overview else [])]
         self._slicing: Slicing | None = None
         self._film = Film(())
@@ -93,11 +90,13 @@ class Scene:
         self._film.go_on(state)
         prefetch = prefetch and not self._film.steps
         in_time = fresh or arrives_in_time(self.pipeline.loader.latency_ms(), self._film.left_ms)
+        later = self._film.later(self.pipeline.settings.render.lookahead_ms)
         for layer in self.images:
             layer.plan(
                 state,
                 self.canvas.size_px,
                 motion=motion,
+                later=later,
                 fresh=fresh,
                 prefetch=prefetch,
                 sparing=sparing,
@@ -120,7 +119,7 @@ class Scene:
         for shot, due_ms in self._film.coming():
             yield Coming(shot.state.slicing, due_ms, partial(self._tiles, state.camera, shot.state.camera))
 
-    def _tiles(self, now: Camera, then: Camera, layer: Layer) -> Tiles:
+    def _tiles(self, now: Camera, then: Camera, layer: TileLayer) -> Tiles:
         """What a layer will want, seen from another camera or the same; the inset is always seen in the same way."""
         if then == now or layer not in self.images:
             return layer.tiles_now
@@ -130,7 +129,9 @@ class Scene:
         """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. Raises
         UsageError when the atlas has no room for what one pixel is drawn from."""
         size_px = self.canvas.size_px
-        placed = [(layer, layer.placed_in(state, size_px)) for layer in self.images]
+        placed = [
+            (layer, layer.placed_in(state, size_px)) for layer in self.images if isinstance(layer, Layer)
+        ]  # volumes are drawn whole: a ray meets bricks near and far
         if self.overview is not None:
             placed.append((self.overview.layer, self.overview.placed_in(state)))
         parts = list(parts_of(size_px, [each for layer, each in placed if not layer.is_beyond]))
@@ -153,14 +154,19 @@ class Scene:
             layer.rest()
 
     def make_cover(self) -> Coverage:
-        """Decide what the frame shows; the coverage of all images, each weighted by the screen pixels it covers."""
-        return coverage_of(self.cover())
+        """Decide what the frame shows; the coverage of all images, each weighted by the screen pixels it covers. Of volumes it
+        is that of space: samples are counted when somebody asks for ``shown``."""
+        return merge_coverage(self.cover())
 
-    def cover(self) -> list[Shown]:
+    def cover(self) -> list[Weighed]:
         """As ``make_cover``, image by image."""
         for layer in self.layers:
             layer.make_cover(self.canvas.size_px)
-        return self.shown()
+        return self.weighed()
+
+    def weighed(self) -> list[Weighed]:
+        """The coverage of each image, as it was decided last, and how much it counts."""
+        return [layer.weighed(self.canvas.size_px) for layer in self.images]
 
     def see(self, coverage: Coverage) -> None:
         """The frame that is being made shows so much of its plane."""
@@ -182,8 +188,9 @@ class Scene:
     def draw(self, part: Part | None = None) -> None:
         """``part``: only these pixels of the frame change."""
         visuals = [part.visual for layer in self.images for part in layer.parts]
-        if self.overview is not None:
-            self.overview.mark(self.images[0].view)
+        first = self.images[0]
+        if self.overview is not None and isinstance(first, Layer):
+            self.overview.mark(first.view)
         self.canvas.draw([*visuals, *([self.overview] if self.overview else [])], part)
 
     # what it shows
@@ -198,16 +205,15 @@ class Scene:
 
     def covered_px(self) -> int:
         """Screen pixels of each image, added up: what coverage is weighted by."""
-        return sum(_area(layer.visible_rect(self.canvas.size_px)) for layer in self.images)
+        return sum(layer.visible_px(self.canvas.size_px) for layer in self.images)
 
     def visible_px(self) -> int:
         """Screen pixels that any image covers."""
-        rects = [layer.visible_rect(self.canvas.size_px) for layer in self.images]
-        if len(rects) == 1:
-            return _area(rects[0])
+        if len(self.images) == 1:
+            return self.images[0].visible_px(self.canvas.size_px)
         seen = np.zeros((self.canvas.size_px[1], self.canvas.size_px[0]), bool)
-        for row0, row1, col0, col1 in rects:
-            seen[row0:row1, col0:col1] = True
+        for layer in self.images:
+            layer.mark_visible(seen)
         return int(seen.sum())
 
     def close(self) -> None:
@@ -217,21 +223,45 @@ class Scene:
         self.pipeline.leave(self)
 
 
+def _images(
+    pipeline: Pipeline,
+    request: RenderRequest,
+    sources: Sequence[OpenTileSource],
+    looks: Sequence[Sequence[Look]],
+) -> Sequence[TileLayer]:
+    """A layer for each source, bottom first."""
+    first, pairs = sources[0].spec, list(zip(sources, looks, strict=True))
+    if request.volume is None:
+        return [_plane(pipeline, request, source, own, first) for source, own in pairs]
+    from octree.render.gl.volume.march import MarchVisual
+
+    around = around_of(request.volume, first)
+    return [make_volume_layer(pipeline, source, own, MarchVisual, around, first) for source, own in pairs]
+
+
+def _plane(
+    pipeline: Pipeline,
+    request: RenderRequest,
+    source: OpenTileSource,
+    looks: Sequence[Look],
+    first: PyramidSpec | None = None,
+) -> Layer:
+    # vispy finds its OpenGL when it is first imported: after the platform has been chosen, not before
+    from octree.render.gl.tiled_image import TiledImageVisual
+
+    return make_layer(pipeline, source, looks, request, TiledImageVisual, first)
+
+
 def coverage_of(shown: Iterable[Shown]) -> Coverage:
-    """Of all images together, each weighted by the screen pixels it covers."""
-    return merge_coverage((each.coverage, each.visible_px) for each in shown)
-
-
-def _area(rect: tuple[int, int, int, int]) -> int:
-    row0, row1, col0, col1 = rect
-    return (row1 - row0) * (col1 - col0)
+    """Of all images together, each weighted by the screen pixels it covers, volumes by their samples."""
+    return merge_coverage((each.coverage, each.weight) for each in shown)
 
 
 @dataclass(frozen=True, slots=True)
 class _Rehearsal:
     """A layer that draws nothing yet, for ``Canvas.rehearse``."""
 
-    layer: Layer
+    layer: TileLayer
     frame_px: tuple[int, int]
 
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:

@@ -10,11 +10,19 @@ from octree.render.view.coverage import Coverage, merge_coverage
 
 
 @dataclass(frozen=True, slots=True)
+class Samples:
+    """What rays met of a layer: how many samples, ``step_world`` apart (level-0 voxels of x of the first image)."""
+
+    count: int
+    step_world: float
+
+
+@dataclass(frozen=True, slots=True)
 class Shown:
     """One layer in one frame, or in a part of it.
 
     ``level`` is the wanted one, ``degraded`` when the zoom asks for a finer one. ``wanted`` and ``drawn`` are tiles, of
-    which each of ``channels`` has one. ``visible_px``: pixels that the image covers.
+    which each of ``channels`` has one. ``visible_px``: pixels that the image covers. ``samples``: of a volume.
     """
 
     level: int
@@ -24,6 +32,12 @@ class Shown:
     channels: int
     coverage: Coverage
     visible_px: int
+    samples: Samples | None = None
+
+    @property
+    def weight(self) -> int:
+        """What its coverage counts beside that of others."""
+        return self.visible_px if self.samples is None else self.samples.count
 
     @property
     def wanted_count(self) -> int:

@@ -10,8 +10,8 @@ from octree.render.loading.clock import Clock
 from octree.render.loading.load_log import TextLog
 from octree.render.loading.values import LoadKey
 from octree.render.report.values import SliceReport
-from octree.render.scene.layer import Layer
 from octree.render.scene.slice_request import Sight, SliceRecord, SliceRequest, SliceState, slice_line
+from octree.render.scene.tile_layer import TileLayer
 from octree.render.view.coverage import Coverage
 from octree.render.view.state import Slicing
 
@@ -20,7 +20,7 @@ class Stepping(Protocol):
     """A view whose layers step together: the frame of ``octree render``, or a group of nodes."""
 
     @property
-    def layers(self) -> Sequence[Layer]: ...
+    def layers(self) -> Sequence[TileLayer]: ...
 
 
 def sight_of(view: Stepping, coverage: Coverage) -> Sight:

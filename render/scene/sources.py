@@ -25,9 +25,12 @@ from octree.render.scene.montage import Montage
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
 from octree.render.scene.stage import Stage
+from octree.render.scene.volume.around import around_of
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
-from octree.render.view.state import PLANE, aspect_of, check_place, resolve
+from octree.render.view.camera import Camera, CameraPath
+from octree.render.view.camera_text import parse_camera
+from octree.render.view.state import PLANE, VOLUME, aspect_of, check_place, resolve
 
 SLOW_EXCESS = 64.0
 """Decoding more than so many times what a tile shows is worth a word: cubes of 64 voxels have this in any plane."""
@@ -57,7 +60,7 @@ class OpenedSources:
 
     def extent_of(self, source: OpenTileSource) -> Region:
         """What a source covers in its own pixels."""
-        return source.face(resolve(self.request.slicing, source.spec, lenient=True)).lattice.extent
+        return self._face(source).lattice.extent
 
     def aspect_of(self, source: OpenTileSource) -> float:
         """How high a pixel of a source is drawn for its width: by voxel size, if nobody asks for something else."""
@@ -68,7 +71,16 @@ class OpenedSources:
     @property
     def lengths(self) -> dict[str, int]:
         """Of each axis that is not displayed, in axis order: the longest of any source."""
-        return lengths_of(self.sources, self.request.display)
+        return lengths_of(self.sources, self.request.slicing.displayed)
+
+    def camera(
+        self, text: str, size_px: tuple[int, int], source: OpenTileSource | None = None
+    ) -> Camera | CameraPath:
+        """What one ``--camera`` means in a frame of this size that shows ``source``; None: the first. Raises UsageError."""
+        own = self.sources[0] if source is None else source
+        volume = None if self.request.volume is None else around_of(self.request.volume, own.spec).framed
+        extent, aspect = self.extent_of(own), self.aspect_of(own)
+        return parse_camera(text, extent=extent, size_px=size_px, aspect=aspect, volume=volume)
 
     @contextmanager
     def start(self, trace: NullTrace = NULL_TRACE, cells: Cells | None = None) -> Iterator[Stage]:
@@ -99,10 +111,10 @@ class OpenedSources:
 
     def hints(self) -> list[str]:
         """Where chunks make a view slow: what would be faster."""
-        wishes, found = self.request.slicing, []
+        found = []
         for source in self.sources:
-            face = source.face(resolve(wishes, source.spec, lenient=True))
-            if face.displayed == PLANE or not source.chunked or face.excess() <= SLOW_EXCESS:
+            face = self._face(source)
+            if face.displayed in (PLANE, VOLUME) or not source.chunked or face.excess() <= SLOW_EXCESS:
                 continue
             helps = _building_anew(source, face)
             if not helps and set(face.displayed) <= set(SPATIAL):
@@ -116,7 +128,12 @@ class OpenedSources:
 
     def describe(self) -> list[dict[str, Any]]:
         """The sources as the report names them."""
-        return [source.describe() for source in self.sources]
+        if self.request.volume is None:
+            return [source.describe() for source in self.sources]
+        return [source.describe(self._face(source)) for source in self.sources]
+
+    def _face(self, source: OpenTileSource) -> Face:
+        return source.face(resolve(self.request.slicing, source.spec, lenient=True))
 
     def settings(self) -> dict[str, Any]:
         """Everything that is in force: the settings file's sections, and the options of this run."""
@@ -130,6 +147,7 @@ class OpenedSources:
                 "display": "".join(request.display),
                 "network": asdict(request.network) if request.network else None,
                 "layers": [asdict(layer) for layer in request.layers],
+                "volume": request.volume.to_json() if request.volume else None,
             },
         }
 

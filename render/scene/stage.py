@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from octree.render.gl.canvas import Canvas
-from octree.render.scene.layer import Layer
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
+from octree.render.scene.tile_layer import TileLayer
 from octree.render.view.coverage import Coverage
 from octree.render.view.shots import Shot
 from octree.render.view.state import ViewState
@@ -21,10 +21,10 @@ class Stage(Protocol):
     canvas: Canvas
 
     @property
-    def images(self) -> Sequence[Layer]: ...
+    def images(self) -> Sequence[TileLayer]: ...
 
     @property
-    def layers(self) -> Sequence[Layer]: ...
+    def layers(self) -> Sequence[TileLayer]: ...
 
     def look_ahead(self, shots: Sequence[Shot], *, waits: bool = False) -> None: ...
 

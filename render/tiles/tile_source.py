@@ -109,22 +109,23 @@ class OpenTileSource(Face):
         if self._made is not None:
             self._made.forget()
 
-    def describe(self) -> dict[str, Any]:
-        """The source as the report names it."""
-        tile = self.lattice.levels[0].tile
+    def describe(self, face: Face | None = None) -> dict[str, Any]:
+        """The source as the report names it, with the levels and tiles of a face; None: the plain one."""
+        face = self if face is None else face
+        tile = face.lattice.levels[0].tile
         return {
             "path": self.path,
             "digest": self._opened.digest(),
             "dtype": self.spec.dtype.name,
             "axes": "".join(self.spec.axis_names),
-            "tile": tile[0] if tile[0] == tile[1] else list(tile),
+            "tile": tile[0] if len(set(tile)) == 1 else list(tile),
             "levels": [
                 {
                     "shape": list(level.shape),
                     "scale": list(level.scale),
                     "translation": list(level.translation),
                 }
-                for level in self.spec.levels
+                for level in face.spec.levels
             ],
             "warnings": list(self._opened.warnings),
         }

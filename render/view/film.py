@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+from octree.render.view.camera import Camera
 from octree.render.view.shots import Shot
 from octree.render.view.state import ViewState
 
@@ -48,6 +49,19 @@ class Film:
             return math.inf
         slicing = now.state.slicing
         return next((due_ms for shot, due_ms in self.coming() if shot.state.slicing != slicing), math.inf)
+
+    def later(self, ms: float) -> Camera | None:
+        """Where the camera of what is streamed will be so long from now, or at the film's end; None where nothing comes."""
+        now, found = self._now, None
+        if now is None or now.settle:
+            return None
+        for shot in self._shots[self._at + 1 :]:
+            if shot.starts_path:
+                break
+            found = shot.camera
+            if shot.t_ms - now.t_ms >= ms:
+                break
+        return found
 
     def coming(self) -> Iterator[tuple[Shot, float]]:
         """Each shot to come that shows something else than the one before it, and when it is due (ms from now; 0: as soon as

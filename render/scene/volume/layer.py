@@ -1,0 +1,309 @@
+"""One layer of a volume: what to load, what to upload, what the rays of a frame meet. ``tile_layer.py`` has what planes share
+with it.
+
+Its tiles are bricks. They lie in an atlas of 3-D textures, and a frame is drawn in one piece: bricks that have no room make
+it coarser, which is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from octree.pyramid.grid import Lattice, Region
+from octree.pyramid.model import PyramidSpec, TileKey
+from octree.render.gl.volume.brick_atlas import BrickPart
+from octree.render.loading.values import LoadedTile, LoadKey, Tier
+from octree.render.scene.keys import Once, Part
+from octree.render.scene.look import Look
+from octree.render.scene.shown import Samples, Shown
+from octree.render.scene.tile_layer import NO_PLAN, TileLayer, Weighed
+from octree.render.scene.volume.around import Around
+from octree.render.tiles.tile_source import OpenTileSource
+from octree.render.view.ahead import Tiles
+from octree.render.view.camera import Camera
+from octree.render.view.cover import Cover, never
+from octree.render.view.coverage import Coverage
+from octree.render.view.plan import Lacking, ViewPlan
+from octree.render.view.state import VOLUME, Slicing, ViewState
+from octree.render.view.volume.cells import Cells, cells_of
+from octree.render.view.volume.cover import cover_volume, coverage_of_counts, is_known
+from octree.render.view.volume.plan import plan_volume, step_of
+from octree.render.view.volume.samples import count_samples, owned
+from octree.render.view.volume.sight import Rays, Sight, rays_of, sight_of
+
+if TYPE_CHECKING:
+    from octree.render.gl.volume.march import MarchVisual
+    from octree.render.scene.pipeline import Pipeline
+
+
+_DARKENS = 2.5
+"""An attenuation that nobody gives darkens the brightest samples by so many powers of e over the volume's longest edge."""
+
+
+def make_volume_layer(
+    pipeline: Pipeline,
+    source: OpenTileSource,
+    looks: Sequence[Look],
+    visual: Callable[..., MarchVisual],
+    around: Around,
+    first: PyramidSpec | None = None,
+) -> VolumeLayer:
+    """As ``make_layer``, of a volume."""
+    parts = [
+        Part(
+            look.channel,
+            visual(
+                pipeline.bricks,
+                mode=around.options.mode,
+                iso=look.iso,
+                attenuation=_DARKENS / around.longest if look.attenuation is None else look.attenuation,
+                **look.drawing(),
+                base=source.base(look.channel),
+            ),
+        )
+        for look in looks
+    ]
+    linear = looks[0].interpolation == "linear"
+    return VolumeLayer(source, parts, pipeline, around, first=first or source.spec, linear=linear)
+
+
+class VolumeLayer(TileLayer):
+    """One source in one view of a volume. Main thread only."""
+
+    def __init__(
+        self,
+        source: OpenTileSource,
+        parts: Sequence[Part],
+        pipeline: Pipeline,
+        around: Around,
+        *,
+        first: PyramidSpec,
+        linear: bool,
+    ) -> None:
+        super().__init__(source, parts, pipeline, pipeline.bricks, first=first, linear=linear)
+        self._bricks = pipeline.bricks
+        self.go_to(Slicing(displayed=VOLUME))  # bricks, from the first: room is made for them
+        self._around = around
+        self._sight: Sight | None = None
+        self._seen: tuple[Camera, tuple[int, int]] | None = None  # what ``_sight`` is of
+        self._rays: Rays | None = None
+        self._counted: tuple[NDArray[np.int64], Coverage] | None = None  # of the rays and the cover
+        self._cells: Cells | None = None
+
+    # from a camera to wishes
+
+    def _sight_of(self, camera: Camera, size_px: tuple[int, int]) -> Sight:
+        around = self._around
+        return sight_of(
+            camera,
+            size_px,
+            to_base=self.to_base,
+            world=around.world,
+            extent=self.face.lattice.extent,
+            clip=around.clip,
+            slab=around.slab,
+        )
+
+    def aim(self, state: ViewState, size_px: tuple[int, int]) -> None:
+        self.go_to(state.slicing)
+        self._seen, self._sight = (state.camera, size_px), self._sight_of(state.camera, size_px)
+
+    def plan(
+        self,
+        state: ViewState,
+        size_px: tuple[int, int],
+        *,
+        motion: tuple[float, float] = (0.0, 0.0),
+        later: Camera | None = None,
+        fresh: bool = False,
+        prefetch: bool = False,
+        sparing: bool = False,
+        part: Any = None,
+        held_from: Tier | None = None,
+    ) -> ViewPlan:
+        before = self._seen
+        self.aim(state, size_px)
+        assert self._sight is not None
+        if self.is_beyond:
+            self._want_nothing()
+            return NO_PLAN
+        self._see_version()
+        lacking = Once(self._lacking)
+        previous = None if fresh else self._plan
+        plan = self._planned(self._sight, lacking, previous, prefetch=prefetch, later=later)
+        plan = self._trimmed(plan, lacking, fresh=fresh, prefetch=prefetch, sparing=sparing)
+        moved = self._seen != before and not fresh
+        shown = hull_of(self._lattice, plan.wanted)
+        return self._ask_for(plan, shown, lacking, moved=moved, fresh=fresh, held_from=held_from)
+
+    def _planned(
+        self,
+        sight: Sight,
+        lacking: Lacking,
+        previous: ViewPlan | None,
+        *,
+        prefetch: bool = False,
+        later: Camera | None = None,
+    ) -> ViewPlan:
+        limits = self._pipeline.settings.render
+        return plan_volume(
+            self._lattice,
+            sight,
+            detail_px=self._around.options.detail_px,
+            previous=None if previous is NO_PLAN else previous,
+            hysteresis=limits.hysteresis,
+            max_tiles=self._pipeline.room_for(self),
+            margin_texels=self._margin_texels,
+            lacking=lacking,
+            prefetch_margin=limits.prefetch_margin if prefetch else 0.0,
+            later=None if later is None else self._sight_of(later, sight.size_px),
+            cheap_levels=self.source.stored_levels,
+        )
+
+    @property
+    def tiles_now(self) -> Tiles:
+        wanted = self._plan.wanted
+        return self._coarsest_in(hull_of(self._lattice, wanted), self._plan.level, len(wanted)), wanted
+
+    def tiles_seen(self, camera: Camera, size_px: tuple[int, int]) -> Tiles:
+        plan = self._planned(self._sight_of(camera, size_px), lambda tiles: tiles, None)
+        hull = hull_of(self._lattice, plan.wanted)
+        return self._coarsest_in(hull, plan.level, len(plan.wanted)), plan.wanted
+
+    # what is in memory
+
+    def upload(self, tile: LoadedTile) -> int:
+        key = tile.key
+
+        def neighbour(dz: int, dy: int, dx: int) -> NDArray[Any] | None:
+            found = self._loader.peek(key.beside(dz, dy, dx))
+            return found.data if found is not None else None
+
+        return self._bricks.upload(tile, neighbour, self._owner_of(key))
+
+    def _owner_of(self, key: LoadKey) -> BrickPart:
+        """Whose page a brick goes to: that of its channel."""
+        level, index, _ = key.tile
+        found = next((own.part for own in self._standing if own.indices[level] == index), self.parts[0])
+        return self._owner(found)
+
+    def _owner(self, part: Part) -> BrickPart:
+        return BrickPart((self.face.token, part.channel), self.largest[:3])
+
+    @property
+    def owners(self) -> list[BrickPart]:
+        """Who has a page of its own."""
+        return [self._owner(part) for part in self.parts]
+
+    def rehearse(
+        self,
+        offset_px: tuple[int, int] = (0, 0),
+        size_px: tuple[int, int] = (1, 1),
+        *,
+        frame_px: tuple[int, int] | None = None,
+    ) -> None:
+        wanted = self._plan.wanted
+        if not wanted or self._sight is None:
+            return
+        for part in self.parts:
+            page = self._bricks.reserve(self.largest, self.face.texture_dtype, self._owner(part), len(wanted))
+            if page is not None:
+                part.visual.rehearse(page, offset_px, size_px)
+
+    # what is drawn
+
+    def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
+        sight, plan = self._sight, self._plan
+        assert sight is not None
+        cover = cover_volume(
+            self._lattice,
+            plan,
+            sight,
+            self._resident_now(),
+            self.failed if self._loader.failures else never,
+        )
+        cells, rays = (
+            cells_of(self._lattice, cover, sight),
+            rays_of(sight, step_of(self._lattice, sight, plan)),
+        )
+        keys = [() if tile is None else self._known_keys[tile] for tile in cells.keys]
+        for number, standing in enumerate(self._standing):
+            visual = standing.part.visual
+            visual.set_rays(rays, sight.voxel)
+            visual.set_cells(cells, [own[number] if own else None for own in keys])
+            visual.base = self.face.base(standing.part.channel)
+        self._note_drawn(cover, [key for own in keys for key in own])
+        self._rays, self._cells, self._counted = rays, cells, None
+        return cover
+
+    # what it showed
+
+    def weighed(self, size_px: tuple[int, int]) -> Weighed:
+        assert self.cover is not None
+        return self.cover.coverage, len(self._plan.wanted)
+
+    def shown(self, size_px: tuple[int, int]) -> Shown:
+        assert self.cover is not None
+        counts, coverage = self._count()
+        plan, rays = self._plan, self._rays
+        return Shown(
+            level=plan.level,
+            degraded=plan.degraded,
+            wanted=frozenset(plan.wanted),
+            drawn=self.drawn,
+            channels=len(self.parts),
+            coverage=coverage,
+            visible_px=int((counts > 0).sum()),
+            samples=Samples(int(counts.sum()), rays.step_world if rays is not None else 0.0),
+        )
+
+    def visible_px(self, size_px: tuple[int, int]) -> int:
+        return int((self._count()[0] > 0).sum())
+
+    def mark_visible(self, seen: NDArray[np.bool_]) -> None:
+        seen |= self._count()[0] > 0
+
+    def _count(self) -> tuple[NDArray[np.int64], Coverage]:
+        """Samples of each pixel's ray in what is shown of the image, (height, width), and what they show."""
+        if self._counted is None:
+            cover, rays, cells = self.cover, self._rays, self._cells
+            assert self._sight is not None
+            assert cover is not None
+            assert rays is not None
+            assert cells is not None
+            coverage = cover.coverage
+            if not self.is_beyond and not is_known(cover, self._plan):
+                coverage = coverage_of_counts(cells, count_samples(rays, cells))
+            self._counted = _samples_in(rays, self._sight, self.is_beyond), coverage
+        return self._counted
+
+
+def _samples_in(rays: Rays, sight: Sight, nothing: bool) -> NDArray[np.int64]:
+    """Of each pixel's ray in what is shown of a layer, (height, width)."""
+    if sight.box.is_empty or nothing:
+        return np.zeros(sight.size_px[::-1], np.int64)
+    low, high = (np.subtract(ends[::-1], rays.centre).tolist() for ends in sight.box)
+    first, stop = owned(rays, low, high)
+    return np.maximum(stop - first, 0).astype(np.int64)
+
+
+def hull_of(lattice: Lattice, tiles: Sequence[TileKey]) -> Region:
+    """The smallest region that holds all of some tiles, base coordinates; an empty one of none."""
+    if not tiles:
+        return Region(lattice.extent.low, lattice.extent.low)
+    found: Region | None = None
+    for level in {tile.level for tile in tiles}:
+        numbers = list(zip(*[tile.grid for tile in tiles if tile.level == level], strict=True))
+        ends = [lattice.tile_region(level, tuple(map(pick, numbers))) for pick in (min, max)]
+        own = Region(ends[0].low, ends[1].high)
+        found = (
+            own
+            if found is None
+            else Region(tuple(map(min, found.low, own.low)), tuple(map(max, found.high, own.high)))
+        )
+    assert found is not None
+    return found
