@@ -6,7 +6,6 @@ Points are (x, y, z), world units relative to the sight's target. Boxes are alon
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,13 +104,8 @@ class Frustum:
 def _separating(planes: list[Numbers], edges: list[Numbers]) -> Numbers:
     """Unit normals of all planes that may part a box from a body of these side planes and edges."""
 
-    def axes() -> Iterator[Numbers]:
-        yield from np.eye(3)
-        yield np.cross(edges[0], edges[1])
-        yield from planes
-        for unit in np.eye(3):
-            for edge in edges:
-                yield np.cross(unit, edge)
-
-    found = [axis / length for axis in axes() if (length := float(np.linalg.norm(axis))) > 1e-9]
-    return np.unique(np.round(np.array(found), 12), axis=0)
+    across = np.cross(np.eye(3)[:, None], np.array(edges)).reshape(-1, 3)
+    found = np.concatenate([np.eye(3), np.cross(edges[0], edges[1])[None], np.array(planes), across])
+    lengths = np.linalg.norm(found, axis=1)
+    some = lengths > 1e-9
+    return np.unique(np.round(found[some] / lengths[some, None], 12), axis=0)

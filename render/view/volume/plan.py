@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -190,36 +190,27 @@ class _View:
         return away
 
     def near_first(self, keys: Sequence[TileKey]) -> list[TileKey]:
-        if not keys:
-            return []
-        grids = np.array([key.grid for key in keys])
-        away = [
-            self.distance(*self.bounds(key.level, grid[None], grid[None] + 1))[0]
-            for key, grid in zip(keys, grids, strict=True)
-        ]
+        away = np.zeros(len(keys))
+        for level, here, grids in _by_level(keys):
+            away[here] = self.distance(*self.bounds(level, grids, grids + 1))
         return [keys[place] for place in np.argsort(away, kind="stable").tolist()]
 
     def without(self, keys: Sequence[TileKey]) -> frozenset[TileKey]:
         """Those of the bricks that are not in view."""
-        gone = []
-        for level in {key.level for key in keys}:
-            own = [key for key in keys if key.level == level]
-            grids = np.array([key.grid for key in own])
-            gone += list(itertools.compress(own, ~self.shown(level, grids, grids + 1)))
-        return frozenset(gone)
+        gone = np.zeros(len(keys), bool)
+        for level, here, grids in _by_level(keys):
+            gone[here] = ~self.shown(level, grids, grids + 1)
+        return frozenset(itertools.compress(keys, gone))
 
     def ideal_levels(self, keys: Sequence[TileKey], rule: _Rule) -> tuple[int, ...]:
         """The level that would be wanted where each of the bricks comes nearest, were there room."""
         found = np.zeros(len(keys), np.int64)
-        levels = np.array([key.level for key in keys])
-        grids = np.array([key.grid for key in keys])
-        for own in np.unique(levels).tolist():
-            here = levels == own
-            low, high = self.bounds(own, grids[here], grids[here] + 1)
-            finest = np.full(len(low), 0)
+        for own, here, grids in _by_level(keys):
+            low, high = self.bounds(own, grids, grids + 1)
+            finest = np.zeros(len(grids), np.int64)
             for level in reversed(self.levels):  # the coarsest that will do is the last to say so
-                enough = self.texels_px(level, low, high) <= rule.detail_px * _EXACT
-                finest[enough & (level <= own)] = level
+                if level <= own:
+                    finest[self.texels_px(level, low, high) <= rule.detail_px * _EXACT] = level
             found[here] = finest
         return tuple(found.tolist())
 
@@ -342,6 +333,14 @@ class _View:
         return _Cut(
             np.concatenate(levels), np.concatenate(chosen), loose, is_whole, np.concatenate(distances), cells
         )
+
+
+def _by_level(keys: Sequence[TileKey]) -> Iterator[tuple[int, NDArray[np.bool_], Grids]]:
+    """Level by level: which of the keys are of it, and their grids."""
+    levels, grids = np.array([key.level for key in keys]), np.array([key.grid for key in keys])
+    for level in np.unique(levels).tolist():
+        here: NDArray[np.bool_] = levels == level
+        yield level, here, grids[here]
 
 
 def _least_looseness(listed: Sequence[tuple[int, Grids, Numbers, Numbers]], room: int, loose: float) -> float:
