@@ -22,7 +22,7 @@ from octree.render.view.plan import ViewPlan, plan_view
 from octree.render.view.volume.cells import FAILED, MISSING, Cells, cells_of
 from octree.render.view.volume.cover import cover_volume, coverage_of_counts, is_known
 from octree.render.view.volume.plan import plan_volume, step_of
-from octree.render.view.volume.samples import count_samples, owned, rays_at, total_samples
+from octree.render.view.volume.samples import count_samples, owned, rays_at, seen_samples
 from octree.render.view.volume.sight import Sight, rays_of
 
 
@@ -70,7 +70,7 @@ def test_every_sample_lies_in_a_wanted_brick(
     assert samples[None] == 0
     assert samples.keys() - {None} <= set(plan.wanted)
     if not plan.wanted:
-        assert total_samples(rays_of(sight, 0.5), sight) == 0
+        assert not seen_samples(rays_of(sight, 0.5), sight).any()
 
 
 def test_few_bricks_are_wanted_that_own_no_sample() -> None:
@@ -441,7 +441,7 @@ def test_coverage_is_the_share_of_samples() -> None:
     cells = cells_of(lattice, cover_volume(lattice, plan, sight, there.__contains__, failed), sight)
     counts = count_samples(rays_of(sight, 1.0), cells)
     coverage = coverage_of_counts(cells, counts)
-    total = total_samples(rays_of(sight, 1.0), sight)
+    total = seen_samples(rays_of(sight, 1.0), sight).sum()
     rows = list(zip(cells.keys, counts.tolist(), strict=True))
     assert coverage.failed == pytest.approx(counts[cells.kinds == FAILED].sum() / total)
     assert coverage.missing == pytest.approx(counts[cells.kinds == MISSING].sum() / total)

@@ -8,12 +8,15 @@ sample of the whole once. In float32 the numbers are those of the shader.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.render.view.volume.cells import Cells
+from octree.render.view.volume.orbit import Vec
 from octree.render.view.volume.sight import Rays, Sight
 
 Numbers: TypeAlias = NDArray[np.floating[Any]]
@@ -23,16 +26,28 @@ _LEAST = 1e-12
 
 def rays_at(rays: Rays, dtype: type[np.floating[Any]] = np.float32) -> tuple[Numbers, Numbers]:
     """Origins and steps of all rays, each (height, width, 3), (x, y, z) relative to ``rays.centre``."""
-    half = dtype(0.5)
-    columns, rows = ((np.arange(edge, dtype=dtype) + half) for edge in rays.size_px)
-    i, j = columns[None, :, None], rows[:, None, None]
-    origin, across, down, step, step_across, step_down = (
-        np.array(vector, dtype)
-        for vector in (rays.origin, rays.across, rays.down, rays.step, rays.step_across, rays.step_down)
+    along = [_along(rays, axis, dtype) for axis in range(3)]
+    shape = rays.size_px[::-1]
+    origins, steps = (
+        np.stack([np.broadcast_to(each, shape) for each in of], axis=-1) for of in zip(*along, strict=True)
     )
-    origins, steps = origin + i * across + j * down, step + i * step_across + j * step_down
-    steps = np.broadcast_to(steps, origins.shape)
-    return origins, np.where(np.abs(steps) < _LEAST, dtype(_LEAST), steps)
+    return origins, steps
+
+
+def _along(rays: Rays, axis: int, dtype: type[np.floating[Any]]) -> tuple[Numbers, Numbers]:
+    """Origins and steps along one axis, which spread to (height, width): added up in the order in which the shader does."""
+    half = dtype(0.5)
+    width, height = rays.size_px
+    i, j = np.arange(width, dtype=dtype)[None] + half, np.arange(height, dtype=dtype)[:, None] + half
+
+    def added(at: Vec, across: Vec, down: Vec) -> Numbers:
+        start: Numbers = np.full((1, 1), at[axis], dtype)
+        if across[axis] or down[axis]:
+            start = start + i * dtype(across[axis]) + j * dtype(down[axis])
+        return start
+
+    steps = added(rays.step, rays.step_across, rays.step_down)
+    return added(rays.origin, rays.across, rays.down), np.where(np.abs(steps) < _LEAST, dtype(_LEAST), steps)
 
 
 def owned(
@@ -40,43 +55,43 @@ def owned(
 ) -> tuple[Numbers, Numbers]:
     """Of each ray the samples [first, stop) in a box, each (height, width); none where first >= stop. ``low`` and ``high``
     are (x, y, z), relative to ``rays.centre``."""
-    origins, steps = rays_at(rays, dtype)
-    inverse = dtype(1) / steps
-    near, far = (_crossed(origins, inverse, np.array(plane, dtype)) for plane in (low, high))
-    first, stop = np.minimum(near, far).max(-1), np.maximum(near, far).min(-1)
-    return np.maximum(first, dtype(rays.first_k)), np.minimum(stop, dtype(rays.stop_k))
+    shape = rays.size_px[::-1]
+    first, stop = np.full(shape, rays.first_k, dtype), np.full(shape, rays.stop_k, dtype)
+    for axis in range(3):
+        one, other = _crossed(rays, axis, [low[axis], high[axis]], dtype)
+        np.maximum(first, np.minimum(one, other), out=first)
+        np.minimum(stop, np.maximum(one, other), out=stop)
+    return first, stop
+
+
+def seen_samples(rays: Rays, sight: Sight) -> NDArray[np.int64]:
+    """How many samples of each pixel's ray lie in what is shown of a layer, (height, width)."""
+    if sight.box.is_empty:
+        return np.zeros(rays.size_px[::-1], np.int64)
+    low, high = (np.subtract(ends[::-1], rays.centre).tolist() for ends in sight.box)
+    first, stop = owned(rays, low, high)
+    return np.maximum(stop - first, 0).astype(np.int64)
 
 
 def count_samples(rays: Rays, cells: Cells, dtype: type[np.floating[Any]] = np.float32) -> NDArray[np.int64]:
-    """How many samples each row of ``cells`` owns, (n,)."""
-    origins, steps = rays_at(rays, dtype)
-    inverse = dtype(1) / steps
+    """How many samples each row of ``cells`` owns, (n,). Slow: cell by cell."""
     spans = []
     for axis, planes in enumerate(cells.planes):
-        at = (origins[..., axis], inverse[..., axis])
-        crossed = np.array([_crossed(*at, plane) for plane in planes.astype(dtype)])
-        spans.append((np.minimum(crossed[:-1], crossed[1:]), np.maximum(crossed[:-1], crossed[1:])))
-    (near_x, far_x), (near_y, far_y), (near_z, far_z) = spans
+        crossed = _crossed(rays, axis, planes.tolist(), dtype)
+        spans.append([(np.minimum(*ends), np.maximum(*ends)) for ends in pairwise(crossed)])
     counts = np.zeros(len(cells.keys), np.int64)
-    for (z, y, x), row in np.ndenumerate(cells.cells):
+    for place, row in np.ndenumerate(cells.cells):
         if row:
-            first = np.maximum(np.maximum(near_x[x], near_y[y]), near_z[z])
-            stop = np.minimum(np.minimum(far_x[x], far_y[y]), far_z[z])
-            first = np.maximum(first, dtype(rays.first_k))
-            stop = np.minimum(stop, dtype(rays.stop_k))
+            own = [along[number] for along, number in zip(spans, place[::-1], strict=True)]
+            first = np.maximum(reduce(np.maximum, [near for near, _ in own]), dtype(rays.first_k))
+            stop = np.minimum(reduce(np.minimum, [far for _, far in own]), dtype(rays.stop_k))
             counts[row - 1] += int(np.maximum(stop - first, 0).sum(dtype=np.float64))
     return counts
 
 
-def total_samples(rays: Rays, sight: Sight) -> int:
-    """How many samples lie in what is shown of a layer."""
-    if sight.box.is_empty:
-        return 0
-    low, high = (np.subtract(ends[::-1], rays.centre) for ends in sight.box)
-    first, stop = owned(rays, low.tolist(), high.tolist())
-    return int(np.maximum(stop - first, 0).sum(dtype=np.float64))
-
-
-def _crossed(origins: Any, inverse: Any, plane: Any) -> Any:
-    """The first sample behind a plane."""
-    return np.ceil((plane - origins) * inverse - origins.dtype.type(0.5))
+def _crossed(rays: Rays, axis: int, planes: Sequence[float], dtype: type[np.floating[Any]]) -> list[Numbers]:
+    """Of each ray the first sample behind each of the planes across an axis, (height, width)."""
+    origins, steps = _along(rays, axis, dtype)
+    inverse, half = dtype(1) / steps, dtype(0.5)
+    shape = rays.size_px[::-1]
+    return [np.broadcast_to(np.ceil((dtype(plane) - origins) * inverse - half), shape) for plane in planes]
