@@ -166,7 +166,7 @@ sizes = st.tuples(st.integers(1, 2000), st.integers(1, 2000))
     st.floats(-180, 180),
     st.sampled_from([0, 5, 50, 120]),
 )
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_all_of_a_volume_is_in_the_frame_and_touches_a_side_of_it(
     volume: Framed, size: tuple[int, int], azimuth: float, elevation: float, roll: float, fov: float
 ) -> None:
@@ -175,7 +175,7 @@ def test_all_of_a_volume_is_in_the_frame_and_touches_a_side_of_it(
 
 
 @given(boxes, sizes)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_from_in_front_it_is_as_large_as_its_plane(volume: Framed, size: tuple[int, int]) -> None:
     region = volume.region
     plane = parse_camera(
@@ -188,7 +188,7 @@ def test_from_in_front_it_is_as_large_as_its_plane(volume: Framed, size: tuple[i
 
 
 @given(boxes, sizes, st.floats(-360, 360), st.floats(-90, 90), st.sampled_from([0, 5, 50, 120]))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_a_zoom_for_every_orientation(
     volume: Framed, size: tuple[int, int], azimuth: float, elevation: float, fov: float
 ) -> None:

@@ -35,7 +35,7 @@ def least_depth(sight: Sight, low: Any, high: Any) -> float | None:
 
 
 @given(st.data())
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_boxes_that_meet_it_and_their_nearest_points(data: Any) -> None:
     sight = data.draw(sights(CUBE))
     frustum = Frustum(sight)

@@ -56,7 +56,7 @@ def counted(cells: Cells, sight: Sight, step: float) -> dict[TileKey | None, int
 
 
 @given(st.data(), lattices, st.sampled_from([0.5, 1.0, 3.0]), st.sampled_from([None, None, 40, 5]))
-@settings(deadline=None, max_examples=120)
+@settings(deadline=None, max_examples=50)
 def test_every_sample_lies_in_a_wanted_brick(
     data: Any, lattice: Lattice, detail_px: float, room: int | None
 ) -> None:
@@ -86,7 +86,7 @@ def test_few_bricks_are_wanted_that_own_no_sample() -> None:
 
 
 @given(st.data(), lattices)
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_texels_that_linear_samples_look_at_are_of_wanted_bricks(data: Any, lattice: Lattice) -> None:
     """Half a texel beyond what a sample's brick has: without them a picture would depend on what was seen before."""
     sight = data.draw(sights(lattice, (7, 5)))
@@ -113,7 +113,7 @@ def test_texels_that_linear_samples_look_at_are_of_wanted_bricks(data: Any, latt
 
 
 @given(st.data(), lattices, st.sampled_from([0.5, 1.0, 3.0]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_no_sample_is_of_a_coarser_level_than_its_place_asks_for(
     data: Any, lattice: Lattice, detail_px: float
 ) -> None:
@@ -182,7 +182,7 @@ def test_in_perspective_what_is_near_is_finer() -> None:
 
 
 @given(st.data(), st.sampled_from([0.5, 1.0, 3.0]))
-@settings(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=25)
 def test_the_wanted_bricks_are_a_cut(data: Any, detail_px: float) -> None:
     """None lies in another."""
     lattice = bricks((70, 60, 64), edge=4, levels=4)
@@ -199,7 +199,7 @@ def test_the_wanted_bricks_are_a_cut(data: Any, detail_px: float) -> None:
 
 
 @given(st.data(), st.integers(1, 60))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_what_does_not_fit_is_coarser_everywhere(data: Any, room: int) -> None:
     lattice = bricks((70, 60, 64), edge=8, levels=5)
     sight = data.draw(sights(lattice))
@@ -362,7 +362,7 @@ def test_nothing_in_view_is_nothing_wanted(sight: Sight) -> None:
     st.sampled_from([0.0, 0.3, 0.7, 1.0]),
     st.sampled_from([None, 9]),
 )
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=25)
 def test_a_cover_is_exact_and_disjoint(
     data: Any, lattice: Lattice, seed: int, share: float, room: int | None
 ) -> None:

@@ -38,7 +38,7 @@ def sample(rays: Rays, i: int, j: int, k: float) -> list[float]:
 
 
 @given(st.data(), st.floats(0.2, 5), st.integers(0, 23), st.integers(0, 17), st.integers(-40, 40))
-@settings(deadline=None)
+@settings(deadline=None, max_examples=30)
 def test_a_sample_lies_where_its_pixel_shows_it(data: Any, step: float, i: int, j: int, k: int) -> None:
     sight = data.draw(sights(CUBE))
     rays = rays_of(sight, step)
@@ -147,7 +147,7 @@ def covered(lattice: Lattice, sight: Sight, seed: int, share: float) -> Cover:
 
 
 @given(st.data(), lattices, st.integers(0, 2**32), st.sampled_from([0.0, 0.4, 0.8, 1.0]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_the_rows_of_a_cover_own_each_sample_once(
     data: Any, lattice: Lattice, seed: int, share: float
 ) -> None:
@@ -185,7 +185,7 @@ def test_owned_samples_of_boxes_agree_with_points() -> None:
 
 
 @given(st.data(), lattices, st.integers(0, 2**32), st.sampled_from([0.0, 0.4, 0.8, 1.0]))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 def test_each_cell_shows_what_its_box_does(data: Any, lattice: Lattice, seed: int, share: float) -> None:
     sight = data.draw(sights(lattice))
     cover = covered(lattice, sight, seed, share)
@@ -199,7 +199,7 @@ def test_each_cell_shows_what_its_box_does(data: Any, lattice: Lattice, seed: in
     middles = [(p[:-1] + p[1:]) / 2 for p in cells.planes]
     quads, shown = cover.quads, set[int]()
     places = list(np.ndindex(*cells.cells.shape))
-    for z, y, x in places[:: 1 + len(places) // 500]:
+    for z, y, x in places[:: 1 + len(places) // 200]:
         point = np.array([middles[0][x], middles[1][y], middles[2][z]])
         base = (point + cells.centre)[::-1]
         row = int(cells.cells[z, y, x]) - 1
@@ -217,7 +217,7 @@ def test_each_cell_shows_what_its_box_does(data: Any, lattice: Lattice, seed: in
         source = quads.source[box]
         assert close(texel, source[:3] + share_of_box * (source[3:] - source[:3]), 1e-4)
         shown.add(box)
-    assert shown == set(range(len(quads))) or len(places) > 500
+    assert shown == set(range(len(quads))) or len(places) > 200
     assert cells.kinds.tolist().count(MISSING) == 1
 
 
