@@ -109,6 +109,16 @@ def test_texels_that_linear_samples_look_at_are_of_wanted_bricks(data: Any, latt
             assert tuple((at // info.tile).astype(int).tolist()) in wanted
 
 
+def test_texels_beside_a_clip_box_are_wanted() -> None:
+    lattice = bricks((64, 64, 64), edge=16)
+    for zoom, level, reach in ((1, 0, 1), (0.5, 1, 0)):
+        sight = look_at(lattice, (100, 100), zoom=zoom, clip=Region((0, 16, 16), (64, 32, 32)))
+        wide, bare = (plan_volume(lattice, sight, margin_texels=margin) for margin in (0.5, 0.0))
+        assert wide.levels == {level}
+        assert {key.grid[2] for key in bare.wanted} == {1 - level}
+        assert {key.grid[2] for key in wide.wanted} == set(range(2 + reach))
+
+
 # which levels
 
 

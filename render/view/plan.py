@@ -71,7 +71,7 @@ Lacking: TypeAlias = Callable[[Sequence[TileKey]], Sequence[TileKey]]
 """Those of some tiles that are not in memory, in their order. Asked for many at once: a view may want thousands."""
 
 
-def _all_of(tiles: Sequence[TileKey]) -> Sequence[TileKey]:
+def all_of(tiles: Sequence[TileKey]) -> Sequence[TileKey]:
     return tiles
 
 
@@ -124,7 +124,7 @@ def plan_view(
     hysteresis: float = 0.1,
     max_tiles: int | None = None,
     margin_texels: float = 0.0,
-    lacking: Lacking = _all_of,
+    lacking: Lacking = all_of,
     prefetch_margin: float = 0.0,
     motion: tuple[float, ...] = (),
     fixed_level: int | None = None,
