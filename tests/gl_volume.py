@@ -27,8 +27,8 @@ from octree.render.view.volume.sight import Sight, rays_of, sight_of
 RNG = np.random.default_rng(9)
 
 
-def load_key(tile: TileKey) -> LoadKey:
-    return LoadKey("source", 0, tile)
+def load_key(tile: TileKey, source: str = "source") -> LoadKey:
+    return LoadKey(source, 0, tile)
 
 
 def pyramid(
@@ -95,11 +95,12 @@ class VolumeStage:
     canvas: Canvas
     atlas: BrickAtlas = field(default_factory=lambda: BrickAtlas(64 * 2**20))
     options: dict[str, Any] = field(default_factory=dict)
+    source: str = "source"
 
     def __post_init__(self) -> None:
         self.visual = MarchVisual(self.atlas, **self.options)
         tiles = [level.tile for level in self.lattice.levels]
-        self.part = BrickPart("part", tuple(map(max, *tiles)) if len(tiles) > 1 else tiles[0])
+        self.part = BrickPart(self.source, tuple(map(max, *tiles)) if len(tiles) > 1 else tiles[0])
 
     def texels(self, tile: TileKey) -> NDArray[Any]:
         sizes = self.lattice.levels[tile.level].tile
@@ -117,7 +118,7 @@ class VolumeStage:
         total = 0
         for tile in tiles:
             data = self.texels(tile)
-            loaded = LoadedTile(load_key(tile), data, data.nbytes, 0.0)
+            loaded = LoadedTile(load_key(tile, self.source), data, data.nbytes, 0.0)
 
             def beside(*by: int, tile: TileKey = tile) -> NDArray[Any] | None:
                 return self.texels_beside(tile, by)
@@ -131,7 +132,7 @@ class VolumeStage:
         return self
 
     def resident(self, tile: TileKey) -> bool:
-        return load_key(tile) in self.atlas
+        return load_key(tile, self.source) in self.atlas
 
     def cover(
         self,
@@ -157,7 +158,9 @@ class VolumeStage:
 
     def show(self, sight: Sight, cover: Cover, step: float = 1.0) -> None:
         cells = cells_of(self.lattice, cover, sight)
-        self.visual.set_cells(cells, [None if tile is None else load_key(tile) for tile in cells.keys])
+        self.visual.set_cells(
+            cells, [None if tile is None else load_key(tile, self.source) for tile in cells.keys]
+        )
         self.visual.set_rays(rays_of(sight, step), sight.voxel)
 
     def frame(self, sight: Sight, cover: Cover | None = None, step: float = 1.0) -> NDArray[np.uint8]:

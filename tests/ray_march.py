@@ -185,6 +185,83 @@ def march(
     return frame
 
 
+def march_colors(
+    found: Samples,
+    mode: str,
+    *,
+    clim: tuple[float, float],
+    opacity: float = 1.0,
+    attenuation: float = 0.0,
+    step_world: float = 1.0,
+) -> NDArray[np.float64]:
+    """As ``march``, of values with 2, 3 or 4 samples: gray, colour, the last of an even number alpha, from 0 to 1."""
+    values, (low, high) = found.values, clim
+    _, height, width, samples = values.shape
+    has_alpha = samples % 2 == 0
+    frame = np.zeros((height, width, 4))
+    for y, x in np.ndindex(height, width):
+        ray = values[:, y, x]
+        ray = ray[~np.isnan(brightness(ray[:, None, None])[:, 0, 0])]
+        if not len(ray):
+            continue
+        light = brightness(ray[:, None, None])[:, 0, 0]
+        alpha = ray[:, -1] if has_alpha else np.ones(len(ray))
+        rgb = np.repeat(ray[:, :1], 3, axis=1) if samples == 2 else ray[:, :3]
+        shown = np.clip((rgb - low) / (high - low), 0, 1)
+        if mode == "alpha":
+            colour, clear = np.zeros(3), 1.0
+            for one, thick in zip(shown, np.clip(alpha, 0, 1) * opacity * (shown @ BRIGHT), strict=True):
+                part = 1 - (1 - thick) ** step_world
+                colour, clear = colour + clear * part * one, clear * (1 - part)
+                if clear < 0.005:
+                    break
+            frame[y, x] = (*(colour / (1 - clear) if clear < 1 else colour), 1 - clear)
+        elif mode == "mean":
+            total = alpha.sum()
+            mean = (rgb * alpha[:, None]).sum(axis=0) / max(total, 1e-6)
+            frame[y, x] = (*np.clip((mean - low) / (high - low), 0, 1), opacity * total / len(ray))
+        else:
+            dim = 1.0
+            if mode == "attenuated-mip":
+                part = np.clip((light - low) / (high - low), 0, 1)
+                seen = np.exp(-attenuation * step_world * np.concatenate([[0.0], np.cumsum(part)[:-1]]))
+                chosen = int(np.argmax(part * seen))
+                dim = seen[chosen]
+            else:
+                chosen = int(np.argmax(light) if mode == "mip" else np.argmin(light))
+            frame[y, x] = (*(shown[chosen] * dim), np.clip(alpha[chosen], 0, 1) * opacity)
+    return frame
+
+
+def march_ids(
+    found: Samples,
+    mode: str,
+    color_of: Callable[[NDArray[Any]], NDArray[np.float64]],
+    *,
+    opacity: float = 1.0,
+    step_world: float = 1.0,
+) -> NDArray[np.float64]:
+    """As ``march``, of ids as their four little-endian bytes: the first that is not 0, or all of them, translucent."""
+    _, height, width, _ = found.values.shape
+    frame = np.zeros((height, width, 4))
+    for y, x in np.ndindex(height, width):
+        ray = found.values[:, y, x]
+        ids = (ray[~np.isnan(ray[:, 0])].astype(np.int64) * 256 ** np.arange(4)).sum(axis=1)
+        ids = ids[ids != 0]
+        if not len(ids):
+            continue
+        if mode != "alpha":
+            frame[y, x] = (*color_of(ids[:1])[0, :3], opacity)
+            continue
+        colour, clear, part = np.zeros(3), 1.0, 1 - (1 - opacity) ** step_world
+        for rgb in color_of(ids)[:, :3]:
+            colour, clear = colour + clear * part * rgb, clear * (1 - part)
+            if clear < 0.005:
+                break
+        frame[y, x] = (*(colour / (1 - clear)), 1 - clear)
+    return frame
+
+
 def lit(volume: Volume | None, point: Any, step: Any, world: Any, *, linear: bool) -> float:
     """A headlight on what a level is at a point: 0.2 where the surface is seen from its edge, 1 where it faces the light."""
     assert volume is not None

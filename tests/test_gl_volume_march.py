@@ -2,27 +2,44 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from gl_volume import VolumeStage, bricks_of, look_at, pyramid
+from gl_volume import VolumeStage, bricks_of, load_key, look_at, pyramid
 from numpy.typing import NDArray
-from ray_march import march, over, sample
+from ray_march import Box, Volume, count, march, march_colors, march_ids, over, sample
 
+from octree.pyramid.errors import UsageError
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
+from octree.pyramid.model import TileKey
+from octree.render.gl import canvas as canvas_module
 from octree.render.gl.canvas import Canvas
-from octree.render.view.cover import Cover
-from octree.render.view.volume.sight import Sight, rays_of
+from octree.render.gl.colors import colormap_values, label_colors
+from octree.render.gl.volume import counting
+from octree.render.gl.volume.brick_atlas import BrickAtlas
+from octree.render.gl.volume.counting import SampleCounter
+from octree.render.gl.volume.march import MarchVisual
+from octree.render.tiles.texels import label_bytes
+from octree.render.view.cover import Cover, regions_of
+from octree.render.view.volume.cells import DRAWN, FAILED, MISSING, cells_of
+from octree.render.view.volume.sight import Rays, Sight, rays_of
 
 RNG = np.random.default_rng(17)
-SIZE = (44, 36)
+SIZE = (32, 26)
 CLIM = (2000.0, 60000.0)
 MODES = ("mip", "minip", "mean", "attenuated-mip", "alpha", "iso")
 
 
 def noise(shape: tuple[int, ...] = (21, 26, 30)) -> NDArray[np.uint16]:
     """Darker to one side, or every highest value would be the same."""
-    values = RNG.integers(0, 65536, shape) * np.linspace(0.3, 1.0, shape[2])
+    values = np.random.default_rng(17).integers(0, 65536, shape) * np.linspace(0.3, 1.0, shape[2])
     return values.astype(np.uint16)
 
 
@@ -90,3 +107,476 @@ def test_every_view_of_mixed_levels_is_that_of_the_reference(
     cover = stage.cover(sight)
     assert len(set(cover.quads.levels.tolist())) == 3
     assert differing(stage.frame(sight, cover), wanted_frame(stage, sight, cover)) == 0
+
+
+TWO_VIEWS = ("orthographic", "perspective")
+
+
+@pytest.mark.parametrize("view", TWO_VIEWS)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_is_that_of_the_reference(canvas: Canvas, mode: str, view: str) -> None:
+    """Steps of 0.8, so that opacity and attenuation must know how long they are."""
+    stage = half_loaded(canvas, mode=mode, attenuation=0.2, opacity=0.15 if mode == "alpha" else 0.8)
+    canvas.background = (0.0, 0.0, 0.4, 1.0)
+    sight = look_at(stage.lattice, SIZE, **VIEWS[view])
+    cover = stage.cover(sight)
+    frame, wanted = stage.frame(sight, cover, 0.8), wanted_frame(stage, sight, cover, 0.8)
+    assert differing(frame, wanted) == 0
+    assert len(np.unique(frame[..., 0])) > 20
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_every_mode_of_nearest_texels(canvas: Canvas, mode: str) -> None:
+    """Where a sample lies within a rounding of two texels' border, either is right."""
+    stage = half_loaded(canvas, mode=mode, interpolation="nearest", attenuation=0.2)
+    sight = look_at(stage.lattice, SIZE, **VIEWS["orthographic"])
+    cover = stage.cover(sight)
+    assert differing(stage.frame(sight, cover), wanted_frame(stage, sight, cover)) <= 0.002
+
+
+def blob(shape: tuple[int, ...], dtype: str, *, noise: float = 0.0) -> NDArray[Any]:
+    """Nothing but a bright ball that is not in the middle, of values from 0 to 1 of what the type holds."""
+    grids = np.meshgrid(*[np.arange(n) - 0.35 * n for n in shape], indexing="ij")
+    ball = np.clip(1.2 - sum((2.5 * grid / n) ** 2 for grid, n in zip(grids, shape, strict=True)), 0, 1)
+    ball = ball + noise * RNG.random(shape) * (1 - ball)
+    high = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
+    return np.asarray((ball * high).astype(dtype))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    ("limits", "noise"), [((0.1, 0.9), 0.05), ((0.0, 0.5), 0.0), ((0.9, 0.1), 0.05), ((0.3, 0.3001), 0.05)]
+)
+def test_what_is_skipped_would_not_have_changed_a_pixel(
+    canvas: Canvas, mode: str, limits: tuple[float, float], noise: float
+) -> None:
+    """Bricks of one value, bricks beyond the limits, and rays that can become no brighter."""
+    image = blob((24, 20, 28), "uint16", noise=noise)
+    lattice, arrays = pyramid(image, (8, 8, 8))
+    clim = (limits[0] * 65535, limits[1] * 65535)
+    options = {"clim": clim, "mode": mode, "attenuation": 0.1, "iso": 30000.0}
+    options["opacity"] = 0.3 if mode == "alpha" else 1.0
+    stage = VolumeStage(lattice, arrays, canvas, options=options).put_all()
+    canvas.background = (0.3, 0.0, 0.0, 1.0)
+    sight = look_at(lattice, SIZE, 30, 20)
+    cover = stage.cover(sight)
+    assert differing(stage.frame(sight, cover), wanted_frame(stage, sight, cover)) == 0
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize("mode", ["mip", "mean", "alpha"])
+def test_every_type_of_value(canvas: Canvas, dtype: str, mode: str, interpolation: str) -> None:
+    """A window of 40 of 255 steps: what 8 bits of a filter would lose shows."""
+    high = 1.0 if dtype == "float32" else float(np.iinfo(dtype).max)
+    image = (RNG.integers(0, 65536, (17, 15, 19)) / 65535 * high * 0.2).astype(dtype)
+    options = {"clim": (0.02 * high, 0.18 * high), "mode": mode, "interpolation": interpolation}
+    stage = half_loaded(canvas, image, **options, opacity=0.2 if mode == "alpha" else 1.0)
+    sight = look_at(stage.lattice, SIZE, 35, 25, zoom=1.3)
+    cover = stage.cover(sight)
+    frame, wanted = stage.frame(sight, cover), wanted_frame(stage, sight, cover)
+    assert differing(frame, wanted) <= (0.002 if interpolation == "nearest" else 0)
+
+
+@pytest.mark.parametrize("mode", [mode for mode in MODES if mode != "iso"])
+def test_nan_is_no_value(canvas: Canvas, mode: str) -> None:
+    image = RNG.random((16, 16, 16)).astype(np.float32)
+    image[RNG.random(image.shape) < 0.3] = np.nan
+    image[:, :8, :8] = np.nan
+    lattice, arrays = pyramid(image, (8, 8, 8))
+    options = {"clim": (0.1, 0.9), "mode": mode, "interpolation": "nearest", "attenuation": 0.1}
+    stage = VolumeStage(lattice, arrays, canvas, options=options | {"opacity": 0.3}).put_all()
+    canvas.background = (0.0, 0.0, 0.4, 1.0)
+    sight = look_at(lattice, SIZE, 0.5, 0.4, zoom=1.5)
+    cover = stage.cover(sight)
+    wanted = wanted_frame(stage, sight, cover)
+    assert differing(stage.frame(sight, cover), wanted) <= 0.002
+    stage.visual.nan_color = (1.0, 0.0, 0.0, 1.0)
+    stage.visual.opacity = 1.0
+    frame = stage.frame(sight, cover)
+    red = (frame == [255, 0, 0, 255]).all(axis=-1)
+    assert red.any() == (mode != "alpha")
+
+
+def test_infinities_are_ends(canvas: Canvas) -> None:
+    image = np.full((8, 8, 8), 0.5, np.float32)
+    lattice, arrays = pyramid(image, (8, 8, 8))
+    sight = look_at(lattice, (8, 8))
+    for value, mode, shown in ((np.inf, "mip", 255), (-np.inf, "minip", 0), (-np.inf, "mip", 128)):
+        arrays[0][3, 3, 3] = value
+        stage = VolumeStage(lattice, arrays, canvas, options={"mode": mode, "interpolation": "nearest"})
+        frame = stage.put_all().frame(sight)
+        assert frame[3, 3].tolist() == [shown, shown, shown, 255]
+        assert frame[5, 5].tolist() == [128, 128, 128, 255]
+    arrays[0][:] = -np.inf
+    stage = VolumeStage(lattice, arrays, canvas, options={"interpolation": "nearest"})
+    assert (stage.put_all().frame(sight) == [0, 0, 0, 255]).all()
+
+
+@pytest.mark.parametrize("mode", ["mip", "minip", "mean", "attenuated-mip", "alpha"])
+@pytest.mark.parametrize("samples", [2, 3, 4])
+def test_colour_images(canvas: Canvas, mode: str, samples: int) -> None:
+    image = RNG.integers(0, 256, (12, 12, 12, samples)).astype(np.uint8)
+    lattice, arrays = pyramid(image, (8, 8, 8))
+    options = {"clim": (20.0, 230.0), "mode": mode, "rgb": True, "attenuation": 0.1}
+    stage = VolumeStage(lattice, arrays, canvas, options=options | {"opacity": 0.4}).put_all()
+    canvas.background = (0.0, 0.0, 0.4, 1.0)
+    sight = look_at(lattice, SIZE, 30, 20, zoom=1.5)
+    boxes = stage.boxes(stage.cover(sight))
+    found = sample(rays_of(sight, 0.9), boxes, linear=True)
+    found.values[:] /= 255
+    wanted = march_colors(
+        found, mode, clim=(20 / 255, 230 / 255), opacity=0.4, attenuation=0.1, step_world=0.9
+    )
+    # of two that are almost as bright either may be the brightest
+    allowed = 0.005 if mode == "attenuated-mip" else 0
+    assert differing(stage.frame(sight, step=0.9), over(wanted, canvas.background)) <= allowed
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("opacity", [1.0, 0.4])
+def test_labels_are_the_first_id_or_all_translucent(canvas: Canvas, mode: str, opacity: float) -> None:
+    ids = RNG.integers(0, 2**32, (14, 12, 13)) * (RNG.random((14, 12, 13)) < 0.1)
+    image = label_bytes(ids).reshape(*ids.shape, 4)
+    lattice, arrays = pyramid(image, (8, 8, 8))
+    options = {"labels": True, "mode": mode, "opacity": opacity, "interpolation": "linear"}
+    stage = VolumeStage(lattice, arrays, canvas, options=options).put_all()
+    canvas.background = (0.0, 0.0, 0.4, 1.0)
+    sight = look_at(lattice, SIZE, 30, 20, zoom=1.5)
+    found = sample(rays_of(sight, 0.9), stage.boxes(stage.cover(sight)), linear=False)
+
+    def color_of(numbers: Any) -> Any:
+        return label_colors(numbers) / 255
+
+    wanted = march_ids(found, mode, color_of, opacity=opacity, step_world=0.9)
+    assert differing(stage.frame(sight, step=0.9), over(wanted, canvas.background)) <= 0.002
+
+
+@pytest.mark.parametrize("mode", ["mip", "mean", "alpha", "iso"])
+@pytest.mark.parametrize("factors", [[(1, 2, 2), (2, 2, 2)], [(3, 2, 1)], [(1, 3, 3), (2, 1, 1)]])
+def test_anisotropic_voxels_and_odd_factors(
+    canvas: Canvas, mode: str, factors: list[tuple[int, int, int]]
+) -> None:
+    lattice, arrays = pyramid(noise((11, 23, 29)), (4, 8, 8), factors, shift=0.3)
+    options = {"clim": CLIM, "mode": mode, "attenuation": 0.1, "opacity": 0.3}
+    stage = VolumeStage(lattice, arrays, canvas, options=options)
+    stage.put(bricks_of(lattice, len(arrays) - 1))
+    stage.put(tile for tile in bricks_of(lattice, 0) if sum(tile.grid) % 2)
+    sight = look_at(lattice, SIZE, 35, 25, world=(2.7, 1.2, 1.0))
+    cover = stage.cover(sight)
+    allowed = 0.002 if mode == "iso" else 0  # a sample may be the threshold itself
+    assert differing(stage.frame(sight, cover), wanted_frame(stage, sight, cover)) <= allowed
+
+
+def test_far_from_the_origin(canvas: Canvas) -> None:
+    """float32 knows no voxels there; what is drawn is relative to the middle of the view."""
+    image, far = noise((16, 16, 16)), 2**24
+    near, arrays = pyramid(image, (8, 8, 8))
+    near_stage = VolumeStage(near, arrays, canvas)
+    level = LatticeLevel((far + 16,) * 3, (8, 8, 8), (1.0,) * 3, (0.0,) * 3)
+    lattice = Lattice((level,))
+    distant = VolumeStage(lattice, arrays, canvas, options={"clim": CLIM})
+    shifted = {
+        TileKey(0, (), tuple(n + far // 8 for n in tile.grid)): near_stage.texels(tile)
+        for tile in bricks_of(near, 0)
+    }
+    distant.texels = shifted.__getitem__  # type: ignore[method-assign] # all else does not matter
+    distant.texels_beside = lambda tile, by: shifted.get(  # type: ignore[method-assign] # the same
+        TileKey(0, (), tuple(np.add(tile.grid, by).tolist()))
+    )
+    distant.put(shifted)
+    clip = Region((far,) * 3, (far + 16.0,) * 3)
+    sight = look_at(lattice, SIZE, 30, 20, at=(far + 8.0,) * 3, clip=clip)
+    cover = distant.cover(sight)
+    distant.boxes = lambda cover: [  # type: ignore[method-assign] # the volume begins there
+        Box(region.low[::-1], region.high[::-1], Volume(image, (1.0,) * 3, (float(far),) * 3))
+        for region in regions_of(cover.quads.dest)
+    ]
+    assert differing(distant.frame(sight, cover), wanted_frame(distant, sight, cover)) == 0
+
+
+def test_channels_add_up(canvas: Canvas) -> None:
+    lattice, arrays = pyramid(noise((16, 16, 16)), (8, 8, 8))
+    other = [np.ascontiguousarray(arrays[0][::-1])]
+    atlas = BrickAtlas(2**24)
+    atlas.shares = 2
+    sight = look_at(lattice, SIZE, 30, 20)
+    total: Any = 0
+    stages = []
+    for number, (texels, color) in enumerate(((arrays, "red"), (other, "#00ff80"))):
+        options = {"clim": CLIM, "colormap": color, "blending": "additive"}
+        stage = VolumeStage(lattice, texels, canvas, atlas, options, source=f"channel {number}").put_all()
+        total = total + stage.frame(sight)[..., :3].astype(int)
+        stages.append(stage)
+    assert len({atlas.place(key).page for key in atlas.resident}) == 2
+    canvas.draw([stage.visual for stage in stages])
+    assert np.abs(np.minimum(total, 255) - canvas.read()[..., :3]).max() <= 1
+    assert len(np.unique(total.reshape(-1, 3), axis=0)) > 50
+
+
+def test_failed_and_missing_bricks_show_nothing(canvas: Canvas) -> None:
+    lattice, arrays = pyramid(noise((16, 16, 16)), (8, 8, 8))
+    stage = VolumeStage(lattice, arrays, canvas, options={"clim": CLIM})
+    stage.put(tile for tile in bricks_of(lattice, 0) if tile.grid[1:] != (0, 0))
+    canvas.background = (0.0, 1.0, 0.0, 1.0)
+    sight = look_at(lattice, (32, 32), 0, 0, zoom=2)
+    cover = stage.cover(sight, failed=lambda tile: tile.grid == (0, 0, 0))
+    assert len(cover.failed) == len(cover.missing) == 1
+    frame = stage.frame(sight, cover)
+    assert (frame[:16, :16] == [0, 255, 0, 255]).all()
+    assert not (frame[16:, :, :] == [0, 255, 0, 255]).all(axis=-1).any()
+    assert differing(frame, wanted_frame(stage, sight, cover)) == 0
+
+
+@pytest.mark.parametrize("mode", ["mip", "alpha"])
+def test_a_frame_in_parts_is_the_frame_in_one(
+    canvas: Canvas, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    stage = half_loaded(canvas, mode=mode)
+    sight = look_at(stage.lattice, SIZE, **VIEWS["perspective"])
+    whole = stage.frame(sight).copy()
+    canvas.draw([stage.visual], within=(5, 7, 20, 11))
+    np.testing.assert_array_equal(canvas.read(), whole)
+    monkeypatch.setattr(canvas_module, "_MAX_PART_PX", 17)
+    canvas.resize((1, 1))
+    np.testing.assert_array_equal(stage.frame(sight), whole)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_texels_relative_to_a_base(canvas: Canvas, mode: str) -> None:
+    """(value - offset) * scale in textures: the picture is that of the values."""
+    image = (1e6 + RNG.random((16, 16, 16)) * 50).astype(np.float64)
+    frames = []
+    for base, values in (((0.0, 1.0), image - 1e6), ((1e6, 0.25), (image - 1e6) * 0.25)):
+        lattice, arrays = pyramid(values.astype(np.float32), (8, 8, 8))
+        start = 1e6 if base[0] else 0.0
+        options = {"clim": (start + 5, start + 45), "base": base, "mode": mode, "opacity": 0.5}
+        stage = VolumeStage(lattice, arrays, canvas, options=options).put_all()
+        frames.append(stage.frame(look_at(lattice, SIZE, 30, 20)).copy())
+    assert differing(frames[0], frames[1][..., :3]) == 0
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_samples_are_counted_exactly(canvas: Canvas, view: str) -> None:
+    stage = half_loaded(canvas)
+    sight = look_at(stage.lattice, SIZE, **VIEWS[view])
+    gone = [tile for tile in bricks_of(stage.lattice, 2) if tile.grid[0] == 0]
+    stage.atlas._remove([load_key(tile) for tile in gone])
+    cover = stage.cover(sight, failed=lambda tile: tile.level == 0 and tile.grid[1] == 0)
+    rays, cells = rays_of(sight, 0.9), cells_of(stage.lattice, cover, sight)
+    wanted: dict[tuple[int, int, int], int] = {}
+    kinds = [DRAWN] * len(cover.quads) + [FAILED] * len(cover.failed) + [MISSING] * len(cover.missing)
+    levels = [*cover.quads.levels.tolist(), *[0] * (len(cover.failed) + len(cover.missing))]
+    for kind, level, box in zip(kinds, levels, stage.boxes(cover), strict=True):
+        wanted[kind, level, 0] = wanted.get((kind, level, 0), 0) + count(rays, box)
+    counter = SampleCounter()
+    found = counter.count(cells, rays)
+    assert len(wanted) >= 3
+    assert found == wanted
+    assert sum(found.values()) > 0
+    counter.close()
+    counter.close()
+
+
+def test_many_kinds_of_rows_are_counted_in_several_passes(
+    canvas: Canvas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lattice, _ = pyramid(noise((24, 24, 24)), (8, 8, 8))
+    stage = VolumeStage(lattice, [noise((24, 24, 24))], canvas).put_all()
+    sight = look_at(lattice, SIZE, 30, 20)
+    cover = stage.cover(sight)
+    cells = cells_of(lattice, cover, sight)
+    rays = rays_of(sight, 1.0)
+    cells = replace(cells, levels=np.arange(len(cells.levels)))  # each row is one of its own
+    counter = SampleCounter()
+    found = counter.count(cells, rays)
+    assert len(found) == 27
+    boxes = [count(rays, box) for box in stage.boxes(cover)]
+    assert [found[DRAWN, row, 0] for row in range(27)] == boxes
+    monkeypatch.setattr(counting, "_PART_PX", 13)  # a large frame is counted in parts
+    assert counter.count(cells, rays) == found
+    monkeypatch.setattr(counting, "most_samples", lambda *_: 1e9)  # of long rays a number holds one count
+    assert counter.count(cells, rays) == found
+    counter.close()
+
+
+def test_a_stride_takes_every_so_many_th_sample(canvas: Canvas) -> None:
+    image = blob((32, 32, 32), "uint16")
+    lattice, arrays = pyramid(image, (8, 8, 8), [(2, 2, 2), (2, 2, 2)])
+    for mode in ("mip", "mean", "alpha"):
+        options = {"clim": CLIM, "mode": mode, "opacity": 0.2 if mode == "alpha" else 1.0}
+        stage = VolumeStage(lattice, arrays, canvas, options=options)
+        stage.put(bricks_of(lattice, 2))
+        sight = look_at(lattice, SIZE, 30, 20)
+        every = stage.frame(sight).astype(int)
+        stage.visual.stride = True
+        some = stage.frame(sight).astype(int)
+        assert 0 < np.abs(every - some).mean() < 6, mode
+        stage.put_all()
+        settled = stage.frame(sight).copy()
+        stage.visual.stride = False
+        np.testing.assert_array_equal(stage.frame(sight), settled)
+
+
+def test_a_page_may_grow_between_a_cover_and_its_drawing(canvas: Canvas) -> None:
+    image = noise((40, 40, 40))
+    lattice, arrays = pyramid(image, (8, 8, 8))
+    stage = VolumeStage(lattice, arrays, canvas, BrickAtlas(200 * 10**3 * 2), {"clim": CLIM})
+    tiles = bricks_of(lattice, 0)
+    stage.put(tiles[:30])
+    sight = look_at(lattice, SIZE, 30, 20)
+    cover = stage.cover(sight)
+    before = stage.atlas.bytes
+    canvas.resize(SIZE)
+    stage.show(sight, cover)
+    stage.put(tiles[30:])
+    assert stage.atlas.bytes > before
+    canvas.draw([stage.visual])
+    assert differing(canvas.read(), wanted_frame(stage, sight, cover)) == 0
+
+
+def test_negative_controls(canvas: Canvas) -> None:
+    """The comparison notices a texel's shift, swapped bricks, gutters of nothing, samples half a step late, and a level too
+    coarse."""
+    lattice, arrays = pyramid(noise((24, 24, 24)), (8, 8, 8), [(2, 2, 2)])
+    sight = look_at(lattice, SIZE, **VIEWS["orthographic"])
+    right = VolumeStage(lattice, arrays, canvas, options={"clim": CLIM}).put_all()
+    cover = right.cover(sight)
+    wanted = wanted_frame(right, sight, cover)
+    assert differing(right.frame(sight, cover), wanted) == 0
+
+    def fault(change: Any) -> float:
+        stage = VolumeStage(lattice, arrays, canvas, options={"clim": CLIM})
+        change(stage)
+        if not len(stage.atlas):
+            stage.put_all()
+        return differing(stage.frame(sight, stage.cover(sight)), wanted)
+
+    def shifted(stage: VolumeStage) -> None:
+        texels = stage.texels
+        stage.texels = lambda tile: np.roll(texels(tile), 1, axis=2)  # type: ignore[method-assign] # the fault
+
+    def swapped(stage: VolumeStage) -> None:
+        texels, one, other = stage.texels, TileKey(0, (), (1, 1, 1)), TileKey(0, (), (1, 2, 1))
+        stage.texels = lambda tile: texels({one: other, other: one}.get(tile, tile))  # type: ignore[method-assign] # the fault
+
+    def unseen(stage: VolumeStage) -> None:
+        stage.put_all()
+        for key in stage.atlas.resident:
+            place = stage.atlas.place(key)
+            texture = stage.atlas.texture(place.page)
+            nothing = np.zeros((place.depth + 2, place.height + 2, 1), np.uint16)
+            for x in (place.x - 1, place.x + place.width):
+                texture.write([(nothing, place.z - 1, place.y - 1, x)])
+
+    def late(stage: VolumeStage) -> None:
+        show = stage.visual.set_rays
+
+        def half_a_step(rays: Rays, world: Any) -> None:
+            origin = np.add(rays.origin, np.multiply(0.5, rays.step))
+            show(replace(rays, origin=tuple(origin.tolist())), world)
+
+        stage.visual.set_rays = half_a_step  # the fault
+
+    def coarse(stage: VolumeStage) -> None:
+        stage.put(bricks_of(lattice, 1))
+        stage.put(tile for tile in bricks_of(lattice, 0) if tile.grid[2] < 2 or tile.grid[0] != 1)
+
+    for change in (shifted, swapped, unseen, late, coarse):
+        assert fault(change) > 0.01, change.__name__
+
+
+@pytest.mark.parametrize("interpolation", ["nearest", "linear"])
+@pytest.mark.parametrize("mode", ["mip", "mean", "alpha", "iso"])
+def test_where_bricks_lie_in_the_page_does_not_matter(canvas: Canvas, mode: str, interpolation: str) -> None:
+    """To the last bit; what OpenGL interpolates may be rounded the other way."""
+    lattice, arrays = pyramid(noise((24, 24, 24)), (8, 8, 8))
+    sight = look_at(lattice, SIZE, 33, 21, zoom=1.37)
+    frames = []
+    for order in (1, -1):
+        options = {"clim": CLIM, "mode": mode, "interpolation": interpolation, "opacity": 0.3}
+        stage = VolumeStage(lattice, arrays, canvas, options=options)
+        if order < 0:  # a page of another size
+            stage.atlas.reserve((8, 8, 8), np.uint16, stage.part, 300)
+        stage.put(bricks_of(lattice, 0)[::order])
+        frames.append(stage.frame(sight).copy())
+    apart = np.abs(frames[0].astype(int) - frames[1])
+    assert apart.max() <= (interpolation == "linear")
+
+
+@pytest.mark.parametrize("blending", ["translucent", "additive", "opaque"])
+def test_pixels_that_meet_nothing_keep_what_was_there(canvas: Canvas, blending: str) -> None:
+    lattice, arrays = pyramid(np.full((8, 8, 8), 65535, np.uint16), (8, 8, 8))
+    for mode in MODES:
+        options = {"clim": (0, 65535), "mode": mode, "blending": blending, "colormap": "red"}
+        stage = VolumeStage(lattice, arrays, canvas, options=options).put_all()
+        canvas.background = (0.0, 0.0, 1.0, 1.0)
+        frame = stage.frame(look_at(lattice, (32, 32), zoom=1))
+        assert (frame[:11] == [0, 0, 255, 255]).all()
+        assert frame[16, 16].tolist() == [255, 0, 255 * (blending == "additive"), 255]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("mode", "maximum"), ("clim", (0, float("nan"))), ("opacity", 2), ("gamma", 0)]
+)
+def test_senseless_settings_are_refused(canvas: Canvas, name: str, value: Any) -> None:
+    visual = MarchVisual(BrickAtlas(2**20))
+    before = getattr(visual, name)
+    with pytest.raises(UsageError):
+        setattr(visual, name, value)
+    assert getattr(visual, name) == before
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_colormaps_and_gamma(canvas: Canvas, mode: str) -> None:
+    gamma = 0.5
+    stage = half_loaded(canvas, mode=mode, colormap="viridis", gamma=gamma, opacity=0.4, attenuation=0.1)
+    canvas.background = (1.0, 1.0, 1.0, 1.0)
+    sight = look_at(stage.lattice, SIZE, **VIEWS["orthographic"])
+    cover = stage.cover(sight)
+
+    def viridis(values: Any) -> Any:
+        return colormap_values("viridis", np.asarray(values) ** gamma)
+
+    frame, wanted = stage.frame(sight, cover), wanted_frame(stage, sight, cover, color_of=viridis)
+    assert differing(frame, wanted, 2) == 0
+
+
+def draw_some(gl: str) -> dict[str, Any]:
+    """Frames and counts of each view, in a process that has this platform."""
+    found: dict[str, Any] = {}
+    with Canvas(SIZE, gl=gl, max_threads=2) as canvas:
+        for view, mode in zip(VIEWS, itertools.cycle(MODES), strict=False):
+            stage = VolumeStage(*pyramid(BALL, (8, 8, 8)), canvas, options={"clim": CLIM, "mode": mode})
+            stage.put_all()
+            sight = look_at(stage.lattice, SIZE, **VIEWS[view])
+            found[view] = stage.frame(sight).copy()
+            counter = SampleCounter()
+            cells = cells_of(stage.lattice, stage.cover(sight), sight)
+            found[f"{view} counts"] = sum(counter.count(cells, rays_of(sight, 1.0)).values())
+    return found
+
+
+BALL = (np.indices((21, 18, 25)).sum(axis=0) * 1500 % 61000).astype(np.uint16)
+EGL = """
+import sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_gl_volume_march import draw_some
+np.savez(sys.argv[2], **draw_some("egl"))
+"""
+
+
+def test_egl_draws_the_same(gl_info: Any, tmp_path: Path) -> None:
+    to = tmp_path / "egl.npz"
+    variables = {
+        k: v for k, v in os.environ.items() if k not in ("DISPLAY", "WAYLAND_DISPLAY", "GALLIVM_PERF")
+    }
+    command = [sys.executable, "-W", "error", "-c", EGL, str(Path(__file__).parent), str(to)]
+    run = subprocess.run(command, env=variables, capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
+    wanted = draw_some("osmesa")
+    with np.load(to) as found:
+        assert set(found) == set(wanted)
+        for name, frame in wanted.items():
+            np.testing.assert_array_equal(found[name], frame, err_msg=name)

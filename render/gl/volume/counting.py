@@ -56,14 +56,14 @@ class SampleCounter:
         counts = np.zeros(len(classes), np.int64)
         if len(rows):
             platform.make_current()
-            table = np.zeros((len(kinds), 3, 4), np.float32)
+            table = np.zeros((len(kinds), 4, 4), np.float32)
             table[rows, 2, 2] = numbers.reshape(-1)
             self._set_up(cells, rays, blocks_of(table))
             two = len(classes) > 4 and most_samples(cells, rays) < _HALF
             per_pass = 8 if two else 4
             for first in range(0, len(classes), per_pass):
                 found = self._drawn(rays, first, two=two)
-                counts[first : first + per_pass] = found[: len(classes) - first]
+                counts[first : first + per_pass] = found[: min(per_pass, len(classes) - first)]
         return {
             (kind, level, wanted): int(n)
             for (kind, level, wanted), n in zip(classes.tolist(), counts, strict=True)

@@ -8,7 +8,7 @@
 uniform sampler3D u_page;
 uniform sampler3D u_cells;     // 0 nothing, else 1 + row, of 65535
 uniform sampler2D u_planes;    // rows x, y, z: where cells end
-uniform sampler2D u_rows;      // three texels each: offset, high; texels per unit, low; stride, NaN, class
+uniform sampler2D u_rows;      // four texels each: offset, high; texels per unit, low; stride, NaN, class; where in the page
 uniform vec3 u_texel;          // of the page, where the whole page is 1
 uniform vec3 u_counts;         // cells along x, y, z
 uniform vec3 u_cells_texel;
@@ -48,14 +48,27 @@ uniform vec2 u_classes;        // COUNT: the first class that is counted, and ho
 #define SAMPLES float
 #endif
 
-SAMPLES texel(vec3 at) {
-#ifdef LABELS
-    return texture3D(u_page, at);
-#elif defined(RGB)
-    return texture3D(u_page, at);
+// Sample i of a ray through a brick, the same as texel() there.
+#if defined(LABELS) || defined(RGB)
+#define FETCH(place) texture3D(u_page, place)
 #else
-    return texture3D(u_page, at).r;
+#define FETCH(place) texture3D(u_page, place).r
 #endif
+#ifdef LINEAR
+#define SAMPLE(i) FETCH(po + (i + 0.5) * pd)
+#else
+#define SAMPLE(i) FETCH((floor(po + (i + 0.5) * pd) + middle) * u_texel)
+#endif
+
+// A position is in texels of the brick and begins in its slot. The nearest texel is chosen before the slot is added: it is
+// the same one wherever in the page that lies.
+SAMPLES texel(vec3 at, vec3 slot) {
+#ifdef LINEAR
+    vec3 place = (slot + at) * u_texel;
+#else
+    vec3 place = (slot + (floor(at) + 0.5)) * u_texel;
+#endif
+    return FETCH(place);
 }
 
 #ifdef LABELS
@@ -100,18 +113,18 @@ vec3 crossing(vec3 t, vec3 o, vec3 inverse, vec3 up) {
 
 vec4 row_texel(float row, float number) {
     float block = floor(row / u_rows_high);
-    return texture2D(u_rows, vec2(3.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
+    return texture2D(u_rows, vec2(4.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
 }
 
 #ifdef ISO
 // A headlight on the surface that differences over one texel describe: half a texel each way reaches no further than the
 // gutter.
-float lit(vec3 at, vec3 scale, vec3 d) {
-    vec3 by = 0.5 * u_texel;
+float lit(vec3 at, vec3 slot, vec3 scale, vec3 d) {
+    const vec2 by = vec2(0.5, 0.0);
     vec3 slope = vec3(
-        brightness(texel(at + vec3(by.x, 0.0, 0.0))) - brightness(texel(at - vec3(by.x, 0.0, 0.0))),
-        brightness(texel(at + vec3(0.0, by.y, 0.0))) - brightness(texel(at - vec3(0.0, by.y, 0.0))),
-        brightness(texel(at + vec3(0.0, 0.0, by.z))) - brightness(texel(at - vec3(0.0, 0.0, by.z)))) * scale / u_world;
+        brightness(texel(at + by.xyy, slot)) - brightness(texel(at - by.xyy, slot)),
+        brightness(texel(at + by.yxy, slot)) - brightness(texel(at - by.yxy, slot)),
+        brightness(texel(at + by.yyx, slot)) - brightness(texel(at - by.yyx, slot))) * scale / u_world;
     float steepness = dot(slope, slope);
     if (!(steepness > 0.0) || steepness > 1e30) return 1.0;
     return 0.2 + 0.8 * abs(dot(slope * inversesqrt(steepness), normalize(d * u_world)));
@@ -145,8 +158,8 @@ void main() {
     SAMPLES shown = SAMPLES(0.0);
     float thickness = 0.0;     // ATTENUATED: what was passed
     float light = 1.0;         // ISO, ATTENUATED
-    vec3 hit = vec3(0.0);      // ISO: where, in the page
-    vec3 hit_scale = vec3(1.0);
+    float hit = 0.0;           // ISO: the sample
+    vec3 hit_offset, hit_scale, hit_slot;
     vec4 sum = vec4(0.0);      // MEAN, ALPHA (premultiplied), COUNT
     float count = 0.0;         // MEAN
     bool done = false;
@@ -158,7 +171,7 @@ void main() {
         vec3 k = crossing(min(t, u_counts), o, inverse, up);
         j = mix(j, t, vec3(lessThanEqual(k, vec3(at))) * vec3(lessThan(t, u_counts)));
     }
-    vec3 leaves, offset, scale;
+    vec3 leaves, offset, scale, slot;
     float to = at;
     float begin = at;
     float stride = 1.0;
@@ -230,36 +243,45 @@ void main() {
 #endif
             offset = r0.xyz;
             scale = r1.xyz;
+            slot = row_texel(row, 3.0).xyz;
             if (!wanted) {
                 j += vec3(lessThanEqual(leaves, vec3(to)));
                 at = to;
                 begin = to;
             }
         }
-        vec3 po = o * scale * u_texel + offset * u_texel;
+#ifdef LINEAR
+        vec3 po = (o * scale + offset + slot) * u_texel;
         vec3 pd = d * scale * u_texel;
+#else
+        vec3 po = o * scale + offset;
+        vec3 pd = d * scale;
+        vec3 middle = slot + 0.5;
+#endif
 #if !defined(FLOAT) && !defined(LABELS) && !(defined(RGB) && (defined(MIP) || defined(MINIP)))
         some = some || wanted;
 #endif
 #if defined(LABELS) && !defined(ALPHA)
         for (float i = begin; i < to; i += stride) {
-            SAMPLES value = texel(po + (i + 0.5) * pd);
+            SAMPLES value = SAMPLE(i);
             if (value != vec4(0.0)) { shown = value; done = true; break; }
         }
 #elif defined(ISO)
         for (float i = begin; i < to; i += stride) {
-            SAMPLES value = texel(po + (i + 0.5) * pd);
+            SAMPLES value = SAMPLE(i);
             if (brightness(value) >= u_threshold) {
                 shown = value;
-                hit = po + (i + 0.5) * pd;
+                hit = i;
+                hit_offset = offset;
                 hit_scale = scale;
+                hit_slot = slot;
                 done = true;
                 break;
             }
         }
 #elif defined(ALPHA)
         for (float i = begin; i < to && sum.a <= 0.995; i += stride) {
-            SAMPLES value = texel(po + (i + 0.5) * pd);
+            SAMPLES value = SAMPLE(i);
 #ifdef LABELS
             vec4 adds = colored(value);
             adds.a *= u_sample_alpha;
@@ -292,7 +314,7 @@ void main() {
         done = sum.a > 0.995;
 #else
         for (float i = begin; i < to; i += stride) {
-            SAMPLES value = texel(po + (i + 0.5) * pd);
+            SAMPLES value = SAMPLE(i);
 #if defined(MIP) && !defined(RGB) && !defined(FLOAT)
             best = max(best, value);
 #elif defined(MINIP) && !defined(RGB) && !defined(FLOAT)
@@ -351,7 +373,7 @@ void main() {
     show(colored(shown), vec4(0.0));
 #elif defined(ISO)
     if (!done) discard;
-    light = lit(hit, hit_scale, d);
+    light = lit((o + (hit + 0.5) * d) * hit_scale + hit_offset, hit_slot, hit_scale, d);
 #ifdef RGB
     vec4 color = colored(shown);
 #else

@@ -32,7 +32,7 @@ UNIFORMS: dict[str, Any] = {
 EMPTY: dict[str, NDArray[Any]] = {
     "u_cells": np.zeros((1, 1, 1)),
     "u_planes": np.zeros((3, 2)),
-    "u_rows": np.zeros((1, 3, 4)),
+    "u_rows": np.zeros((1, 4, 4)),
     "u_transfer": np.zeros((1, colors.TABLE_SIZE, 4)),
 }
 """Tables of no cell."""
@@ -123,14 +123,14 @@ def ray_uniforms(rays: Rays, cells: Cells) -> dict[str, Any]:
 def rows_of(
     cells: Cells, drawn: Sequence[bool], places: NDArray[np.int64], bounds: NDArray[np.float32]
 ) -> NDArray[np.float32]:
-    """(h, 3 b, 4): three texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
+    """(h, 4 b, 4): four texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
     ``bounds`` are of the rows that are drawn, in their order."""
     count, there = max(len(drawn), 1), np.flatnonzero(drawn)
-    rows = np.zeros((count, 3, 4), np.float32)
+    rows = np.zeros((count, 4, 4), np.float32)
     rows[:, 0, 3], rows[:, 1, 3] = -np.inf, np.inf  # nothing is as high and as low
     per_unit = 1.0 / np.asarray(cells.scale, np.float64)[there]
-    begins = places[:, 3:0:-1].astype(np.float64)  # (x, y, z)
-    rows[there, 0, :3] = begins - np.asarray(cells.corner, np.float64)[there] * per_unit
+    rows[there, 0, :3] = -np.asarray(cells.corner, np.float64)[there] * per_unit
+    rows[there, 3, :3] = places[:, 3:0:-1]  # (x, y, z)
     rows[there, 1, :3] = per_unit
     rows[there, 0, 3], rows[there, 1, 3] = bounds[:, 1], bounds[:, 0]
     rows[there, 2, 1] = bounds[:, 2]
@@ -140,13 +140,13 @@ def rows_of(
 
 
 def blocks_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, 3, 4) as (h, 3 b, 4): ``ROWS_HIGH`` rows one above the other in b blocks."""
+    """(n, 4, 4) as (h, 4 b, 4): ``ROWS_HIGH`` rows one above the other in b blocks."""
     count = len(rows)
     high = min(count, ROWS_HIGH)
     blocks = -(-count // high)
-    padded = np.zeros((blocks * high, 3, 4), np.float32)
+    padded = np.zeros((blocks * high, 4, 4), np.float32)
     padded[:count] = rows
-    return padded.reshape(blocks, high, 3, 4).swapaxes(0, 1).reshape(high, 3 * blocks, 4)
+    return padded.reshape(blocks, high, 4, 4).swapaxes(0, 1).reshape(high, 4 * blocks, 4)
 
 
 def _strides(cells: Cells) -> NDArray[np.float64]:
