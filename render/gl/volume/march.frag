@@ -150,6 +150,8 @@ void main() {
     float nans = 0.0;
 #ifdef MINIP
     float best = 1.0 / 0.0;
+#elif defined(ATTENUATED) && defined(RGB)
+    float best = -1.0;         // a sample without light has a colour, too
 #elif defined(ATTENUATED)
     float best = 0.0;
 #else
@@ -220,7 +222,7 @@ void main() {
 #elif defined(MINIP)
             wanted = is_inside && (low < min(best, u_limits.y) || (has_nan && !some));
             if (is_inside && !wanted && !some) { some = true; best = low; }
-#elif defined(MEAN)
+#elif defined(MEAN) || (defined(ATTENUATED) && defined(RGB))
             wanted = is_inside;
 #elif defined(ISO)
             wanted = is_inside && high >= u_threshold;
