@@ -7,4 +7,6 @@ march.py         MarchVisual: one part of a layer, one ray for each pixel, all m
 tables.py        what its shader is told of cells and rays
 counting.py      SampleCounter: samples of each kind of row, for coverage
 march.vert march.frag   the shader of both
+box.py           BoxVisual: outline, ticks, axes mark, failed bricks
+box.vert box.frag       its shader
 """
