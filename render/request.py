@@ -27,13 +27,13 @@ Interpolation = Literal["nearest", "linear"]
 
 @dataclass(frozen=True, slots=True)
 class LayerOptions:
-    """How one layer is drawn; ``clim``, ``iso`` and ``attenuation`` None are automatic, ``channels`` None is what the source
+    """How one layer is drawn; ``clim``, ``opacity``, ``iso`` and ``attenuation`` None are automatic, ``channels`` None is what the source
     says."""
 
     clim: tuple[float, float] | None
     gamma: float
     colormap: str | None
-    opacity: float
+    opacity: float | None
     blending: Blending | None
     interpolation: Interpolation
     channels: tuple[ChannelOption, ...] | None

@@ -213,11 +213,21 @@ def test_frames_are_those_of_a_slow_renderer(
     deep: Path, small_tiles: Path, camera: str, level: int, mode: str
 ) -> None:
     size = (40, 36)
-    result = drawn(deep, camera, size, mode=mode, interpolation="linear", config=small_tiles)
+    result = drawn(deep, camera, size, mode=mode, interpolation="linear", opacity=1, config=small_tiles)
     assert result.report.frames[0].level == level
     ours, theirs = result.frames[0][..., 0].astype(int), slowly(deep, camera, size, level, mode)
     assert np.abs(ours - theirs).max() <= 2
     assert theirs.max() > 60
+
+
+def test_how_opaque_a_volume_is_goes_by_its_size(deep: Path) -> None:
+    """The brightest let a tenth through after a twentieth of its longest edge."""
+    size, words = (40, 36), {"mode": "alpha", "colormap": "magma"}
+    ours = drawn(deep, VIEWS[0], size, **words).frames[0]
+    np.testing.assert_array_equal(
+        ours, drawn(deep, VIEWS[0], size, opacity=1 - 0.1 ** (20 / 67), **words).frames[0]
+    )
+    assert (ours != drawn(deep, VIEWS[0], size, opacity=1, **words).frames[0]).any()
 
 
 @pytest.mark.parametrize("wrong", ["a texel", "a level", "half a sample"])
@@ -271,7 +281,7 @@ def test_labels_lie_over_a_volume(tmp_path: Path) -> None:
     build(volume(20, 40, 50), tmp_path / "grey", axes="zyx", voxel_size=CUBES)
     build(ids, tmp_path / "ids", axes="zyx", voxel_size=CUBES, labels=True)
     frame = drawn(
-        [tmp_path / "grey", tmp_path / "ids"], "x=25,y=20,zoom=1", size=(50, 40), mode="mean", labels=True
+        [tmp_path / "grey", tmp_path / "ids"], "x=25,y=20,zoom=1", size=(50, 40), mode="mip", labels=True
     ).frames[0]
     coloured = (frame[..., 0] != frame[..., 1]) | (frame[..., 1] != frame[..., 2])
     np.testing.assert_array_equal(coloured, ids.max(0) > 0)

@@ -38,10 +38,12 @@ class Look:
     rgb: bool
     iso: float | None = None
     attenuation: float | None = None
+    auto_opacity: bool = False
+    """Nobody has said how opaque it is."""
 
     def drawing(self) -> dict[str, Any]:
         """The arguments that ``TiledImageVisual`` and ``MarchVisual`` have in common."""
-        others = ("channel", "iso", "attenuation")
+        others = ("channel", "iso", "attenuation", "auto_opacity")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 
@@ -82,7 +84,8 @@ def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest
         clim=(0.0, 1.0),
         gamma=options.gamma,
         colormap=options.colormap or "gray",
-        opacity=options.opacity,
+        opacity=1.0 if options.opacity is None else options.opacity,
+        auto_opacity=options.opacity is None,
         blending=options.blending or "translucent",
         interpolation=options.interpolation,
         labels=source.labels,

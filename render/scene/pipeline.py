@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from octree.pyramid.errors import UsageError
 from octree.render.config import Settings, load_settings
@@ -35,6 +35,9 @@ from octree.render.scene.volume.layer import VolumeLayer
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
+
+if TYPE_CHECKING:
+    from octree.render.gl.volume.counting import SampleCounter
 
 SLOT_PX = 256
 """Edge of a slot of the atlas for tiles that are no smaller."""
@@ -108,6 +111,7 @@ class Pipeline:
         self._shared: dict[str, OpenTileSource] = {}
         self._packed: list[ViewPlan] = []
         self._bricks: BrickAtlas | None = None
+        self._counter: SampleCounter | None = None
         self._lent_bytes = 0  # of the atlas' budget, to the bricks
         self._stack = ExitStack()
         if self._owns_atlas:
@@ -122,6 +126,16 @@ class Pipeline:
             self._bricks = BrickAtlas(self.settings.render.atlas_bytes, gutters=self._gutters)
             self._stack.callback(self._bricks.close)
         return self._bricks
+
+    @property
+    def counter(self) -> SampleCounter:
+        """Who counts the samples of rays, made when somebody asks."""
+        if self._counter is None:
+            from octree.render.gl.volume.counting import SampleCounter
+
+            self._counter = SampleCounter()
+            self._stack.callback(self._counter.close)
+        return self._counter
 
     @property
     def _atlases(self) -> Iterator[Atlas | BrickAtlas]:

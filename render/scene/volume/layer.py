@@ -30,9 +30,9 @@ from octree.render.view.coverage import Coverage
 from octree.render.view.plan import Lacking, ViewPlan
 from octree.render.view.state import VOLUME, Slicing, ViewState
 from octree.render.view.volume.cells import Cells, cells_of
-from octree.render.view.volume.cover import cover_volume, coverage_of_counts, is_known
+from octree.render.view.volume.cover import cover_volume, coverage_of_classes, is_known
 from octree.render.view.volume.plan import plan_volume, step_of
-from octree.render.view.volume.samples import count_samples, owned
+from octree.render.view.volume.samples import owned
 from octree.render.view.volume.sight import Rays, Sight, rays_of, sight_of
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
 _DARKENS = 2.5
 """An attenuation that nobody gives darkens the brightest samples by so many powers of e over the volume's longest edge."""
+_SHOWS, _AFTER = 0.1, 1 / 20
+"""With an opacity that nobody gives the brightest samples let so much through after such a part of the longest edge."""
 
 
 def make_volume_layer(
@@ -56,19 +58,21 @@ def make_volume_layer(
     parts = [
         Part(
             look.channel,
-            visual(
-                pipeline.bricks,
-                mode=around.options.mode,
-                iso=look.iso,
-                attenuation=_DARKENS / around.longest if look.attenuation is None else look.attenuation,
-                **look.drawing(),
-                base=source.base(look.channel),
-            ),
+            visual(pipeline.bricks, **_drawing(look, around), base=source.base(look.channel)),
         )
         for look in looks
     ]
     linear = looks[0].interpolation == "linear"
     return VolumeLayer(source, parts, pipeline, around, first=first or source.spec, linear=linear)
+
+
+def _drawing(look: Look, around: Around) -> dict[str, Any]:
+    """The arguments of ``MarchVisual``; what nobody has said goes by the size of the volume."""
+    drawing = look.drawing()
+    if look.auto_opacity and around.options.mode == "alpha" and not look.labels:
+        drawing["opacity"] = 1.0 - _SHOWS ** (1.0 / (_AFTER * max(around.longest, 1.0 / _AFTER)))
+    attenuation = _DARKENS / around.longest if look.attenuation is None else look.attenuation
+    return {**drawing, "mode": around.options.mode, "iso": look.iso, "attenuation": attenuation}
 
 
 class VolumeLayer(TileLayer):
@@ -277,7 +281,7 @@ class VolumeLayer(TileLayer):
             assert cells is not None
             coverage = cover.coverage
             if not self.is_beyond and not is_known(cover, self._plan):
-                coverage = coverage_of_counts(cells, count_samples(rays, cells))
+                coverage = coverage_of_classes(self._pipeline.counter.count(cells, rays))
             self._counted = _samples_in(rays, self._sight, self.is_beyond), coverage
         return self._counted
 
