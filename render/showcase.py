@@ -1,5 +1,5 @@
 """What ``octree demo`` makes: pyramids of a picture, of a generated image and of a stack, frames of them, a film of tiles
-arriving and one through the stack, and an HTML report. Everything comes from installed packages; nothing is fetched."""
+arriving, one through the stack and one around it, and an HTML report. Everything comes from installed packages; nothing is fetched."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def make_demo(folder: Path, *, edge_px: int, say: Say) -> list[Path]:
             say,
         ),
     ]
-    return [*made, *_film(cells, folder, edge_px, say), _stack_film(folder, say)]
+    return [*made, *_film(cells, folder, edge_px, say), _stack_film(folder, say), _turntable(folder, say)]
 
 
 def _build(source: Any, dest: Path, say: Say, **options: Any) -> BuildResult:
@@ -110,6 +110,17 @@ def _stack_film(folder: Path, say: Say) -> Path:
     with _run(stack, [str(camera)], options, str(film)) as (_, frames):
         count = sum(1 for _ in frames)
     say(f"filmed {film}: {count} frames through the stack")
+    return film
+
+
+def _turntable(folder: Path, say: Say) -> Path:
+    """Once around the same stack as a volume."""
+    film = folder / "turntable.gif"
+    options = {"size": "320x240", "mode": "alpha", "fps": "6", "settle": True, "interpolation": "linear"}
+    options |= {"clim": "2500,16000", "colormap": "magma"}
+    with _run(folder / "stack.ome.zarr", ["turntable"], options, str(film)) as (_, frames):
+        count = sum(1 for _ in frames)
+    say(f"filmed {film}: {count} frames around the stack")
     return film
 
 

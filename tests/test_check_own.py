@@ -30,7 +30,19 @@ def labels() -> Any:
     return ((y // 45) * 20 + (x + 20 * ((y // 45) % 2)) // 45 + 1).astype(np.uint16)
 
 
-CELLS, LABELS = cells(), labels()
+def balls() -> Any:
+    """Round things of many sizes, uint16, axes (z, y, x)."""
+    z, y, x = np.mgrid[:80, :90, :100].astype(float)
+    rng = np.random.default_rng(11)
+    image = 300 + 2 * (x + y)
+    for _ in range(25):
+        cz, cy, cx, size = *rng.uniform(10, 75, 3), rng.uniform(3, 11)
+        away = np.sqrt((z - cz) ** 2 + (y - cy) ** 2 + (x - cx) ** 2)
+        image += 2600 / (1 + np.exp(np.minimum((away - size) / 0.8, 50)))
+    return image.round().clip(0, 65535).astype(np.uint16)
+
+
+CELLS, LABELS, BALLS = cells(), labels(), balls()
 ONE = CELLS[0, 0, 0]
 GREY = {"clim": "0,4000"}
 CHANNELS = {"channels": "0:lime:0-4000,1:magenta:0-4000"}
@@ -67,3 +79,21 @@ def test_a_settled_frame(
 
 def test_frames_while_tiles_arrive(octree_check: Callable[..., Any], gl_info: Any) -> None:
     octree_check("tiles arriving", ONE, "zoom-in", size="160x120", frames=[0, 6, 12, 60, 120, 240], **SLOW)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("volume, maximum", {}),
+        ("volume, alpha in perspective", {"mode": "alpha", "colormap": "magma", "clip": "z=20:"}),
+        ("volume, surface", {"mode": "iso", "iso": 1800}),
+    ],
+)
+def test_a_volume(octree_check: Callable[..., Any], gl_info: Any, name: str, options: dict[str, Any]) -> None:
+    camera = "azimuth=35,elevation=25" + (",fov=40" if "perspective" in name else "")
+    octree_check(name, BALLS, camera, size="160x120", interpolation="linear", **GREY, **options)
+
+
+def test_a_volume_while_bricks_arrive(octree_check: Callable[..., Any], gl_info: Any) -> None:
+    slow = {**SLOW, "bandwidth": "1MB/s", "fps": 5}
+    octree_check("bricks arriving", BALLS, "turntable", size="160x120", frames=[2, 4, 6, 8, 20], **slow)
