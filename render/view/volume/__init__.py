@@ -11,4 +11,6 @@ plan.py        which bricks to load, of which levels, in which order
 cover.py       what to draw of them with what is there; coverage from counted samples
 cells.py       a cover as cells between planes: what a ray walks through
 samples.py     which samples of a ray a box owns, counted in numpy
+seen.py        what a camera of vispy shows
+rate.py        coarser while a camera moves
 """
