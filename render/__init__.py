@@ -17,7 +17,7 @@ report/        what a run showed and what it cost: JSON, HTML, trace
 gl/            everything that touches OpenGL; main thread only
 scene/         layers, and the pipeline they share
 frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
-live.py        ``TiledImage`` for anybody's vispy SceneCanvas
+live/          ``TiledImage`` and ``TiledVolume`` for anybody's vispy SceneCanvas
 check/         rendered-frame regression checks
 showcase.py    what ``octree demo`` makes
 """
@@ -28,7 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from octree.render.frames import Renderer, RunResult, render
-    from octree.render.live import TiledImage
+    from octree.render.live.image import TiledImage
+    from octree.render.live.volume import TiledVolume
     from octree.render.request import RenderRequest, parse_request
     from octree.render.scene.pipeline import Pipeline
     from octree.render.view.camera import Camera, CameraPath
@@ -41,6 +42,7 @@ __all__ = [
     "Renderer",
     "RunResult",
     "TiledImage",
+    "TiledVolume",
     "parse_request",
     "render",
 ]
@@ -52,7 +54,8 @@ _HOME = {
     "RenderRequest": "request",
     "Renderer": "frames",
     "RunResult": "frames",
-    "TiledImage": "live",
+    "TiledImage": "live.image",
+    "TiledVolume": "live.volume",
     "parse_request": "request",
     "render": "frames",
 }

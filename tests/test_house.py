@@ -170,7 +170,7 @@ def test_opengl_is_kept_to_its_rooms() -> None:
         ("rich", {"cli/"}),
         ("tensorstore", {"pyramid/store/arrays.py"}),
         ("zarr", {"pyramid/store/arrays.py"}),
-        ("vispy", {"render/gl/", "render/live.py"}),
+        ("vispy", {"render/gl/", "render/live/"}),
         ("matplotlib", {"render/report/html.py", "render/report/pages.py"}),
     ],
 )

@@ -1,8 +1,5 @@
-"""``TiledImage``: the same pipeline in anybody's vispy scene, with any camera.
-
-    canvas = vispy.scene.SceneCanvas(show=True)
-    view = canvas.central_widget.add_view(camera="panzoom")
-    image = TiledImage("slide.ome.zarr", parent=view.scene, colormap="viridis")
+"""What live nodes of planes and of volumes share: turns, steps along axes, waiting, sleeping. ``image.py`` and ``volume.py`` say
+where their cameras stand, and what they want of that.
 
 All on the thread of vispy's event loop. Sixty times a second the nodes of a pipeline take a turn together: they look
 where their cameras stand and plan, tiles are taken in and uploaded within the budget of one frame, and who shows
@@ -12,16 +9,13 @@ something else than before asks for a draw. Nothing waits but for ``auto_sync_ms
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
-import numpy as np
 from vispy import app
 from vispy.scene.node import Node
-from vispy.scene.visuals import create_visual_node
 from vispy.scene.widgets import ViewBox
 
 from octree.pyramid.errors import OctreeError, UsageError
@@ -29,13 +23,10 @@ from octree.pyramid.grid import Region
 from octree.pyramid.options import Table, shown
 from octree.render.config import Settings
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.gl.tiled_image import TiledImageVisual
 from octree.render.loading.values import Tier
-from octree.render.option_table import RENDER
-from octree.render.request import parse_request
+from octree.render.request import RenderRequest, parse_request
 from octree.render.scene.ahead import Ahead, Coming
-from octree.render.scene.layer import Layer, make_layer
-from octree.render.scene.look import looks_of, warn_of_lost
+from octree.render.scene.look import Look, looks_of, warn_of_lost
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.playing import AtEnd
 from octree.render.scene.slice_request import WHOLE, SliceRequest
@@ -43,17 +34,15 @@ from octree.render.scene.sources import check_slicing, open_source
 from octree.render.scene.stepping import SWAPS, Swap
 from octree.render.scene.tile_layer import TileLayer
 from octree.render.tiles.texels import base_for, serves
+from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.coverage import Coverage
-from octree.render.view.motion import Motion
 from octree.render.view.pace import STANDING_MS
-from octree.render.view.seen import seen_by_points, seen_part
-from octree.render.view.state import Slicing, aspect_of, place_of, resolve
+from octree.render.view.plan import ViewPlan
+from octree.render.view.state import Slicing, place_of, resolve
 
 TICK_S = 1 / 60
 EVENTS = ("requested", "partial", "complete", "failed", "superseded")
-OPTIONS = Table("TiledImage", tuple(option for option in RENDER if option.live))
-"""What of ``octree render`` means something where somebody else owns canvas, camera and clock."""
 
 
 def _all(layer: TileLayer) -> Tiles:
@@ -64,65 +53,11 @@ def _coarse(layer: TileLayer) -> Tiles:
     return layer.tiles_now[0], ()
 
 
-class _VisualNode(create_visual_node(TiledImageVisual)):  # type: ignore[misc] # made by vispy at run time
-    """One channel in the scene. What vispy attaches to it (clipping, opacity) holds for its marks too."""
+class LiveNode(Node):  # type: ignore[misc] # vispy has no type information
+    """Base of ``TiledImage``, which says what arguments and events are. A kind of node says which ``OPTIONS`` it takes, makes
+    its layer, sees where its camera stands, and plans for that."""
 
-    def draw(self) -> None:
-        self.parent._before_draw()
-        super().draw()
-
-    # vispy's nodes have an opacity of their own, applied by a filter; the visual's is in its shader already
-    opacity = TiledImageVisual.opacity
-
-    def attach(self, filt: Any, view: Any = None) -> None:
-        super().attach(filt, view)
-        if self._marks is not None:
-            self._marks.attach(filt)
-
-    def detach(self, filt: Any, view: Any = None) -> None:
-        super().detach(filt, view)
-        if self._marks is not None:
-            self._marks.detach(filt)
-
-    def _mark(self, *what: Any) -> None:
-        before = self._marks
-        super()._mark(*what)
-        if self._marks is not before:
-            for filt in self._vshare.filters:
-                self._marks.attach(filt)
-
-    def view(self) -> Any:
-        raise UsageError(
-            "a tiled image loads what one view shows, so it has no second view",
-            hint="make another TiledImage of the same source, with pipeline= that of the first",
-        )
-
-
-class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
-    """A tiled image as a vispy scene node. Coordinates are level-0 pixels of the axes that are displayed: columns to
-    the right, rows down. Any camera; a transform that bends (polar, say) places the corners of tiles, straight between
-    them. ``display`` and ``project`` may be set at any time; contrast limits stay.
-
-    ``source``    a pyramid, or anything ``octree render`` takes, array objects included.
-    ``settings``  see ``octree.render.config``; None looks for a settings file as the commands do.
-    ``atlas``     texture memory shared with other nodes of the same canvas; None makes one.
-    ``pipeline``  everything shared with other nodes of the same canvas: threads, memory, textures, settings, and
-                  tiles that several show; None makes one, which closes with the last of its nodes.
-    ``group``     a name: nodes of the pipeline that have it step together, each as far as it has the axes and the
-                  planes. ``swap`` "all": none of them shows a new plane before all can show it without a hole; meanwhile
-                  each keeps the one before, hatched. "each" shows what there is of the new plane as it comes.
-    ``options``   of ``octree render`` by their long names: clim, gamma, colormap, opacity, blending,
-                  interpolation, channels, index, display, project, labels, single_level, show_grid, mark_pending,
-                  allow_outside.
-
-    ``events`` of the slice requests (see ``go_to``): ``requested``, ``partial`` (no hole is left), ``complete``, ``failed``
-    (complete but for tiles that could not be read; once for each plane), ``superseded``. Callbacks get an event with a
-    ``request``: ``node.events.complete.connect(callback)``.
-
-    Call ``close`` (or close the canvas) to stop loading. ``visuals`` are the vispy visuals, one for each
-    channel: set their ``clim``, ``gamma``, ``colormap``, ``opacity`` at any time; nothing is uploaded again.
-    Raises OctreeError for a source or option that is wrong.
-    """
+    OPTIONS: ClassVar[Table]
 
     def __init__(
         self,
@@ -137,7 +72,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         swap: Swap = "each",
         **options: Any,
     ) -> None:
-        OPTIONS.check_names(options)
+        self.OPTIONS.check_names(options)
         if swap not in SWAPS:
             raise UsageError(f"swap must be one of {', '.join(SWAPS)}, not {shown(swap)}")
         if pipeline is not None and (settings is not None or atlas is not None):
@@ -145,7 +80,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         super().__init__(parent=None, name=name)
         self.pipeline = Pipeline(settings, atlas=atlas, lasting=False) if pipeline is None else pipeline
         try:
-            request = parse_request([source], [], options, settings=self.pipeline.settings)
+            request = self._request(source, options)
             if request.ranges:
                 raise UsageError("index: a node stands on one plane", hint="go_to shows another at any time")
             opened = open_source(source, request, labels=request.labels)
@@ -156,8 +91,7 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
                 opened.close()
                 raise
             opened = self.pipeline.share(opened)
-            visual = partial(_VisualNode, parent=self)
-            self._layer = make_layer(self.pipeline, opened, looks, request, visual)
+            self._layer = self._make_layer(opened, looks, request)
             self.pipeline.join(self)
             self._slicing = request.slicing
             self._layer.go_to(request.slicing)
@@ -175,7 +109,6 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         self._held = self._asleep = False
         self._ahead = Ahead([self._layer], self.pipeline.loader)
         self._foreseen: Any = None
-        self._motion = Motion()
         self._looked: tuple[Any, ...] = ()
         self._fresh = self._stale = True
         self._holdings: Any = ()
@@ -186,18 +119,34 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         self.parent = parent
         self._group.ask(stepped=False)
 
+    # what each kind of node does in its own way
+
+    def _request(self, source: Any, options: Mapping[str, Any]) -> RenderRequest:
+        return parse_request([source], [], options, settings=self.pipeline.settings)
+
+    def _make_layer(self, source: OpenTileSource, looks: Sequence[Look], request: RenderRequest) -> TileLayer:
+        raise NotImplementedError
+
+    def _see(self) -> Any:
+        """Where the camera stands: equal as long as it wants the same."""
+        raise NotImplementedError
+
+    def _plan(self, seen: Any, *, prefetch: bool, held_from: Tier | None) -> ViewPlan:
+        """Tell the layer what is seen."""
+        raise NotImplementedError
+
+    def _mark_old(self, old: bool) -> None:
+        """What is shown is of another plane than the one that was asked for, or is not any more."""
+
+    # what all do
+
     @property
-    def layers(self) -> Sequence[Layer]:
+    def layers(self) -> Sequence[TileLayer]:
         """What it is for its pipeline."""
         return [self._layer]
 
     @property
-    def atlas(self) -> Atlas:
-        """The texture memory that it draws from."""
-        return self.pipeline.atlas
-
-    @property
-    def visuals(self) -> Sequence[TiledImageVisual]:
+    def visuals(self) -> Sequence[Any]:
         """One for each channel, bottom first."""
         return [part.visual for part in self._layer.parts]
 
@@ -205,36 +154,6 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     def coverage(self) -> Coverage | None:
         """What the last frame showed; None before the first."""
         return self._layer.cover.coverage if self._layer.cover is not None else None
-
-    @property
-    def extent(self) -> Region:
-        """The image in the node's coordinates: for ``camera.set_range``."""
-        return self._layer.face.lattice.extent
-
-    @property
-    def aspect(self) -> float:
-        """How high a pixel is for its width, by voxel size: what a transform of the node or a camera may stretch rows by
-        so that pixels have the shape of their voxels."""
-        return aspect_of(self._layer.source.spec, self._slicing.displayed)
-
-    @property
-    def display(self) -> str:
-        """The axes of rows and columns, ``"yx"`` or others. Setting it raises UsageError for what cannot be shown."""
-        return "".join(self._slicing.displayed)
-
-    @display.setter
-    def display(self, axes: str) -> None:
-        self._change(replace(self._slicing, displayed=RENDER["display"].read(axes)))
-
-    @property
-    def project(self) -> str | None:
-        """The projection, as ``"z=max"``, or None. Setting it raises UsageError for what cannot be projected."""
-        return None if self._slicing.projection is None else str(self._slicing.projection)
-
-    @project.setter
-    def project(self, projection: str | None) -> None:
-        wished = None if projection is None else RENDER["project"].read(projection)
-        self._change(replace(self._slicing, projection=wished))
 
     @property
     def is_settled(self) -> bool:
@@ -421,8 +340,8 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
         if self._sharing()[:1] == [self]:
             self.turn()
 
-    def _sharing(self) -> list[TiledImage]:
-        return [view for view in self.pipeline.views if isinstance(view, TiledImage)]
+    def _sharing(self) -> list[LiveNode]:
+        return [view for view in self.pipeline.views if isinstance(view, LiveNode)]
 
     def _follow_contrast(self) -> None:
         """Contrast limits that were set far from those before ask for other texels, where texels have 24 bits of wider
@@ -451,25 +370,15 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     def _look(self) -> None:
         """Where is the camera, and where will it be? Plan, if that is news."""
         self._follow_contrast()
-        seen, px_per_base = self._view()
-        motion = self._motion.measure(self.pipeline.clock.now_ms(), seen)
-        version = self._layer.source.version
+        seen, version = self._see(), self._layer.source.version
         held_from, group = self._group.held_from, self._group
         if held_from is None and not arrives_in_time(self.pipeline.loader.latency_ms(), group.left_ms):
             held_from = Tier.IDEAL
         stands = group.plane_ms is None
-        looked = (seen, px_per_base, motion, self.pipeline.room_for(self._layer), version, held_from, stands)
+        looked = (seen, self.pipeline.room_for(self._layer), version, held_from, stands)
         if looked == self._looked and not self._fresh:
             return
-        plan = self._layer.plan_rect(
-            seen,
-            px_per_base,
-            self._slicing,
-            motion=motion,
-            fresh=self._fresh,
-            prefetch=stands,
-            held_from=held_from,
-        )
+        plan = self._plan(seen, prefetch=stands, held_from=held_from)
         if plan.wanted and not any(visual.shader_builds for visual in self.visuals):
             self._layer.rehearse()
             self._canvas_in_view().context.flush_commands()
@@ -512,16 +421,12 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
             layer.is_rebased
             and self._shown == self._slicing
             and layer.drawn_places() == self._places
-            and layer.cover_now().coverage.missing > WHOLE
+            and layer.missing_now() > WHOLE
         )
-
-    def _mark_old(self, old: bool) -> None:
-        for visual in self.visuals:
-            visual.mark_old = old
 
     def _is_whole(self) -> bool:
         """It could show its plane without a hole."""
-        return self._shown == self._slicing or self._layer.cover_now().coverage.missing <= WHOLE
+        return self._shown == self._slicing or self._layer.missing_now() <= WHOLE
 
     def _rest(self) -> None:
         """Hidden: load nothing."""
@@ -547,16 +452,6 @@ class TiledImage(Node):  # type: ignore[misc] # vispy has no type information
     def _canvas_in_view(self) -> Any:
         scene = self.scene_node
         return getattr(scene, "canvas", None) if scene is not None else None
-
-    def _view(self) -> tuple[Region, tuple[float, float]]:
-        """What of the image the screen shows, and how many of its pixels a base pixel takes, (y, x)."""
-        canvas, extent, screen = self._canvas_in_view(), self.extent, self._screen()
-        transform = self._layer.parts[0].visual.get_transform("visual", "canvas")
-        if transform.Linear:
-            seen, (py, px) = seen_part(np.asarray(transform.map(np.eye(4)), np.float64), extent, screen)
-        else:
-            seen, (py, px) = seen_by_points(transform.imap, extent, screen)
-        return seen, (py * canvas.pixel_scale, px * canvas.pixel_scale)
 
     def _screen(self) -> Region:
         """The part of the canvas where the node can show: inside every view box that it lies in."""

@@ -245,14 +245,10 @@ class Layer(TileLayer):
         self._note_drawn(cover, [key for parts in keys for key in parts])
         return cover
 
-    def sleep(self) -> None:
-        """Nobody looks: want nothing, show nothing, and leave others the room."""
-        self.rest()
-        self._plan, self._levels, self._rank, self._at_hand = NO_PLAN, {NO_PLAN.level}, {}, ()
-        self.blank()
+    def missing_now(self) -> float:
+        return self.cover_now().coverage.missing
 
     def blank(self) -> None:
-        """Show nothing."""
         if self._is_drawn:
             self.show(cover_view(self._lattice, _NOWHERE, self._plan.level, self.resident))
             self._is_drawn, self.cover = False, None

@@ -177,7 +177,21 @@ class TileLayer(ABC):
     def mark_visible(self, seen: NDArray[np.bool_]) -> None:
         """Set those pixels of a frame, (height, width)."""
 
+    @abstractmethod
+    def missing_now(self) -> float:
+        """The share of the view of which ``make_cover`` would show nothing yet."""
+
+    @abstractmethod
+    def blank(self) -> None:
+        """Show nothing."""
+
     # wishes
+
+    def sleep(self) -> None:
+        """Nobody looks: want nothing, show nothing, and leave others the room."""
+        self.rest()
+        self._plan, self._levels, self._rank, self._at_hand = NO_PLAN, {NO_PLAN.level}, {}, ()
+        self.blank()
 
     def _want_nothing(self) -> None:
         self._loader.plan(self, (), moved=False)

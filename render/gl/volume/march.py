@@ -148,6 +148,10 @@ class MarchVisual(ColoredVisual):
         self._rays, self._world = rays, world
         self.update()
 
+    def set_corner(self, corner_px: tuple[int, int]) -> None:
+        """Where in the framebuffer the frame begins whose rays they are: pixels, as OpenGL counts them."""
+        self._set("u_frame", (-float(corner_px[0]), -float(corner_px[1]), 1.0, 1.0))
+
     # drawing
 
     def draw_part(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:

@@ -8,6 +8,7 @@ it coarser, which is said.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,6 +98,7 @@ class VolumeLayer(TileLayer):
         self._rays: Rays | None = None
         self._counted: tuple[NDArray[np.int64], Coverage] | None = None  # of the rays and the cover
         self._cells: Cells | None = None
+        self._coarser = 0  # halvings below what the options want
 
     # from a camera to wishes
 
@@ -132,15 +134,53 @@ class VolumeLayer(TileLayer):
         before = self._seen
         self.aim(state, size_px)
         assert self._sight is not None
+        moved = self._seen != before and not fresh
+        ahead = None if later is None else self._sight_of(later, size_px)
+        return self._plan_sight(
+            self._sight,
+            moved=moved,
+            later=ahead,
+            fresh=fresh,
+            prefetch=prefetch,
+            sparing=sparing,
+            held_from=held_from,
+        )
+
+    def plan_seen(
+        self,
+        sight: Sight,
+        slicing: Slicing,
+        *,
+        coarser: int = 0,
+        fresh: bool = False,
+        prefetch: bool = False,
+        held_from: Tier | None = None,
+    ) -> ViewPlan:
+        """As ``plan``, for what somebody else's camera sees of the layer. ``coarser``: by so many halvings than the
+        options want it."""
+        self.go_to(slicing)
+        self._sight, self._seen, self._coarser = sight, None, coarser
+        return self._plan_sight(sight, moved=not fresh, fresh=fresh, prefetch=prefetch, held_from=held_from)
+
+    def _plan_sight(
+        self,
+        sight: Sight,
+        *,
+        moved: bool,
+        later: Sight | None = None,
+        fresh: bool,
+        prefetch: bool,
+        sparing: bool = False,
+        held_from: Tier | None,
+    ) -> ViewPlan:
         if self.is_beyond:
             self._want_nothing()
             return NO_PLAN
         self._see_version()
         lacking = Once(self._lacking)
         previous = None if fresh else self._plan
-        plan = self._planned(self._sight, lacking, previous, prefetch=prefetch, later=later)
+        plan = self._planned(sight, lacking, previous, prefetch=prefetch, later=later)
         plan = self._trimmed(plan, lacking, fresh=fresh, prefetch=prefetch, sparing=sparing)
-        moved = self._seen != before and not fresh
         shown = hull_of(self._lattice, plan.wanted)
         return self._ask_for(plan, shown, lacking, moved=moved, fresh=fresh, held_from=held_from)
 
@@ -151,20 +191,20 @@ class VolumeLayer(TileLayer):
         previous: ViewPlan | None,
         *,
         prefetch: bool = False,
-        later: Camera | None = None,
+        later: Sight | None = None,
     ) -> ViewPlan:
         limits = self._pipeline.settings.render
         return plan_volume(
             self._lattice,
             sight,
-            detail_px=self._around.options.detail_px,
+            detail_px=self._around.options.detail_px * 2**self._coarser,
             previous=None if previous is NO_PLAN else previous,
             hysteresis=limits.hysteresis,
             max_tiles=self._pipeline.room_for(self),
             margin_texels=self._margin_texels,
             lacking=lacking,
             prefetch_margin=limits.prefetch_margin if prefetch else 0.0,
-            later=None if later is None else self._sight_of(later, sight.size_px),
+            later=later,
             cheap_levels=self.source.stored_levels,
         )
 
@@ -221,15 +261,32 @@ class VolumeLayer(TileLayer):
     # what is drawn
 
     def make_cover(self, size_px: tuple[int, int] | None = None) -> Cover:
-        sight, plan = self._sight, self._plan
-        assert sight is not None
-        cover = cover_volume(
+        return self._show(self._cover_now())
+
+    def _cover_now(self) -> Cover:
+        assert self._sight is not None
+        return cover_volume(
             self._lattice,
-            plan,
-            sight,
+            self._plan,
+            self._sight,
             self._resident_now(),
             self.failed if self._loader.failures else never,
         )
+
+    def missing_now(self) -> float:
+        return 0.0 if self.is_beyond or self._sight is None else self._cover_now().coverage.missing
+
+    def blank(self) -> None:
+        if self._is_drawn and self._sight is not None:
+            nothing = Region(self._sight.box.low, self._sight.box.low)
+            self._sight = replace(self._sight, box=nothing)
+            self._show(self._cover_now())
+            self._is_drawn, self.cover = False, None
+
+    def _show(self, cover: Cover) -> Cover:
+        """Give the visuals a cover of the sight as it is planned now."""
+        sight, plan = self._sight, self._plan
+        assert sight is not None
         cells, rays = (
             cells_of(self._lattice, cover, sight),
             rays_of(sight, step_of(self._lattice, sight, plan)),
