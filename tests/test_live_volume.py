@@ -175,7 +175,7 @@ def test_a_moving_camera_gets_what_the_renderer_can_draw_in_time(volume: Path) -
 def test_what_a_volume_cannot_be_is_said(volume: Path, tmp_path: Path) -> None:
     from octree.render import TiledVolume
 
-    with pytest.raises(UsageError, match="TiledImage shows planes|a volume is no slice"):
+    with pytest.raises(UsageError, match="a volume is no slice"):
         TiledVolume(volume, mode="slice")
     with pytest.raises(UsageError, match="fps"):
         TiledVolume(volume, fps=0)

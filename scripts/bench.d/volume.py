@@ -1,16 +1,25 @@
 """Volumes, against bare programs in the same run. Prints Markdown; data lie in bench-results/work (made on the first run).
 
 build   whole processes: a pyramid of cubes, against a bare fused TensorStore loop that writes the same chunks and shards
-Usage: volume.py [PART...] [--size 1024] [--repeats 3]    (all parts, if none is named)
+frames  one frame of a volume in memory, against a bare march of one texture, vispy and VTK
+pieces  of such a frame: counting, an oblique slice, cover, upload
+Usage: volume.py [PART...] [--size 1024] [--repeats 3] [--rounds 7]    (all parts, if none is named)
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 
 from _volume_build import building
+from _volume_frames import frames
+from _volume_pieces import pieces
 
-PARTS = {"build": building}
+PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
+    "build": lambda given: building(given.size, given.repeats),
+    "frames": lambda given: frames(256, given.rounds),
+    "pieces": lambda given: pieces(given.rounds),
+}
 
 
 def main() -> None:
@@ -20,11 +29,12 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}: choose {', '.join(PARTS)}")
     for part in arguments.parts or PARTS:
-        PARTS[part](arguments.size, arguments.repeats)
+        PARTS[part](arguments)
 
 
 main()
