@@ -194,9 +194,10 @@ def test_fingerprints(
 
 EXAMPLE = """
 import runpy, sys, time
-sys.argv = ["live.py", sys.argv[1]]
-place = runpy.run_path("docs/examples/live.py", run_name="example")
-canvas, image = place["canvas"], place["image"]
+name, path, node = sys.argv[1:]
+sys.argv = [name, path]
+place = runpy.run_path("docs/examples/" + name, run_name="example")
+canvas, image = place["canvas"], place[node]
 until = time.monotonic() + 30
 while not image.is_settled and time.monotonic() < until:
     canvas.app.process_events()
@@ -208,11 +209,10 @@ canvas.close()
 """
 
 
-def test_the_example_shows_a_pyramid_in_an_ordinary_window(display: str, tmp_path: Path) -> None:
-    rows, cols = np.indices((300, 400))
-    build(((rows // 50 + cols // 50) % 2 * 255).astype(np.uint8), tmp_path / "board.ome.zarr")
+def shown_by_example(name: str, node: str, path: Path, display: str) -> list[str]:
+    """Its coverage, and the least and the greatest value of its picture."""
     run = subprocess.run(
-        [sys.executable, "-c", EXAMPLE, str(tmp_path / "board.ome.zarr")],
+        [sys.executable, "-c", EXAMPLE, name, str(path), node],
         cwd=Path(__file__).resolve().parent.parent,
         env=os.environ | {"DISPLAY": display},
         capture_output=True,
@@ -221,4 +221,19 @@ def test_the_example_shows_a_pyramid_in_an_ordinary_window(display: str, tmp_pat
         check=False,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == ["1.0", "0", "255"]
+    return run.stdout.split()
+
+
+def test_the_example_shows_a_pyramid_in_an_ordinary_window(display: str, tmp_path: Path) -> None:
+    rows, cols = np.indices((300, 400))
+    build(((rows // 50 + cols // 50) % 2 * 255).astype(np.uint8), tmp_path / "board.ome.zarr")
+    shown = shown_by_example("live.py", "image", tmp_path / "board.ome.zarr", display)
+    assert shown == ["1.0", "0", "255"]
+
+
+def test_the_example_shows_a_volume_in_an_ordinary_window(display: str, tmp_path: Path) -> None:
+    board = (np.indices((40, 60, 80)) // 10).sum(0) % 2 * 255
+    build(board.astype(np.uint8), tmp_path / "board.ome.zarr", axes="zyx")
+    shown = shown_by_example("volume.py", "volume", tmp_path / "board.ome.zarr", display)
+    assert shown[0] == "1.0"
+    assert int(shown[2]) > 200
