@@ -59,6 +59,23 @@ def test_fov_is_the_angle_of_the_frames_height_and_zoom_that_of_the_middle() -> 
     assert look_at(CUBE, zoom=4).px_per_world(-1e9) == 4
 
 
+def test_a_view_that_is_hardly_one_of_perspective_is_none() -> None:
+    assert math.isinf(look_at(CUBE, fov=1e-300).distance)
+    assert math.isfinite(look_at(CUBE, fov=0.001).distance)
+
+
+@pytest.mark.parametrize("zoom", [1e-9, 1e9])
+@pytest.mark.parametrize("fov", [0, 0.001, 179.9999])
+@pytest.mark.parametrize("at", [(16, 16, 16), (0, 32, 5), (1e15, -1e15, 3)])
+def test_extreme_views_have_rays(zoom: float, fov: float, at: tuple[float, float, float]) -> None:
+    sight = look_at(CUBE, (7, 5), zoom=zoom, fov=fov, at=at, azimuth=20, elevation=1e6)
+    rays = rays_of(sight, 1.0)
+    numbers = (rays.origin, rays.across, rays.down, rays.step, rays.step_across, rays.step_down)
+    assert np.isfinite(numbers).all()
+    assert rays.first_k <= rays.stop_k
+    assert seen_samples(rays, sight).min() >= 0
+
+
 def test_no_sample_lies_behind_the_eye() -> None:
     rays = rays_of(look_at(CUBE, (10, 10), fov=60, zoom=0.5), 1.0)
     assert on_screen(look_at(CUBE, (10, 10), fov=60, zoom=0.5), sample(rays, 3, 3, rays.first_k))[2] > (

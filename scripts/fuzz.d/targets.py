@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from octree.pyramid.building.journal import Journal
 from octree.pyramid.errors import OctreeError, SourceError
 from octree.pyramid.foreign import INVISIBLE, markdown, printable, xml_text
 from octree.pyramid.foreign import json_text as safe_json
-from octree.pyramid.grid import Region
+from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.limits import Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.describe import describe
@@ -33,9 +34,13 @@ from octree.render.check.baseline import BaselineStore, parse_manifest
 from octree.render.check.record import read_record
 from octree.render.check.spec import load_suite
 from octree.render.config import load_settings
+from octree.render.view.camera import Camera, CameraPath
 from octree.render.view.camera_text import is_volume_camera, parse_camera
-from octree.render.view.path_file import read_path
+from octree.render.view.path_file import is_around_volume, read_path, read_path_around
+from octree.render.view.register import ToBase
 from octree.render.view.volume.framing import Framed
+from octree.render.view.volume.plan import plan_volume, step_of
+from octree.render.view.volume.sight import rays_of, sight_of
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES, STORED = ROOT / "fixtures", ROOT / "tests" / "fuzz"
@@ -219,8 +224,24 @@ def _pyramid_run(path: Path) -> None:
 
 def _camera(path: Path) -> None:
     text = _text(path)
-    volume = Framed(Region((0.0,) * 3, (64.0, 480.0, 640.0))) if is_volume_camera(text) else None
-    parse_camera(text, extent=(640.0, 480.0), size_px=(64, 48), volume=volume)
+    volume = _VOLUME if is_volume_camera(text) else None
+    _drawn(parse_camera(text, extent=(640.0, 480.0), size_px=(64, 48), volume=volume))
+
+
+def _path(path: Path) -> None:
+    _drawn(read_path_around(path, _VOLUME, (64, 48)) if is_around_volume(path) else read_path(path))
+
+
+def _drawn(view: Camera | CameraPath) -> None:
+    """The rays and bricks of a volume's frames, the first few."""
+    cameras = [camera for _, camera in view.frames()[:3]] if isinstance(view, CameraPath) else [view]
+    for camera in cameras:
+        if camera.orbit is not None:
+            extent, same = _VOLUME.region, ToBase((1.0,) * 3, (0.0,) * 3)
+            sight = sight_of(camera, (64, 48), to_base=same, world=_VOLUME.world, extent=extent)
+            plan = plan_volume(_BRICKS, sight, max_tiles=100)
+            rays = rays_of(sight, step_of(_BRICKS, sight, plan))
+            assert all(map(math.isfinite, (*rays.origin, *rays.step, rays.first_k, rays.stop_k)))
 
 
 def _text(path: Path) -> str:
@@ -255,6 +276,7 @@ def _report(path: Path) -> None:
 
 _SETTINGS = b"""{"loader_defaults": {"log_path": null, "num_workers": 4, "auto_sync_ms": "30ms"}, "octree": {"enabled": true,
 "tile_size": 256, "loaders": {"0": {"num_workers": 4}, "2": {"delay_queue_ms": 0}}}, "render": {"cache_bytes": "1GiB"}}"""
+_TURN = b'{"loop": true, "keyframes": [{"t_s": 0, "azimuth": 0, "zoom": 1}, {"t_s": 2, "elevation": 9, "z": 2, "fov": 4}]}'
 _PATH = b'{"fps": 30, "keyframes": [{"t_s": 0, "x": 1, "y": 2, "zoom": 1}, {"t_s": 2, "x": 9, "y": 2, "zoom": 4}], "easing": "smooth"}'
 _SUITE = b"""[defaults]
 size = "64x48"
@@ -277,7 +299,14 @@ _JOURNAL = b"""{"octree_journal": 3, "build": "abc", "aside": false, "dest": "a"
 [0, 1, 10, 20, 1, "ab12", [{"start": [0], "stop": [5], "error": "x"}]]
 [1, 0, 10, 20, 1, "ab12", []]
 """
+_VOLUME = Framed(Region((0.0,) * 3, (64.0, 480.0, 640.0)))
+_BRICKS = Lattice(
+    tuple(
+        LatticeLevel((64 // n, 480 // n, 640 // n), (64,) * 3, (float(n),) * 3, (0.0,) * 3) for n in (1, 2, 4)
+    )
+)
 _CAMERAS = [b"fit", b"x=1,y=2,zoom=0.5,name=a", b"rect=0,0,10,10", b"zoom-in", b"tour"]
+_CAMERAS += [b"azimuth=30,elevation=20,roll=5,fov=40,zoom=2", b"azimuth=1,x=1,y=2,z=3,name=a", b"turntable"]
 
 
 def _records() -> list[bytes]:
@@ -346,7 +375,7 @@ TARGETS = (
         "settings", "a.json", lambda: [_SETTINGS], mutate.json_text, lambda path: void(load_settings(path))
     ),
     Target("camera", "a.txt", lambda: _CAMERAS, mutate.text, _camera),
-    Target("path", "a.json", lambda: [_PATH], mutate.json_text, lambda path: void(read_path(path))),
+    Target("path", "a.json", lambda: [_PATH, _TURN], mutate.json_text, _path),
     Target("suite", "a.toml", lambda: [_SUITE], mutate.text, lambda path: void(load_suite(path))),
     Target("manifest", "manifest.json", lambda: [_MANIFEST], mutate.json_text, _manifest),
     Target("record", "record.json", _records, mutate.json_text, lambda path: void(read_record(path))),

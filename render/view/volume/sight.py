@@ -26,6 +26,9 @@ BIAS = 2.0**-9
 """Pixels, and steps: rays and samples that would lie on the border between two voxels all lie on the same side of it, in
 float32, too."""
 
+_LEAST_FOV = 1e-4
+"""Degrees. A narrower view moves no corner by a hundredth of a pixel: it is orthographic."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rays:
@@ -138,7 +141,7 @@ def sight_of(
     corner = tuple([-at * edge for at, edge in zip(offset, voxel, strict=True)])
     target = tuple([at * s for at, s in zip((camera.x, camera.y, orbit.z), stretch, strict=True)])
     distance = math.inf
-    if orbit.fov > 0:
+    if orbit.fov >= _LEAST_FOV:
         distance = size_px[1] / (2 * camera.zoom * math.tan(math.radians(orbit.fov / 2)))
     box = extent if clip is None else extent.intersect(to_base.region(clip))
     return Sight(
