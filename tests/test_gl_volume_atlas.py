@@ -71,10 +71,16 @@ def test_gutters_are_the_neighbours_in_any_order(canvas: Canvas, data: st.DataOb
         key = load_key(tile)
         wanted = padded(IMAGE, lattice, tile)
         np.testing.assert_array_equal(slot_of(stage.atlas, key), wanted)
-        low, high, has_nan = stage.atlas.bounds([key])[0]
-        assert low <= np.float32(wanted.min() / 65535)
-        assert high >= np.float32(wanted.max() / 65535)
-        assert not has_nan
+        bounds = stage.atlas.bounds([key])[0]
+        for half in np.ndindex(2, 2, 2):
+            parts = []
+            for side, n in zip(half, wanted.shape, strict=True):
+                middle = (n - 2) // 2
+                parts.append(slice(middle, None) if side else slice(0, middle + 2))
+            low, high, has_nan = bounds[half]
+            assert low <= np.float32(wanted[tuple(parts)].min() / 65535)
+            assert high >= np.float32(wanted[tuple(parts)].max() / 65535)
+            assert not has_nan
     stage.atlas.close()
 
 
@@ -124,7 +130,12 @@ def test_bounds_leave_nan_out(canvas: Canvas) -> None:
     tiles = [loaded(some, source="some"), loaded(none, source="none")]
     for tile in tiles:
         atlas.upload(tile, part=BrickPart("part", (4, 4, 4)))
-    assert atlas.bounds([tile.key for tile in tiles]).tolist() == [[0.25, np.inf, 1], [np.inf, -np.inf, 1]]
+    half, nothing = atlas.bounds([tile.key for tile in tiles])
+    assert half[0, 0, 0].tolist() == [0.25, np.inf, 0]  # the first texel is infinite
+    assert half[1, 1, 1].tolist() == [0.25, 0.25, 1]
+    assert half[0, 0, 1].tolist() == [0.25, 0.25, 1]  # the NaN is of its neighbour, a texel away
+    assert half[1, 0, 0].tolist() == [0.25, 0.25, 0]
+    assert (nothing == [np.inf, -np.inf, 1]).all()
 
 
 def test_a_page_grows_and_keeps_what_is_in_it(canvas: Canvas) -> None:

@@ -23,6 +23,7 @@ from octree.render.gl import canvas as canvas_module
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import colormap_values, label_colors
 from octree.render.gl.volume import counting
+from octree.render.gl.volume import march as march_module
 from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.gl.volume.counting import SampleCounter
 from octree.render.gl.volume.march import MarchVisual
@@ -161,6 +162,26 @@ def test_what_is_skipped_would_not_have_changed_a_pixel(
     sight = look_at(lattice, SIZE, 30, 20)
     cover = stage.cover(sight)
     assert differing(stage.frame(sight, cover), wanted_frame(stage, sight, cover)) == 0
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_bricks_cut_in_halves_show_the_same(
+    canvas: Canvas, mode: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Odd bricks of three levels, mostly dark; rays skip more, and see the same."""
+    image = blob((21, 26, 30), "uint16")
+    for view in TWO_VIEWS:
+        frames = []
+        for pays in (-2.0, 2.0):
+            monkeypatch.setattr(march_module, "HALVING_PAYS", pays)
+            stage = half_loaded(canvas, image, mode=mode, attenuation=0.2, opacity=0.5)
+            sight = look_at(stage.lattice, SIZE, **VIEWS[view])
+            cover = stage.cover(sight)
+            frames.append(stage.frame(sight, cover).copy())
+            rows = stage.visual.sent_rows
+            assert rows == (8 if pays < 0 else 1) * len(stage.visual.keys)
+        assert np.abs(frames[0].astype(int) - frames[1]).max() <= 1
+        assert differing(frames[0], wanted_frame(stage, sight, cover)) <= (0.002 if mode == "iso" else 0)
 
 
 @pytest.mark.parametrize("interpolation", ["nearest", "linear"])

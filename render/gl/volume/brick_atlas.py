@@ -49,6 +49,7 @@ _BEYOND = {
 image's border nobody else knows."""
 _OUTSIDE: dict[int, Any] = {-1: slice(0, 1), 0: slice(1, -1), 1: slice(-1, None)}
 _INSIDE: dict[int, Any] = {-1: slice(1, 2), 1: slice(-2, -1)}
+_HALVES: dict[int, Any] = {-1: slice(0, 1), 0: slice(None), 1: slice(1, 2)}
 _WHOLE: dict[int, Any] = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}
 
 
@@ -75,15 +76,12 @@ class BrickPart(NamedTuple):
 @dataclass(slots=True, eq=False)
 class _Brick:
     """A brick in the atlas. ``edges``: its outermost texels, low and high along each axis (views are copies). ``known``: of
-    each part of its gutter how well, see ``_RANK``. ``low``, ``high``: no texel lies beyond them, gutter included; of
-    NaN nothing is said but ``has_nan``."""
+    each part of its gutter how well, see ``_RANK``. ``bounds``: see ``bounds_of``."""
 
     place: BrickPlacement
     edges: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
     known: dict[Step, int]
-    low: float
-    high: float
-    has_nan: bool
+    bounds: NDArray[np.float32]
 
     def facing(self, step: Step) -> NDArray[Any]:
         """Texels that face a brick for which this one lies at ``step``, with all three axes."""
@@ -101,10 +99,17 @@ class _Brick:
             ]
         )
 
-    def widen(self, texels: NDArray[Any]) -> None:
-        low, high, has_nan = bounds_of(texels)
-        self.low, self.high = min(self.low, low), max(self.high, high)
-        self.has_nan |= has_nan
+    def widen(self, texels: NDArray[Any], step: Step) -> None:
+        """There are other texels in the gutter towards ``step``."""
+        bounds = self.bounds[tuple([_HALVES[by] for by in step])]
+        low, high, has_nan = _ends(texels, np.minimum, np.maximum, None)
+        if low >= bounds[..., 0].max() and high <= bounds[..., 1].min() and not has_nan:
+            return  # as in most images
+        if not has_nan and sum(map(abs, step)) < 3:
+            low, high, has_nan = _ends(texels, _by_halves(np.minimum), _by_halves(np.maximum), 3)
+        bounds[..., 0] = np.minimum(bounds[..., 0], low)
+        bounds[..., 1] = np.maximum(bounds[..., 1], high)
+        bounds[..., 2] = np.maximum(bounds[..., 2], has_nan)
 
 
 class BrickAtlas(Residents[_Brick]):
@@ -161,10 +166,10 @@ class BrickAtlas(Residents[_Brick]):
         return self._tiles[key].place
 
     def bounds(self, keys: Sequence[LoadKey]) -> NDArray[np.float32]:
-        """(n, 3) of each brick: no value that it shows lies below the first or above the second, in what textures hold;
-        whether there is a NaN in it. KeyError when one is not resident."""
-        rows = [(brick.low, brick.high, brick.has_nan) for brick in map(self._tiles.__getitem__, keys)]
-        return np.array(rows, np.float32).reshape(-1, 3)
+        """(n, 2, 2, 2, 3) of the halves of each brick, along z, y and x: no value that it shows there lies below the first
+        or above the second, in what textures hold; whether there is a NaN. KeyError when one is not resident."""
+        bounds = [self._tiles[key].bounds for key in keys]
+        return np.array(bounds, np.float32).reshape(-1, 2, 2, 2, 3)
 
     def reserve(
         self, tile_shape: tuple[int, ...], dtype: Any, part: BrickPart, count: int = 1
@@ -212,9 +217,8 @@ class BrickAtlas(Residents[_Brick]):
                 continue
             _fill(padded, step, strip)
             known.update(dict.fromkeys(_BEYOND[step], _AXES[step]))
-        low, high, has_nan = bounds_of(padded)
         edges = _edges(data) if self._gutters else ()
-        brick = _Brick(place, edges, known, low, high, has_nan)
+        brick = _Brick(place, edges, known, bounds_of(padded))
         self._write(place.page, [(padded, *[at - GUTTER for at in corner])])
         for step, other in around:
             self._write(other.place.page, list(_patches(other, step, brick, padded)))
@@ -267,21 +271,53 @@ def _kind_of(part: BrickPart, shape: tuple[int, ...], dtype: Any) -> SlotClass:
     return slot_class(part.tile, *texture_format(shape, 3, dtype), 1, part.owner)
 
 
-def bounds_of(texels: NDArray[Any]) -> tuple[float, float, bool]:
-    """Lowest and highest value as a texture reads it (0 to 1 of whole numbers), NaN left out, and whether there is one.
-    Of several samples no weighed mean lies beyond them, and with alpha, none that is weighed by that."""
-    low, high, has_nan = texels.min(), texels.max(), False
-    if texels.dtype.kind == "f":
-        if np.isnan(low):
-            low, high, has_nan = np.fmin.reduce(texels, None), np.fmax.reduce(texels, None), True
-            if np.isnan(low):
-                return np.inf, -np.inf, True
+def bounds_of(padded: NDArray[Any]) -> NDArray[np.float32]:
+    """(2, 2, 2, 3) of a brick with its gutter: lowest and highest value as a texture reads it (0 to 1 of whole numbers) of
+    what samples in each half along z, y, x may need, NaN left out, and whether there is one. Of several samples no weighed
+    mean lies beyond them, and with alpha, none that is weighed by that."""
+    low, high, has_nan = _ends(padded, _by_halves(np.minimum), _by_halves(np.maximum), 3)
+    return np.stack([low, high, has_nan], axis=-1).astype(np.float32)
+
+
+def _ends(texels: NDArray[Any], lowest: Any, highest: Any, axes: int | None) -> tuple[Any, Any, Any]:
+    """Lowest, highest, is there a NaN; by two ways to reduce."""
+    alpha = texels.ndim == 4 and texels.shape[3] in (2, 4)
+    if texels.ndim == 4 and axes:
+        below, above = texels.min(axis=3), texels.max(axis=3)
     else:
-        full = float(np.iinfo(texels.dtype).max)
+        below = above = texels
+    low, high = lowest.reduce(below, axis=None), highest.reduce(above, axis=None)
+    if texels.dtype.kind == "f":
+        has_nan = np.isnan(low)
+        if has_nan.any():
+            with np.errstate(invalid="ignore"):
+                low = lowest.reduce(np.where(np.isnan(texels), np.inf, texels), axis=None)
+                high = highest.reduce(np.where(np.isnan(texels), -np.inf, texels), axis=None)
+    else:
+        has_nan = np.zeros_like(low, bool)
+        full = np.float32(np.iinfo(texels.dtype).max)
         low, high = low / full, high / full
-    if texels.ndim == 4 and texels.shape[3] in (2, 4):
-        low, high = min(low, 0.0), max(high, 0.0)
-    return float(low), float(high), has_nan
+    return (np.minimum(low, 0), np.maximum(high, 0), has_nan) if alpha else (low, high, has_nan)
+
+
+class _by_halves:
+    """A reduction of a brick with its gutter to (2, 2, 2): each half with a texel of the other. An axis of one texel, which
+    is gutter, stays as it is; one that is no longer than a brick may be without its gutter."""
+
+    def __init__(self, ufunc: np.ufunc) -> None:
+        self._ufunc = ufunc
+
+    def reduce(self, texels: NDArray[Any], axis: None) -> NDArray[Any]:
+        for along in range(3):
+            if texels.shape[along] == 1:
+                continue
+            before = (slice(None),) * along
+            half = (texels.shape[along] - 2 * GUTTER) // 2
+            parts = (slice(0, half + 2 * GUTTER), slice(half, None))
+            texels = np.stack(
+                [self._ufunc.reduce(texels[(*before, part)], axis=along) for part in parts], axis=along
+            )
+        return texels
 
 
 def _fill(padded: NDArray[Any], step: Step, strip: NDArray[Any]) -> None:
@@ -330,5 +366,5 @@ def _patches(other: _Brick, step: Step, new: _Brick, padded: NDArray[Any]) -> It
         strip = padded[
             tuple([_INSIDE[-by] if by else across[to] for by, to in zip(towards, beyond, strict=True)])
         ]
-        other.widen(strip)
+        other.widen(strip, beyond)
         yield np.ascontiguousarray(strip), *other.corner(beyond, whole=across is _WHOLE)

@@ -32,8 +32,11 @@ from octree.render.gl.library import gloo
 from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.gl.volume.tables import (
     EMPTY,
+    MOST_CELLS,
+    MOST_ROWS,
     UNIFORMS,
     Tables,
+    by_halves,
     cell_tables,
     cell_uniforms,
     ray_uniforms,
@@ -47,6 +50,8 @@ from octree.render.view.volume.sight import Rays
 
 Mode = Literal["mip", "minip", "mean", "attenuated-mip", "alpha", "iso"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+HALVING_PAYS = 0.15
+"""Share of the bricks that rays skip besides those that they skip anyway."""
 _DEFINES = {mode: mode.split("-")[0].upper() for mode in MODES}
 
 
@@ -82,11 +87,13 @@ class MarchVisual(ColoredVisual):
         self._atlas = atlas
         self.keys: tuple[LoadKey | None, ...] = ()
         """The brick that each row of the cells shows."""
+        self.sent_rows = 0
+        """Of cells: eight for each brick that is cut in halves."""
         self._cells: Cells | None = None
         self._rays: Rays | None = None
         self._world: Vec = (1.0, 1.0, 1.0)
         self._page: int | None = None
-        self._sent_uploads = -1
+        self._sent_for: tuple[Any, ...] = ()
         self._bounds = (0.0, 0.0)
         self._tables = Tables()
         self._transfer_of: tuple[Any, ...] = ()
@@ -189,10 +196,10 @@ class MarchVisual(ColoredVisual):
     def _prepare_draw(self, view: Any = None) -> bool:
         if self._cells is None or self._rays is None:
             return False
-        if (
-            self._stale or self._sent_uploads != self._atlas.uploads
-        ):  # a gutter may have values of a neighbour now
-            self._stale, self._sent_uploads = False, self._atlas.uploads
+        # a gutter may have values of a neighbour now; and other bricks may be skipped
+        sent_for = (self._atlas.uploads, self._mode, self._clim, self.iso, self.base)
+        if self._stale or self._sent_for != sent_for:
+            self._stale, self._sent_for = False, sent_for
             self._send_cells(self._cells)
         for name, value in ray_uniforms(self._rays, self._cells).items():
             self._set(name, value)
@@ -206,14 +213,52 @@ class MarchVisual(ColoredVisual):
             raise ValueError(f"bricks of one part lie in pages {pages}")
         self._page = pages[0] if pages else None
         bounds = self._atlas.bounds(drawn)
-        rows = rows_of(cells, [key is not None for key in self.keys], places, bounds)
-        lows, highs = bounds[:, 0], bounds[:, 1]
+        there = [key is not None for key in self.keys]
+        lows, highs = bounds[..., 0], bounds[..., 1]
         self._bounds = (float(lows.min()), float(highs.max())) if len(drawn) else (0.0, 0.0)
-        self._tables.send("u_rows", rows, self._set_table)
+        if self._halving_pays(cells, bounds):
+            cells = by_halves(cells, there, places)
+            there = [each for each in there for _ in range(8)]
+            places, bounds = np.repeat(places, 8, axis=0), bounds.reshape(-1, 3)
+        else:
+            bounds = _merged(bounds)
+        self.sent_rows = len(there)
+        self._tables.send("u_rows", rows_of(cells, there, places, bounds), self._set_table)
         for name, values in cell_tables(cells).items():
             self._tables.send(name, values, self._set_table)
         for name, value in cell_uniforms(cells).items():
             self._set(name, value)
+
+    def _halving_pays(self, cells: Cells, bounds: NDArray[np.float32]) -> bool:
+        """Rays skip so much more of bricks by their halves that it is worth more cells."""
+        if not len(bounds) or len(self.keys) * 8 > MOST_ROWS or cells.cells.size * 8 > MOST_CELLS:
+            return False
+        return bool(
+            (self._skipped(bounds.reshape(-1, 8, 3)).mean(axis=1) - self._skipped(_merged(bounds))).mean()
+            > HALVING_PAYS
+        )
+
+    def _skipped(self, bounds: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """Whether rays need not look at what has such bounds (…, 3), whatever they met before. Decides no pixel."""
+        assert self._page is not None
+        page = self._atlas.texture(self._page)
+        low, high = bounds[..., 0], bounds[..., 1]
+        first, last = sorted(self._texel(limit, page.dtype_name) for limit in self._clim)
+        even: NDArray[np.bool_] = low == high
+        if "LABELS" in self._defines:
+            return high <= 0
+        if self._mode == "mip":
+            return even | (high <= first)
+        if self._mode == "minip":
+            return even | (low >= last)
+        if self._mode == "mean":
+            return even
+        if self._mode == "iso":
+            return high < self._threshold(page.dtype_name)
+        return high <= first if self._clim[0] <= self._clim[1] else low >= last
+
+    def _threshold(self, dtype_name: str) -> float:
+        return self._texel(sum(self._clim) / 2 if self.iso is None else self.iso, dtype_name)
 
     def _set_table(self, name: str, value: Any) -> None:
         self.shared_program[name] = value
@@ -232,8 +277,7 @@ class MarchVisual(ColoredVisual):
         if self._mode == "attenuated-mip":
             self._set("u_attenuation", self.attenuation * step)
         elif self._mode == "iso":
-            threshold = sum(self._clim) / 2 if self.iso is None else self.iso
-            self._set("u_threshold", self._texel(threshold, page.dtype_name))
+            self._set("u_threshold", self._threshold(page.dtype_name))
             self._set("u_world", self._world)
             surface = colors.colormap_values(self._colormap, np.ones(1))[0]
             self._set("u_surface", tuple(surface.tolist()))
@@ -266,6 +310,14 @@ class MarchVisual(ColoredVisual):
             return None
         planes, centre = self._cells.planes[axis], self._cells.centre[axis]
         return float(planes[0]) + centre, float(planes[-1]) + centre
+
+
+def _merged(bounds: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(n, 3) of whole bricks, of those of their halves."""
+    halves = bounds.reshape(-1, 8, 3)
+    return np.stack(
+        [halves[..., 0].min(axis=1), halves[..., 1].max(axis=1), halves[..., 2].max(axis=1)], axis=1
+    )
 
 
 def transfer_table(colormap: Any, gamma: float, opacity: float, step: float) -> NDArray[np.uint16]:
