@@ -20,10 +20,12 @@ from octree.pyramid.boxes import blocks_met
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Box, TileKey
 from octree.pyramid.store.arrays import Pyramid
+from octree.render.config import LoaderSettings
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.loader import TileLoader
 from octree.render.loading.values import LoadKey, LoadRequest, Tier
+from octree.render.scene.contrast import measured_range
 from octree.render.tiles.face import Face, fitting_brick
 from octree.render.tiles.texels import Base
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
@@ -264,3 +266,28 @@ def test_single_level_makes_none() -> None:
 def test_plain_image_mode_has_few_bricks() -> None:
     face = bricks(open_tile_source(noise(10, 300, 300), untiled=True))
     assert face.lattice.levels[0].tile == (10, 150, 150)
+
+
+def test_limits_of_a_stack_of_planes_are_found_by_a_few_of_them(
+    tmp_path: Path, decoded: Counter[tuple[int, ...]]
+) -> None:
+    data = noise(200, 130, 130)
+    data[:, 64, 64] = 3000
+    build(data, tmp_path / "p", axes="zyx", tile=256)
+    source = open_tile_source(in_chunks(tmp_path / "p", (1, 130, 130)))
+    decoded.clear()
+    face = bricks(source)
+    section = resolve(Slicing.of({}, VOLUME), source.spec)
+    found = measured_range(face, face.at(section), LoaderSettings())
+    assert found == (data.min(), 3000)
+    assert len(decoded) <= 4
+
+
+def test_limits_of_cubes_are_those_of_whole_ones(tmp_path: Path) -> None:
+    data = noise(70, 70, 70)
+    data[3, 5, 7] = 3000
+    build(data, tmp_path / "p", axes="zyx", voxel_size=SIZE, tile=256)
+    source = open_tile_source(tmp_path / "p")
+    face = bricks(source)
+    section = resolve(Slicing.of({}, VOLUME), source.spec)
+    assert measured_range(face, face.at(section), LoaderSettings()) == (data.min(), 3000)

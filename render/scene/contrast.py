@@ -20,6 +20,8 @@ from octree.render.tiles.face import Face
 
 SAMPLE_TILES = 16
 """Tiles looked at when the coarsest level has more: an even grid."""
+SAMPLE_BRICKS = 27
+"""Of a volume; of each no more than a chunk's depth, so that of a stack of planes some are decoded, and not all."""
 _LOOK_MS = 1000.0
 _POOLS = ((0, PoolSettings(num_workers=4, auto_sync_ms=0.0, delay_queue_ms=0.0)),)
 
@@ -53,11 +55,12 @@ def range_of(values: list[NDArray[Any]]) -> tuple[float, float]:
 
 
 def sample_keys(lattice: Lattice, level: int) -> list[TileKey]:
-    """The tiles of a level to look at: all, or an even grid of ``SAMPLE_TILES`` of them."""
+    """The tiles of a level to look at: all, or an even grid of ``SAMPLE_TILES`` of them (bricks: ``SAMPLE_BRICKS``)."""
     counts = lattice.levels[level].tile_counts
     along = [list(range(count)) for count in counts]
-    if math.prod(counts) > SAMPLE_TILES:
-        edge = int(SAMPLE_TILES ** (1 / len(counts)))
+    most = SAMPLE_TILES if len(counts) < 3 else SAMPLE_BRICKS
+    if math.prod(counts) > most:
+        edge = int(most ** (1 / len(counts)) + 1e-9)
         along = [sorted({int((i + 0.5) * count / edge) for i in range(edge)}) for count in counts]
     return [lattice.key(level, grid) for grid in itertools.product(*along)]
 
@@ -92,17 +95,21 @@ def measured_range(face: Face, lattice: Lattice, settings: LoaderSettings) -> tu
 
 
 class _Values:
-    """A face as a tile source whose texels are its values; sums come as whole numbers or not."""
+    """A face as a tile source whose texels are its values, of bricks some; sums come as whole numbers or not."""
 
     def __init__(self, face: Face) -> None:
         self._face = face
         self.token, self.version = face.token, face.version
         self.texture_dtype = face.value_dtype
         self.reads_on = face.reads_on
-        self.tile_shape = face.tile_shape
+
+    def tile_shape(self, tile: TileKey) -> tuple[int, ...]:
+        depth = [b - a for a, b in [self._face.middle_slabs(tile)]] if len(tile.grid) == 3 else []
+        return (*depth, *self._face.tile_shape(tile)[len(depth) :])
 
     def read_tile(self, tile: TileKey) -> NDArray[Any]:
-        return self._face.read_values(tile).astype(self.texture_dtype, copy=False)
+        slabs = self._face.middle_slabs(tile) if len(tile.grid) == 3 else None
+        return self._face.read_values(tile, slabs).astype(self.texture_dtype, copy=False)
 
     def worker_recipe(self) -> None:
         return None

@@ -322,11 +322,25 @@ class Face:
         bases = self._bases
         return bases.get(channel, bases.get(None, NO_BASE))
 
-    def read_values(self, tile: TileKey) -> NDArray[Any]:
-        """The values that the texels of a tile are made of, shaped as those. Raises what the source raises."""
+    def middle_slabs(self, tile: TileKey) -> tuple[int, int]:
+        """The slabs [first, stop) of a brick's level that are as deep as a chunk, in the brick's middle."""
+        box, place = self.tile_box(tile), self._shown[0]
+        chunk = self.spec.levels[min(tile.level, self.stored_levels - 1)].chunks[place]
+        first, stop = box.start[place], box.stop[place]
+        begin = max(first, (first + stop) // 2 // chunk * chunk)
+        return begin, min(begin + chunk, stop)
+
+    def read_values(self, tile: TileKey, slabs: tuple[int, int] | None = None) -> NDArray[Any]:
+        """The values that the texels of a tile are made of, shaped as those; of a brick only these ``slabs`` of its level. Raises
+        what the source raises."""
         self._reads.note()
+        box = self.tile_box(tile)
+        if slabs is not None:
+            ends = zip((box.start, box.stop), slabs, strict=True)
+            place = self._shown[0]
+            box = Box(*((*end[:place], slab, *end[place + 1 :]) for end, slab in ends))
         try:
-            data = self._read(tile.level, self.tile_box(tile))
+            data = self._read(tile.level, box)
         except (OutsideError, LimitError, MemoryError) as error:
             self._refuse(error)
             raise
