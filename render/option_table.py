@@ -240,6 +240,7 @@ RENDER = Table(
                "Only this box of a volume, level-0 positions: x=100:900,z=:50.", unset="all of it", group=VIEW),
         Option("detail", number(0, 1e6, above=True), "Of volumes: voxels of the wanted level are at most so many pixels.",
                unset="1", group=VIEW),
+        Option("box", FLAG, "Outline of a volume, with ticks, and its axes.", group=VIEW),
         Option("iso", Kind("auto or a number", auto_or_number, "VALUE"), "Threshold of --mode iso, in data values.",
                unset="auto: the middle of the contrast limits", group=LOOK, many=True),
         Option("attenuation", Kind("auto or a number of at least 0", auto_or_positive, "NUMBER"),

@@ -178,7 +178,7 @@ def _volume(
                 f"--mode slice shows planes, and --camera {around} looks at a volume",
                 hint="--mode mip, minip, mean, attenuated-mip, alpha or iso shows volumes",
             )
-        for name in ("slab", "clip", "detail", "iso", "attenuation"):
+        for name in ("slab", "clip", "detail", "box", "iso", "attenuation"):
             if given.get(name) not in (None, False):
                 raise UsageError(
                     f"{RENDER[name].long} is of volumes, and planes are shown",
@@ -207,7 +207,9 @@ def _volume(
                 f"--{option} {axis}=… with {shows}: a volume has all of {axis}",
                 hint=f"--clip {axis}=FROM:TO shows a part of it",
             )
-    return VolumeOptions(cast("VolumeMode", mode), read["slab"], read["clip"], read["detail"] or 1.0)
+    return VolumeOptions(
+        cast("VolumeMode", mode), read["slab"], read["clip"], read["detail"] or 1.0, read["box"]
+    )
 
 
 _OF_PLANES = {

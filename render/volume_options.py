@@ -48,17 +48,18 @@ class Clip:
 @dataclass(frozen=True, slots=True)
 class VolumeOptions:
     """How a volume is drawn. ``slab`` None: no slab; ``clip`` None: all of it. ``detail_px``: the wanted level's voxels are no
-    larger than so many pixels."""
+    larger than so many pixels. ``box``: its outline and axes."""
 
     mode: VolumeMode = "mip"
     slab: Length | None = None
     clip: Clip | None = None
     detail_px: float = 1.0
+    box: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """As they are written."""
         slab, clip = (None if each is None else str(each) for each in (self.slab, self.clip))
-        return {"mode": self.mode, "slab": slab, "clip": clip, "detail": self.detail_px}
+        return {"mode": self.mode, "slab": slab, "clip": clip, "detail": self.detail_px, "box": self.box}
 
 
 def parse_slab(value: Any) -> Length:

@@ -42,10 +42,11 @@ def test_other_cameras_show_planes(camera: str) -> None:
 
 @pytest.mark.parametrize("mode", ["mip", "minip", "mean", "attenuated-mip", "alpha", "iso"])
 def test_a_mode_shows_a_volume_whatever_the_camera(mode: str) -> None:
-    request = asked(mode=mode, detail="2", slab="5um", clip="x=1:9,z=:4")
+    request = asked(mode=mode, detail="2", slab="5um", clip="x=1:9,z=:4", box=True)
     assert request.volume is not None
     assert request.volume.mode == mode
     assert request.volume.detail_px == 2
+    assert request.volume.box
     assert request.volume.slab == Length(5, "micrometer")
     assert request.volume.clip == Clip((("x", 1, 9), ("z", None, 4)))
 
@@ -64,6 +65,7 @@ WRONG: list[tuple[str, Mapping[str, Any], str]] = [
     ("fit", {"slab": 3}, "--slab is of volumes|--mode mip"),
     ("fit", {"clip": "x=1:2"}, "--clip is of volumes|--mode mip"),
     ("fit", {"detail": 2}, "--detail is of volumes|--mode mip"),
+    ("fit", {"box": True}, "--box is of volumes|azimuth"),
     ("fit", {"iso": 5}, "--iso is of volumes|--mode mip"),
     ("fit", {"attenuation": 5, "mode": "slice"}, "--attenuation is of volumes|--mode mip"),
     ("fit", {"iso": 5, "mode": "mip"}, "--iso is of --mode iso, not of --mode mip|--mode iso"),

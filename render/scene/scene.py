@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from octree.pyramid.model import PyramidSpec
-from octree.render.gl.canvas import Canvas
+from octree.render.gl.canvas import Canvas, Drawable
 from octree.render.loading.values import Tier
 from octree.render.request import RenderRequest
 from octree.render.scene.ahead import Ahead, Coming
@@ -21,7 +22,7 @@ from octree.render.scene.shown import Shown
 from octree.render.scene.slices import sight_of
 from octree.render.scene.tile_layer import TileLayer, Weighed
 from octree.render.scene.volume.around import around_of
-from octree.render.scene.volume.layer import make_volume_layer
+from octree.render.scene.volume.layer import VolumeLayer, make_volume_layer
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.camera import Camera
@@ -30,6 +31,9 @@ from octree.render.view.film import Film
 from octree.render.view.parts import Part, parts_of
 from octree.render.view.shots import Shot
 from octree.render.view.state import Slicing, ViewState, place_of
+
+if TYPE_CHECKING:
+    from octree.render.gl.volume.box import BoxVisual
 
 
 class Scene:
@@ -54,6 +58,7 @@ class Scene:
                 for source, options in zip(sources, request.layers, strict=True)
             ]
         self.images = _images(pipeline, request, sources, looks)
+        self._boxes = _boxes(request, self.images)
         self.overview: Overview | None = None
         if request.overview:
             self.overview = Overview(_plane(pipeline, request, sources[0], looks[0]), canvas.size_px)
@@ -191,7 +196,16 @@ class Scene:
         first = self.images[0]
         if self.overview is not None and isinstance(first, Layer):
             self.overview.mark(first.view)
-        self.canvas.draw([*visuals, *([self.overview] if self.overview else [])], part)
+        self.canvas.draw([*visuals, *self._over()], part)
+
+    def _over(self) -> list[Drawable]:
+        """What is drawn over the images: of volumes outlines, of planes the inset."""
+        if self.overview is not None:
+            return [self.overview]
+        for layer, box in self._boxes:
+            if layer.sight is not None and layer.cover is not None:
+                box.set_box(layer.sight, layer.cover.failed)
+        return [box for _, box in self._boxes]
 
     # what it shows
 
@@ -237,6 +251,16 @@ def _images(
 
     around = around_of(request.volume, first)
     return [make_volume_layer(pipeline, source, own, MarchVisual, around, first) for source, own in pairs]
+
+
+def _boxes(request: RenderRequest, images: Sequence[TileLayer]) -> list[tuple[VolumeLayer, BoxVisual]]:
+    """Of each volume the outlines of what could not be read; of the first its own, if that is asked for."""
+    if request.volume is None:
+        return []
+    from octree.render.gl.volume.box import BoxVisual
+
+    layers = [layer for layer in images if isinstance(layer, VolumeLayer)]
+    return [(layer, BoxVisual(show_box=request.volume.box and layer is layers[0])) for layer in layers]
 
 
 def _plane(

@@ -100,6 +100,11 @@ class VolumeLayer(TileLayer):
         self._cells: Cells | None = None
         self._coarser = 0  # halvings below what the options want
 
+    @property
+    def sight(self) -> Sight | None:
+        """What the frame shows of it; None before the first."""
+        return self._sight
+
     # from a camera to wishes
 
     def _sight_of(self, camera: Camera, size_px: tuple[int, int]) -> Sight:
