@@ -139,12 +139,12 @@ class _Job:
                 for hint in renderer.hints():
                     say(f"hint:  {hint}")
             kept = self._draw(renderer, stack)
-            report = renderer.report()
+            report, atlas_bytes = renderer.report(), renderer.wanted_atlas_bytes()
         document = report.to_json()
         self._write(document, kept, trace)
         if self.as_json:
             print_json(document)
-        _say_degraded(report)
+        _say_degraded(report, atlas_bytes)
         _say_skipped(report)
         empty = _say_empty(renderer)
         judged = _judge(request, renderer.shots, report)
@@ -190,19 +190,23 @@ class _Job:
             trace.write(self.trace)
 
 
-def _say_degraded(report: RunReport) -> None:
-    """What moves is not drawn in parts: it may be coarser than it should be."""
+def _say_degraded(report: RunReport, atlas_bytes: int) -> None:
+    """What moves is not drawn in parts, nor are volumes: it may be coarser than it should be. ``atlas_bytes`` would do; 0: not
+    known."""
     from octree.cli.console import say
 
     degraded = [frame for frame in report.frames if frame.degraded]
-    if degraded:
-        volume = degraded[0].volume is not None
-        what = "bricks" if volume else "tiles"
-        helps = ", a larger --detail, --clip or --slab" if volume else ", or --settle, which draws in parts"
-        say(
-            f"warning: {len(degraded)} of {len(report.frames)} frames are coarser than the zoom asks for: the atlas has no "
-            f"room for all {what} of the view at once; give more --atlas{helps}"
-        )
+    if not degraded:
+        return
+    what, helps = "tiles", "give more --atlas, or --settle, which draws in parts"
+    if degraded[0].volume is not None:
+        mib = -(-atlas_bytes // 2**26) * 2**6
+        more = f"give --atlas {mib}MiB, or ask for less with" if atlas_bytes else "ask for less with"
+        what, helps = "bricks", f"{more} --detail 2, --clip or --slab"
+    say(
+        f"warning: {len(degraded)} of {len(report.frames)} frames are coarser than the zoom asks for: the atlas has no room "
+        f"for all {what} of the view at once; {helps}"
+    )
 
 
 def _say_empty(renderer: Renderer) -> int:

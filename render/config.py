@@ -91,10 +91,12 @@ class OctreeSettings:
 class RenderSettings:
     """What napari's file has no words for. ``upload_ms`` and ``upload_bytes``: budget of one frame, whichever
     is spent first; ``hysteresis``: how far past the switch point a level is kept, as a fraction;
-    ``prefetch_margin``: fraction of the view loaded around it; ``lookahead_ms``: how far ahead of the motion."""
+    ``prefetch_margin``: fraction of the view loaded around it; ``lookahead_ms``: how far ahead of the motion.
+    ``volume_atlas_bytes``: instead of ``atlas_bytes`` where volumes are drawn, whose bricks must all have room at once."""
 
     cache_bytes: int = 512 * 2**20
     atlas_bytes: int = 256 * 2**20
+    volume_atlas_bytes: int = 2**30
     upload_ms: float = 4.0
     upload_bytes: int = 4 * 2**20
     hysteresis: float = 0.1
@@ -204,6 +206,8 @@ def parse_settings(document: Any, origin: str = "settings") -> Settings:
     defaults = _Section(origin, "loader_defaults", sections.get("loader_defaults", {})).known(_LOADER)
     octree = _Section(origin, "octree", sections.get("octree", {})).known(_OCTREE)
     render = _Section(origin, "render", sections.get("render", {})).known(_RENDER)
+    if "atlas_bytes" in render:  # a file that says how large the atlas is says it of volumes, too
+        render.setdefault("volume_atlas_bytes", render["atlas_bytes"])
     loading = {name: render.pop(name) for name in _LOADING if name in render}
     pool = PoolSettings(**{name: defaults[name] for name in _POOL if name in defaults})
     loader = LoaderSettings(
@@ -316,6 +320,7 @@ _LOADING = {
 _RENDER = {
     "cache_bytes": BYTES,
     "atlas_bytes": BYTES,
+    "volume_atlas_bytes": BYTES,
     "upload_ms": MS,
     "upload_bytes": BYTES,
     "hysteresis": number(0, 0.4),

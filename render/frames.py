@@ -167,6 +167,10 @@ class Renderer:
             return None
         return emptiness(self._reports, [shot.settle for shot in self.shots], self._opened.extent)
 
+    def wanted_atlas_bytes(self) -> int:
+        """The atlas that frames of a volume would have had room in which are degraded; 0 where none is, or no atlas would do."""
+        return self._pipeline.wanted_bytes
+
     def hints(self) -> list[str]:
         """What would make frames of these sources faster."""
         return self._opened.hints()

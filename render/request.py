@@ -116,6 +116,8 @@ def parse_request(
             raise UsageError(f"{RENDER[name].long} without --montage", hint="for example --montage auto")
     budgets = {o.setting: read[o.name] for o in RENDER if o.setting and read[o.name] is not None}
     settings = load_settings(read["config"]) if settings is None else settings
+    if volume is not None:
+        budgets.setdefault("atlas_bytes", settings.render.volume_atlas_bytes)
     same = (
         "fps",
         "late",

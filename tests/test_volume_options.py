@@ -114,6 +114,17 @@ def test_defaults_of_planes_are_no_contradiction() -> None:
     assert asked(mode="mip", project="t=max", index="c=1").volume is not None
 
 
+def test_volumes_have_a_larger_atlas_unless_somebody_says(tmp_path: Path) -> None:
+    gib, some = 2**30, tmp_path / "some.json"
+    some.write_text('{"render": {"atlas_bytes": 5000}}')
+    assert asked(mode="mip").settings.render.atlas_bytes == gib
+    assert asked().settings.render.atlas_bytes == gib // 4
+    assert asked(mode="mip", atlas="300MiB").settings.render.atlas_bytes == 300 * 2**20
+    assert asked(mode="mip", config=str(some)).settings.render.atlas_bytes == 5000
+    some.write_text('{"render": {"atlas_bytes": 5000, "volume_atlas_bytes": 6000}}')
+    assert asked(mode="mip", config=str(some)).settings.render.atlas_bytes == 6000
+
+
 # lengths and boxes
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -443,6 +444,10 @@ def test_a_volume_larger_than_the_atlas_is_coarser_which_is_said(
     run = octree(*common, "--atlas", "500KiB", "-o", tmp_path / "b.png", "--min-coverage", "0")
     assert run.returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+    enough = re.findall(r"give --atlas (\d+MiB), or ask for less", run.stderr)[0]
+    run = octree(*common, "--atlas", enough, "-o", tmp_path / "b.png")
+    assert run.returncode == 0
+    assert "coarser" not in run.stderr
     tiny = octree(*common, "--atlas", "1KiB", "-o", tmp_path / "c.png")
     assert tiny.returncode == 2
     assert "cannot hold one tile" in tiny.stderr

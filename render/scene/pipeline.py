@@ -22,6 +22,7 @@ from octree.pyramid.errors import UsageError
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.gl.volume.brick_atlas import BrickAtlas
+from octree.render.gl.volume.brick_slots import MOST_BYTES
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock
 from octree.render.loading.loader import TileLoader
@@ -39,6 +40,8 @@ from octree.render.view.plan import ViewPlan
 if TYPE_CHECKING:
     from octree.render.gl.volume.counting import SampleCounter
 
+_SLACK = 1.1
+"""A page of bricks is a block: not every budget can be filled."""
 SLOT_PX = 256
 """Edge of a slot of the atlas for tiles that are no smaller."""
 
@@ -274,6 +277,14 @@ class Pipeline:
     def room_for(self, layer: TileLayer) -> int:
         """How many tiles of a layer may be resident at once."""
         return self._rooms[layer]
+
+    @property
+    def wanted_bytes(self) -> int:
+        """The atlas that would have had room for the last view of a volume that was degraded; 0 where none was, or where no atlas
+        would."""
+        volumes = [layer for layer in self.layers if isinstance(layer, VolumeLayer)]
+        page = math.ceil(_SLACK * max([layer.wanted_bytes for layer in volumes], default=0))
+        return page * self.bricks.shares if 0 < page <= MOST_BYTES else 0
 
     # one turn
 

@@ -99,6 +99,7 @@ class VolumeLayer(TileLayer):
         self._counted: tuple[NDArray[np.int64], Coverage] | None = None  # of the rays and the cover
         self._cells: Cells | None = None
         self._coarser = 0  # halvings below what the options want
+        self._short: Sight | None = None  # the last for which there was not enough room
 
     @property
     def sight(self) -> Sight | None:
@@ -199,7 +200,7 @@ class VolumeLayer(TileLayer):
         later: Sight | None = None,
     ) -> ViewPlan:
         limits = self._pipeline.settings.render
-        return plan_volume(
+        plan = plan_volume(
             self._lattice,
             sight,
             detail_px=self._around.options.detail_px * 2**self._coarser,
@@ -212,6 +213,18 @@ class VolumeLayer(TileLayer):
             later=later,
             cheap_levels=self.source.stored_levels,
         )
+        if plan.degraded:
+            self._short = sight
+        return plan
+
+    @property
+    def wanted_bytes(self) -> int:
+        """What a part's bricks would take in a view that was degraded, the last one; 0: none was."""
+        if self._short is None:
+            return 0
+        detail_px = self._around.options.detail_px
+        plan = plan_volume(self._lattice, self._short, detail_px=detail_px, margin_texels=self._margin_texels)
+        return len(plan.wanted) * self.slot_bytes
 
     @property
     def tiles_now(self) -> Tiles:
