@@ -20,8 +20,8 @@ from reference_downsample import reduce_slowly
 from test_plan import request
 
 from octree.pyramid import build, open_pyramid, plan_build
-from octree.pyramid.building.budget import RUNTIME_BYTES
 from octree.pyramid.building.plan import make_plan
+from octree.pyramid.building.planning.budget import RUNTIME_BYTES
 from octree.pyramid.errors import SourceError, UsageError
 from octree.pyramid.sources.tiff.pages import TiffArray
 from octree.pyramid.store.arrays import unit_keys
@@ -84,6 +84,7 @@ def test_t_and_c_have_chunks_of_one_and_samples_stay_together() -> None:
     [
         ({"chunks": (32, 32, 32)}, ((32, 32, 32), (256, 256, 256))),
         ({"chunks": (16, 128, 100)}, ((16, 128, 100), (128, 256, 200))),
+        ({"chunks": (80, 80, 80)}, ((80, 80, 80), (160, 160, 160))),
         ({"chunks": (512, 512, 512), "memory_bytes": 2**33}, ((512,) * 3, (512,) * 3)),
         ({"chunks": (64, 64, 64), "shard": 2}, ((64,) * 3, (128,) * 3)),
         ({"chunks": (64, 64, 64), "shard": 0}, ((64,) * 3, None)),

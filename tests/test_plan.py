@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from octree.pyramid.building.budget import RUNTIME_BYTES
-from octree.pyramid.building.layout import PlanRequest
 from octree.pyramid.building.plan import BuildPlan, level_factors, make_plan
+from octree.pyramid.building.planning.budget import RUNTIME_BYTES
+from octree.pyramid.building.planning.request import PlanRequest
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Axis, Box
 from octree.pyramid.store.codecs import Codec

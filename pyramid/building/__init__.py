@@ -5,7 +5,7 @@ The way of a build:  options → plan → (read → downsample → write) for ea
 builder.py     ``build`` and ``plan_build``, the shell; job.py   one run from beginning to end
 option_table.py             the options of a build, each declared once
 options.py     the same as values
-plan.py layout.py budget.py shape and options → levels, write units, tasks, files, bytes, memory (pure)
+plan.py        shape and options → levels, write units, tasks, files, bytes, memory (pure); planning/ its parts
 task.py        one task: read, reduce, write every level that fits
 windows.py     display windows for the metadata, from a coarse level
 schedulers.py  which executor is meant; executors.py   tasks in a bounded window: serial, threads

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from octree.pyramid.building.layout import PlanRequest
 from octree.pyramid.building.option_table import BUILD
+from octree.pyramid.building.planning.request import PlanRequest
 from octree.pyramid.downsample import METHODS, Method, Scalar
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import Limits, make_limits

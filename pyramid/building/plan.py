@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from octree.pyramid.boxes import block_at, counts
-from octree.pyramid.building.budget import (
+from octree.pyramid.building.planning.budget import (
     RUNTIME_BYTES,
     WORTH_GROUPING,
     decoded_per_voxel,
@@ -29,19 +29,17 @@ from octree.pyramid.building.budget import (
     group_for,
     largest_group,
 )
-from octree.pyramid.building.layout import (
-    INDEX_ENTRIES,
-    VOLUME_CHUNK,
-    Layout,
-    PlanRequest,
-    Round,
-    first_layout,
-    lay_out,
-    layouts,
+from octree.pyramid.building.planning.layout import Layout, Round, first_layout, lay_out, layouts
+from octree.pyramid.building.planning.notes import (
+    check_chunk,
+    check_shards,
+    note_of_decoding,
+    note_of_z,
+    notes_of_fit,
 )
+from octree.pyramid.building.planning.request import PlanRequest
 from octree.pyramid.downsample import Method, Scalar
 from octree.pyramid.errors import UsageError
-from octree.pyramid.limits import DEFAULT_LIMITS, words_of
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store.codecs import Codec
 
@@ -194,7 +192,7 @@ def make_plan(
         request.names, request.shape, request.voxel_size, tile=request.tile, z_joins=request.halves_z
     )
     factors = ((1,) * len(request.shape), *steps)
-    _check_chunk(request)
+    check_chunk(request)
     fixed = RUNTIME_BYTES + request.held_bytes
     way, least = _choose(request, factors, transient, decoded, request.memory_bytes - fixed)
     minimum = fixed + least
@@ -205,12 +203,15 @@ def make_plan(
             needed_bytes=minimum,
         )
     levels, rounds, group = way.levels, way.rounds, way.group
-    _check_shards(levels)
+    check_shards(levels)
     each = group_bytes(request, levels, rounds, group, transient)
     busiest = max(math.prod(counts(r.grid, group)) for r in rounds[:1])
     fitting = max(1, min((request.memory_bytes - fixed) // each, busiest))
     workers = min(request.workers, fitting)
     in_flight = min(workers + 1, fitting) if workers > 1 else 1
+    most = largest_group(request, rounds[0])
+    once = decoded_per_voxel(rounds[0], levels[0].shape, most, decoded)
+    whole_bytes = group_bytes(request, levels, rounds, most, transient)
     return BuildPlan(
         spec=PyramidSpec(
             axes=request.axes,
@@ -236,14 +237,11 @@ def make_plan(
         minimum_bytes=minimum,
         files=_files(levels, request.ome_version),
         notes=(
-            *_notes(request, way.layout, workers, busiest),
-            *_note_of_decoding(request, way, fixed, transient, decoded),
-            *_note_of_z(request),
+            *notes_of_fit(request, way.layout, workers, busiest),
+            *note_of_decoding(request, way.cost / max(once, request.dtype.itemsize), fixed + whole_bytes),
+            *note_of_z(request),
         ),
     )
-
-
-WORTH_SAYING = 2.0  # times that SOURCE is decoded
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,91 +280,7 @@ def _choose(
     return best, least
 
 
-def _check_chunk(request: PlanRequest) -> None:
-    """Raises UsageError for chunks that nobody could read back."""
-    size = math.prod(request.chunk) * request.dtype.itemsize
-    if size > DEFAULT_LIMITS.max_decoded_bytes:
-        raise UsageError(
-            f"one chunk of {_by(request.chunk)} voxels takes {words_of(size)}; whoever reads one must decode it whole, and "
-            f"stops at {words_of(DEFAULT_LIMITS.max_decoded_bytes)}",
-            hint=f"give smaller {'--chunks' if request.chunks else '--tile'}",
-        )
-
-
-def _check_shards(levels: tuple[LevelInfo, ...]) -> None:
-    """Raises UsageError for shards of so many chunks that finding one is dearer than reading it."""
-    shards, chunks = levels[0].shards, levels[0].chunks
-    count = math.prod(counts(shards, chunks)) if shards else 1
-    if shards and count > INDEX_ENTRIES:
-        raise UsageError(
-            f"a shard of {_by(shards)} voxels holds {count} chunks of {_by(chunks)}; at most {INDEX_ENTRIES} can be found "
-            "in good time",
-            hint="give a smaller --shard, or larger --chunks",
-        )
-
-
-def _by(lengths: tuple[int, ...]) -> str:
-    return " x ".join(map(str, lengths))
-
-
 def _files(levels: tuple[LevelInfo, ...], ome_version: str) -> int:
     """Data files at most, and the metadata files."""
     units = sum(math.prod(counts(level.shape, level.shards or level.chunks)) for level in levels)
     return units + len(levels) + (2 if ome_version == "0.4" else 1)
-
-
-def _notes(request: PlanRequest, got: Layout, workers: int, groups: int) -> tuple[str, ...]:
-    notes, wanted = [], first_layout(request)
-    if got != wanted:
-        sizes = [
-            _by(tuple(b * c for b, c in zip(layout.block, request.chunk, strict=True)))
-            for layout in (got, wanted)
-        ]
-        notes.append(f"blocks of {sizes[0]} voxels instead of {sizes[1]}, to fit the memory limit")
-    if workers < min(request.workers, groups):
-        notes.append(f"{workers} instead of {request.workers} workers, to fit the memory limit")
-    return tuple(notes)
-
-
-def _note_of_decoding(
-    request: PlanRequest,
-    way: _Way,
-    fixed: int,
-    transient: Callable[[Box], int],
-    decoded: Callable[[Box], int],
-) -> Iterator[str]:
-    """Where no room is left to read together what SOURCE keeps in one block: how often it is decoded."""
-    most = largest_group(request, way.rounds[0])
-    least = decoded_per_voxel(way.rounds[0], way.levels[0].shape, most, decoded)
-    times = way.cost / max(least, request.dtype.itemsize)
-    if times >= WORTH_SAYING:
-        needed = fixed + group_bytes(request, way.levels, way.rounds, most, transient)
-        yield (
-            f"SOURCE is decoded about {times:.0f} times, as its blocks of {_by(request.read_shape)} voxels are longer than "
-            f"those of the build; with --memory {-(-needed // 2**20)}MiB once"
-        )
-
-
-def _note_of_z(request: PlanRequest) -> Iterator[str]:
-    """Why a stack is not taken for a volume, and what would make it one."""
-    if "z" not in request.names or request.halves_z or request.shape[request.names.index("z")] == 1:
-        return
-    edge = VOLUME_CHUNK
-    becomes = (
-        "z would be halved too"
-        if request.chunks
-        else f"z would be halved too, in chunks of {edge} x {edge} x {edge}"
-    )
-    lacking = [name for name in request.names if name in "zyx" and name not in request.sizes_known]
-    if lacking:
-        sizes = ",".join(f"{name}=..." for name in lacking)
-        yield (
-            f"z is not halved, as no voxel size is known of {', '.join(lacking)}; with --voxel-size {sizes} {becomes}"
-        )
-    else:
-        units = ", ".join(
-            f"{axis.name} {axis.unit or 'none'}" for axis in request.axes if axis.type == "space"
-        )
-        yield (
-            f"z is not halved, as voxel sizes are not in one unit ({units}); with --unit, which is one for all, {becomes}"
-        )

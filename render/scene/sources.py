@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from typing import Any
 
-from octree.pyramid.building.layout import VOLUME_CHUNK
+from octree.pyramid.building.planning.request import VOLUME_CHUNK
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.model import AXIS_ORDER

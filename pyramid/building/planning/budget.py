@@ -6,7 +6,8 @@ import math
 from collections.abc import Callable
 
 from octree.pyramid.boxes import block_at, counts, finer, whole
-from octree.pyramid.building.layout import PlanRequest, Round
+from octree.pyramid.building.planning.layout import Round
+from octree.pyramid.building.planning.request import PlanRequest
 from octree.pyramid.model import Box, LevelInfo
 
 TASK_COPIES = (

@@ -5,80 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
 
 from octree.pyramid.boxes import counts
-from octree.pyramid.downsample import Method, Scalar, reduced_shape
-from octree.pyramid.model import Axis, LevelInfo
-from octree.pyramid.store.codecs import Codec
+from octree.pyramid.building.planning.request import PlanRequest
+from octree.pyramid.downsample import reduced_shape
+from octree.pyramid.model import LevelInfo
 
 BLOCK_TILES = 8  # edge of a task block, in tiles, where shards are smaller or absent
 SPAN_VOX = 2048  # edge of a task block in y and x where it is not told by --tile
 DEPTH_BYTES = 32 * 2**20  # a task block grows up to this size: along z, and of volumes in y and x
-VOLUME_CHUNK = 64  # edge of a chunk where z is halved: a plane of any direction meets few voxels beside it
 VOLUME_SHARD_VOX = 256  # longest edge of a volume's shard
 VOLUME_SHARD_BYTES = 64 * 2**20  # what is larger, as of complex numbers, is not as deep
 SHARD_TILES = 8  # edge of a shard, in chunks
-INDEX_ENTRIES = 2**16  # chunks of one shard: their places are read before any of them
-
-
-@dataclass(frozen=True, slots=True)
-class PlanRequest:
-    """What a plan depends on. ``read_shape`` is the block in which SOURCE reads cheaply, ``held_bytes`` what it
-    keeps between reads. ``sizes_known`` the spatial axes of which the voxel size is known. ``chunks`` on the spatial axes
-    and ``shard`` in chunks, or None for what suits."""
-
-    axes: tuple[Axis, ...]
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    voxel_size: tuple[float, ...]
-    translation: tuple[float, ...]
-    sizes_known: str
-    rgb: bool
-    labels: bool
-    name: str
-    method: Method
-    nodata: Scalar | None
-    codec: Codec
-    tile: int
-    shard: int | None
-    ome_version: str
-    workers: int
-    memory_bytes: int
-    read_shape: tuple[int, ...]
-    held_bytes: int = 0
-    chunks: tuple[int, ...] | None = None
-
-    @property
-    def names(self) -> str:
-        return "".join(axis.name for axis in self.axes)
-
-    @property
-    def halves_z(self) -> bool:
-        """Does z take part in the halving? Voxel sizes must be known, in one unit."""
-        space = [axis for axis in self.axes if axis.type == "space"]
-        return len({axis.unit for axis in space}) == 1 and all(
-            axis.name in self.sizes_known for axis in space
-        )
-
-    @property
-    def deep(self) -> bool:
-        """Are chunks several planes deep?"""
-        return "z" in self.names and self.chunk[self.names.index("z")] > 1
-
-    @property
-    def chunk(self) -> tuple[int, ...]:
-        """The chunk of every level, no longer than level 0."""
-        lengths = dict(zip(self.names, self.shape, strict=True))
-        z = lengths.get("z", 1)
-        volume = (VOLUME_CHUNK,) * 3 if self.halves_z and z > 1 else (1, self.tile, self.tile)
-        spatial = [name for name in self.names if name in "zyx"]
-        edges = dict(zip(spatial, self.chunks or volume[-len(spatial) :], strict=True))
-        if self.rgb:
-            edges["c"] = lengths["c"]
-        return tuple(min(edges.get(name, 1), n) for name, n in lengths.items())
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +81,12 @@ def first_layout(request: PlanRequest) -> Layout:
 def _plane_shard(request: PlanRequest, chunk: int) -> int:
     if request.shard or not request.chunks:
         return request.shard or SHARD_TILES
-    return max(1, min(SHARD_TILES, SPAN_VOX // chunk))
+    return _power_of_two(SPAN_VOX // chunk)
+
+
+def _power_of_two(most: int) -> int:
+    """At most ``most``, and as a shard's edge in chunks: what halves evenly is reduced without being read again."""
+    return 1 << (max(1, min(SHARD_TILES, most)).bit_length() - 1)
 
 
 def _plane_block(request: PlanRequest, shard: tuple[int, ...]) -> tuple[int, ...]:
@@ -168,7 +111,7 @@ def _volume_shard(request: PlanRequest) -> tuple[int, ...]:
     """As asked for, else up to 256 voxels an edge, less deep where voxels take many bytes."""
     names, chunk = request.names, request.chunk
     longest = [
-        request.shard or max(1, min(SHARD_TILES, VOLUME_SHARD_VOX // c)) if name in "zyx" else 1
+        request.shard or _power_of_two(VOLUME_SHARD_VOX // c) if name in "zyx" else 1
         for name, c in zip(names, chunk, strict=True)
     ]
     wanted = tuple(longest)
