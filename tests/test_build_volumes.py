@@ -501,6 +501,16 @@ def test_a_wrong_factor_is_found_where_any_fits_the_lengths(tmp_path: Path) -> N
     assert "was halved by 2" in found.what
 
 
+@pytest.mark.parametrize("factor", [10**400, 1e300, "2", None, [2], True, {}])
+def test_odd_factors_in_the_metadata_are_found(tmp_path: Path, factor: Any) -> None:
+    build(volume((4, 30, 30)), tmp_path / "p", axes="zyx", voxel_size=CUBE, tile=16)
+    document = json.loads((tmp_path / "p" / "zarr.json").read_text())
+    document["attributes"]["ome"]["multiscales"][0]["metadata"]["factors"][1][0] = factor
+    (tmp_path / "p" / "zarr.json").write_text(json.dumps(document))
+    (found,) = verify(tmp_path / "p").findings
+    assert (found.kind, found.level) == ("scale", 1)
+
+
 def test_info_shows_chunks_and_shards_as_they_are(tmp_path: Path) -> None:
     build(volume((70, 80, 130)), tmp_path / "p", axes="zyx", voxel_size=CUBE)
     done = octree("info", tmp_path / "p")

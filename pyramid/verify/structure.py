@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from octree.pyramid.axes import name_axes
 from octree.pyramid.model import AXIS_ORDER
+from octree.pyramid.options import shown
 from octree.pyramid.store.ngff import Multiscale
 from octree.pyramid.units import SPACE_UNITS, TIME_UNITS
 from octree.pyramid.verify.findings import Findings
@@ -139,11 +140,11 @@ def _check_recorded_factors(image: Multiscale, level: int, findings: Findings) -
     if not isinstance(step, list) or len(step) != len(ratios):
         return
     for axis, ratio, factor in zip(image.axes, ratios, step, strict=True):
-        if not isinstance(factor, int) or abs(ratio - factor) > _CLOSE * ratio:
+        if factor != round(ratio) or abs(ratio - round(ratio)) > _CLOSE * ratio:
             findings.add(
                 "scale",
                 image.levels[level].path,
-                f"axis {axis.name}: was halved by {factor!r}, as the metadata record; the scale says {ratio:.6g} times "
+                f"axis {axis.name}: was halved by {shown(factor)}, as the metadata record; the scale says {ratio:.6g} times "
                 "the level before",
                 level,
             )
