@@ -248,6 +248,15 @@ class TestFilms:
         assert report.totals.prefetch.used > 35 * LEVEL_TILES
         assert report.totals.tiles_read_twice == 0
 
+    def test_where_nothing_stands_in_planes_are_complete_from_the_first(self) -> None:
+        """The first loads say how long one takes, and so how many workers it takes: while the film waits for its first plane,
+        not after that."""
+        planes = np.broadcast_to(np.arange(40, dtype=np.uint16)[:, None, None] * 6 + 10, (40, EDGE, EDGE))
+        frames, report = film(planes, stream=True, fps="30", single_level=True, index="z=0:40")
+        assert [frame.report.coverage.ideal for frame in frames] == [1.0] * 40
+        assert shown_planes(frames) == [{n} for n in range(40)]
+        assert report.totals.tiles_read_twice == 0
+
     def test_without_workers_enough_planes_are_coarse_but_never_wrong_nor_full_of_holes(
         self, series: Path
     ) -> None:

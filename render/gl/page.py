@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from octree.render.gl.library import gl, gloo
 
+ALIGNMENT = 4
+"""Rows of what is uploaded begin at multiples of so many bytes, unless somebody says otherwise."""
 GL_TYPES = {"uint8": gl.GL_UNSIGNED_BYTE, "uint16": gl.GL_UNSIGNED_SHORT, "float32": gl.GL_FLOAT}
 
 
@@ -31,10 +33,14 @@ class DirectWrites:
                 self._glir.command("DATA", self._id, tuple(corner), texels)  # type: ignore[attr-defined] # gloo's
             return
         gl.glBindTexture(self._target, self._handle)
-        gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
         for data, *corner in pieces:
+            # rows of most tiles end where the next may begin: two calls less for each
+            odd = data.strides[self._axes - 2] % ALIGNMENT
+            if odd:
+                gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 1)
             self._send(data, *corner)
-        gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, 4)
+            if odd:
+                gl.glPixelStorei(gl.GL_UNPACK_ALIGNMENT, ALIGNMENT)
 
     def _send(self, data: NDArray[Any], *corner: int) -> None:
         raise NotImplementedError  # each kind of texture has its own call

@@ -101,7 +101,8 @@ class TileLoader:
         self._delays_ms = {key: pool.delay_queue_ms for key, pool in self._settings.pools}
         self._recent_ms: dict[int, list[float]] = {key: [] for key, _ in self._settings.pools}
         self._latencies_ms: deque[float] = deque(maxlen=LATENCIES)
-        self._needed: dict[Owner, int] = {}  # workers, for planes to come
+        self._expected: dict[Owner, tuple[int, float]] = {}  # (tiles, ms) of each plane to come
+        self._needed = 0  # workers for that
         self._ahead: set[LoadKey] = set()  # loaded ahead, and not wanted so far
         self._counts = Counts()
         self._generation = 0
@@ -127,12 +128,16 @@ class TileLoader:
     def expect_tiles(self, owner: Owner, tiles: int, plane_ms: float = 0.0) -> None:
         """An owner has so many tiles of the wanted level to come for each plane, one every ``plane_ms``: have workers for
         those of all owners."""
-        before = sum(self._needed.values())
-        self._needed[owner] = workers_needed(tiles, plane_ms, self.latency_ms())
+        self._expected[owner] = tiles, plane_ms
         if not tiles:
-            del self._needed[owner]
-        needed = sum(self._needed.values())
-        if needed != before and not self._closed:
+            del self._expected[owner]
+        self._staff()
+
+    def _staff(self) -> None:
+        latency_ms = self.latency_ms()
+        needed = sum([workers_needed(*each, latency_ms) for each in self._expected.values()])
+        if needed != self._needed and not self._closed:
+            self._needed = needed
             self._engine.staff({self._settings.pool_key(0): needed})
 
     def latency_ms(self) -> float | None:
@@ -292,7 +297,11 @@ class TileLoader:
         return results
 
     def _accept_all(self) -> list[LoadedTile | FailedTile]:
-        return [result for arrival in self._engine.take() for result in self._accept(arrival)]
+        known = bool(self._latencies_ms)
+        results = [result for arrival in self._engine.take() for result in self._accept(arrival)]
+        if not known and self._latencies_ms and self._expected:
+            self._staff()  # until now nobody knew how many it takes
+        return results
 
     def _accept(self, arrival: Arrival) -> Sequence[LoadedTile | FailedTile]:
         load = arrival.load

@@ -65,9 +65,7 @@ class Ahead:
         )
         planes = [self._plane(each) for each in coming]
         self._wishes = True
-        loader.plan(
-            self, [self._request(tile) for tile in in_loading_order(planes, room, latency_ms)], moved=False
-        )
+        loader.plan(self, self._requests(in_loading_order(planes, room, latency_ms)), moved=False)
         loader.expect_tiles(self, flat, plane_ms)
 
     def rest(self) -> None:
@@ -86,20 +84,22 @@ class Ahead:
         coarse: list[Tile] = []
         wanted: list[Tile] = []
         for number, layer in enumerate(self._layers):
-            keys_of = layer.keys_at(coming.slicing)
-            if keys_of is None:
+            keys = layer.keys_at(coming.slicing)
+            if keys is None:
                 continue
+            # hundreds for each plane that is drawn: no constructor
+            size, new = layer.tile_bytes, tuple.__new__
             for found, tiles in zip((coarse, wanted), coming.tiles(layer), strict=True):
-                found += [
-                    Tile(number, key.tile, layer.tile_bytes)
-                    for tile in tiles
-                    for key in keys_of[tile]
-                    if not layer.is_resident(key)
-                ]
+                lacking = [key for key in keys.of(tiles) if not layer.is_resident(key)]
+                found += [new(Tile, (number, key[2], size, True)) for key in lacking]
         return PlaneAhead(coarse, wanted, coming.due_ms)
 
-    def _request(self, tile: Tile) -> LoadRequest:
-        layer = self._layers[tile.layer]
-        face = layer.face
-        above = max(0, tile.key.level - layer.plan_in_force.level)
-        return LoadRequest(LoadKey(face.token, face.version, tile.key), Tier.PREFETCH, above, tile.begin)
+    def _requests(self, tiles: Iterable[Tile]) -> list[LoadRequest]:
+        new, tier = tuple.__new__, Tier.PREFETCH
+        known = [(each.face.token, each.face.version, each.plan_in_force.level) for each in self._layers]
+        requests = []
+        for layer, tile, _, begin in tiles:
+            token, version, level = known[layer]
+            key = new(LoadKey, (token, version, tile))
+            requests.append(new(LoadRequest, (key, tier, max(0, tile[0] - level), begin)))
+        return requests

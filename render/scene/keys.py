@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
@@ -59,6 +59,15 @@ class Keys(dict[TileKey, tuple[LoadKey, ...]]):
             ]
         )
         return keys
+
+    def of(self, tiles: Iterable[TileKey]) -> list[LoadKey]:
+        """The keys of tiles of another place of the face, in order; not remembered."""
+        new, source, version = tuple.__new__, self._source, self.version
+        return [
+            new(LoadKey, (source, version, new(TileKey, (level, index[level], grid))))
+            for level, _, grid in tiles
+            for index in self._indices
+        ]
 
     def table(self, tiles: Sequence[TileKey]) -> dict[LoadKey, TileKey]:
         """The tile of each of their keys, in order; the last long ones are remembered, as dicts and sets can be made of

@@ -248,8 +248,8 @@ class TileLayer(ABC):
         """The view stands where the image has ended: there is nothing to show, and nothing to wait for."""
         return self._standing[0].section.beyond
 
-    def keys_at(self, slicing: Slicing) -> Mapping[TileKey, tuple[LoadKey, ...]] | None:
-        """The keys of each tile of the face that is shown, in another place; None where there is nothing of it. Raises
+    def keys_at(self, slicing: Slicing) -> Keys | None:
+        """The keys of the tiles of the face that is shown, in another place; None where there is nothing of it. Raises
         UsageError for what cannot be shown."""
         if self._others_of != (self.face.token, self.face.version) or len(self._others) > MOST_PLACES:
             self._others_of, self._others = (self.face.token, self.face.version), {}

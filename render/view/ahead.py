@@ -107,12 +107,13 @@ def in_loading_order(
         for tile in tiles:
             before = found.get(tile[:2])
             if before is not None:
-                found[tile[:2]] = before._replace(begin=before.begin or begin)
+                if begin and not before.begin:
+                    found[tile[:2]] = before._replace(begin=True)
                 continue
             left -= tile.bytes
             if left < 0:
                 return list(found.values())
-            found[tile[:2]] = tile._replace(begin=begin)
+            found[tile[:2]] = tile if tile.begin == begin else tile._replace(begin=begin)
     return list(found.values())
 
 
