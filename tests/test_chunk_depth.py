@@ -367,6 +367,55 @@ def test_the_cache_is_never_above_its_budget_and_what_is_wanted_is_there(budget_
         assert len(source.reads) == 2 * 16 // depth
 
 
+EVERYWHERE = [(row, col) for row in range(4) for col in range(4)]
+
+
+@pytest.mark.parametrize(("budget_bytes", "at_once"), [(2**15, 8), (2**16, 16), (2**20, 16)])
+def test_blocks_that_are_being_read_take_a_quarter_of_the_cache(budget_bytes: int, at_once: int) -> None:
+    """16 of 1 KiB, with a worker for each; what is no block waits for none of them."""
+    source, cache = Slab(), TileCache(budget_bytes)
+    calm = Network(latency_ms=50)
+    with TileLoader(settings(workers=20), cache=cache, clock=VirtualClock(), network=calm) as loader:
+        loader.add_source(source)
+        loader.plan("view", wish(source, 0, grids=EVERYWHERE), moved=False)
+        assert not loader.wait(0.01)
+        stats = loader.stats()
+        assert (stats.loading, stats.queued) == (at_once, 16 - at_once)
+        assert len(drain(loader)) == 16
+        assert loader.clock.now_ms() == 50 * 16 / at_once
+    assert len(source.reads) == 16
+
+
+def test_blocks_wait_for_room_without_a_thread_that_waits_for_it() -> None:
+    source, _, go_on = held_up()
+    with TileLoader(settings(workers=20), cache=TileCache(2**15)) as loader:
+        loader.add_source(source)
+        loader.plan("view", wish(source, 0, grids=EVERYWHERE), moved=False)
+        while len(source.reads) < 8:
+            loader.wait(0.001)
+        # given up with what nobody wants: the next take their room
+        loader.plan("view", wish(source, 0, grids=EVERYWHERE[8:]), moved=False)
+        assert loader.stats().queued == 8
+        go_on.set()
+        assert {tile.key.tile.grid for tile in drain(loader)} >= set(EVERYWHERE[8:])
+        assert len(source.reads) == 16
+
+
+def test_a_block_of_more_than_a_quarter_is_read_alone() -> None:
+    source = Slab(depth=64)
+    with TileLoader(
+        settings(workers=4),
+        cache=TileCache(2**14 + 2**13),
+        clock=VirtualClock(),
+        network=Network(latency_ms=50),
+    ) as loader:
+        loader.add_source(source)
+        loader.plan("view", wish(source, 0, grids=EVERYWHERE[:2]), moved=False)
+        assert not loader.wait(0.01)
+        assert (loader.stats().loading, loader.stats().queued) == (1, 1)
+        assert len(drain(loader)) == 2
+
+
 def test_without_steps_to_come_other_planes_are_not_read() -> None:
     source = Slab()
     with TileLoader(settings(), clock=VirtualClock()) as loader:

@@ -20,6 +20,7 @@ from octree.pyramid.errors import SourceError, UsageError
 from octree.render import render
 from octree.render.frames import Renderer
 from octree.render.output.annotate import LINE_RGB
+from octree.render.report.values import RunReport
 from octree.render.request import parse_request
 from octree.render.view.montage import GAP_PX, grid_places
 from octree.render.view.parts import Part
@@ -385,3 +386,54 @@ def test_what_is_no_plate(stack: Path, tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="without a multiscale image") as refused:
         render([str(plate)])
     assert "--montage-by wells" in str(refused.value.hint)
+
+
+def test_a_cell_stands_on_the_axes_that_its_source_has(stack: Path, tmp_path: Path) -> None:
+    flat = tmp_path / "flat.npy"
+    np.save(flat, np.full((150, 200), 500, np.uint16))
+    options = {**LOOK, "montage": "2x1", "montage_by": "source", "index": "c=0,z=3"}
+    report = render([str(stack), str(flat)], size=(204, 100), options=options).report
+    cells = report.frames[0].to_json()["cells"]
+    assert [cell["index"] for cell in cells] == [{"t": 0, "c": 0, "z": 3}, {}]
+
+
+# planes ahead
+
+
+@pytest.fixture(scope="module")
+def series(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tcyx, a chunk for each plane."""
+    t, c, y, x = np.mgrid[0:15, 0:2, 0:150, 0:200]
+    path = tmp_path_factory.mktemp("montage") / "series.zarr"
+    build((t * 3000 + c * 1000 + (x * 37 + y * 91) % 1000).astype(np.uint16), path, axes="tcyx")
+    return path
+
+
+def played(path: Path, *, cache: str = "64MiB", **options: Any) -> RunReport:
+    """A film of montages, both channels side by side, on the virtual clock."""
+    look = {**LOOK, "montage_by": "channel", "montage": "2x1", "clock": "virtual", "latency": "50ms"}
+    film = {"index": "t=:", "stream": True, "fps": "30", "cache": cache}
+    return render([str(path)], size=(404, 150), options={**look, **film, **options}).report
+
+
+def test_a_film_of_montages_loads_the_planes_of_all_cells_ahead(
+    series: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = played(series)
+    assert [frame.coverage.ideal for frame in report.frames] == [1.0] * 15
+    assert report.totals.prefetch.used >= 2 * 14
+    assert (report.totals.prefetch.wasted, report.totals.tiles_read_twice) == (0, 0)
+    assert report.totals.wrong_plane_frames == 0
+    monkeypatch.setattr("octree.render.scene.ahead.planes_ahead", lambda *_: 0)
+    blind = played(series)
+    assert blind.totals.prefetch.used == 0
+    assert sum(frame.coverage.ideal == 1.0 for frame in blind.frames) < 8
+
+
+def test_all_cells_together_take_no_more_of_the_cache_for_planes_to_come_than_one_view(series: Path) -> None:
+    """A cache with room for four frames: nothing is read that would have to go before it is shown."""
+    report = played(series, cache="500KB", settle=True, stream=False)
+    assert [frame.coverage.ideal for frame in report.frames] == [1.0] * 15
+    assert report.totals.prefetch.used >= 14
+    assert (report.totals.tiles_read_twice, report.totals.prefetch.wasted) == (0, 0)
+    assert report.totals.peak_cache_bytes <= 500_000

@@ -15,6 +15,10 @@ from octree.render.loading.values import Batch, LoadKey
 SHARE = 0.75
 """Of the cache: so much all batches of what is wanted may take together. The rest is for stand-ins, and what was seen before."""
 
+BEING_READ = 0.25
+"""Of the cache: those that are being read at a time take no more, or are one. They are held beside it, once as they come and
+once as tiles."""
+
 
 class Batches:
     """The batches that are on their way, one load each. A tile that is wished while its batch comes waits for that: no

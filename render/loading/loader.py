@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
 from octree.render.config import LoaderSettings, PoolSettings
-from octree.render.loading.batches import Batches
+from octree.render.loading.batches import BEING_READ, Batches
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock, RealClock, VirtualClock, later_ms
 from octree.render.loading.guard import guarded
@@ -87,7 +87,8 @@ class TileLoader:
             engine = SimulatedPoolGroup
         self._log = TextLog(self._settings.log_path)
         self._plan_log = TextLog(self._settings.plan_log_path)
-        self._engine = engine(self._settings, self._clock, network, self._reader_of, trace)
+        block_bytes = BEING_READ * self._cache.budget_bytes
+        self._engine = engine(self._settings, self._clock, network, self._reader_of, trace, block_bytes)
         self._thread = threading.get_ident()
         self._sources: dict[str, RegisteredSource] = {}
         self._twins: dict[str, list[TileSource]] = {}  # every source that was added, by token

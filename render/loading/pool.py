@@ -90,9 +90,10 @@ class PoolGroup:
         network: Network | None,
         reader_of: Callable[[PoolSettings], Reader],
         trace: Any = None,
+        block_bytes: float = math.inf,
     ) -> None:
         self._clock, self._network, self._trace = clock, network, trace
-        self._schedule = Schedule(settings, network)
+        self._schedule = Schedule(settings, network, block_bytes)
         self._lock = threading.Lock()
         self._jobs: dict[LoadKey, Job] = {}
         self._arrivals: queue.SimpleQueue[Arrival] = queue.SimpleQueue()

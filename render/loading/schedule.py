@@ -144,14 +144,17 @@ class _Try:
     load: Load
     run: int
     expires_ms: float
+    block_bytes: int = 0
     stopping: bool = False
 
 
 @dataclass(slots=True, eq=False)
 class _Pool:
-    """One pool: its queue, and the tries of its workers."""
+    """One pool: its queue, and the tries of its workers. ``waits``: what is to begin next has no room before something has
+    ended."""
 
     workers: int
+    waits: bool = False
     queue: DelayQueue = field(default_factory=DelayQueue)
     running: dict[LoadKey, _Try] = field(default_factory=dict)
     expires_ms: float = math.inf
@@ -174,7 +177,7 @@ class _Pool:
 
     def next_start_ms(self) -> float | None:
         """When the next queued load could start; None when nothing is queued, or nobody is free to take it."""
-        busy = len(self.running) >= self.workers
+        busy = self.waits or len(self.running) >= self.workers
         if busy and all(t.load.wanted or t.stopping for t in self.running.values()):
             return None
         return self.queue.next_due_ms()
@@ -214,10 +217,13 @@ class _Link:
 
 class Schedule:
     """All loads of one loader, queued and running. Not thread-safe: its driver is its one owner, and writes nothing
-    in a load itself."""
+    in a load itself. ``block_bytes``: blocks of several tiles that are being read take no more together, or are one."""
 
-    def __init__(self, settings: LoaderSettings, network: Network | None = None) -> None:
+    def __init__(
+        self, settings: LoaderSettings, network: Network | None = None, block_bytes: float = math.inf
+    ) -> None:
         self._settings = settings
+        self._most_block_bytes, self._block_bytes = block_bytes, 0
         self._calm = None if network is not None else Weather(0.0)
         self._network = network or Network()
         self._link = _Link(self._network)
@@ -270,7 +276,7 @@ class Schedule:
     def next_due_ms(self, pool_key: int) -> float | None:
         """When the next load of a pool is due; None when nothing is queued, or no worker is free."""
         pool = self._pools[pool_key]
-        return pool.queue.next_due_ms() if len(pool.running) < pool.workers else None
+        return pool.queue.next_due_ms() if len(pool.running) < pool.workers and not pool.waits else None
 
     def next_expiry_ms(self) -> float | None:
         """When a ``Tick`` will end a try that takes too long; None for never."""
@@ -292,6 +298,7 @@ class Schedule:
 
     def _plan(self, event: Planned, now_ms: float) -> list[Action]:
         dropped: list[Action] = []
+        self._look_again()
         for load in (*event.drop, *event.hold):
             if self._pools[load.pool_key].queue.discard(load):
                 load.change(Change.CANCEL)
@@ -337,8 +344,14 @@ class Schedule:
                 continue
             if self._ranks is not None and len(pool.running) < pool.workers:
                 self._rank_queued(now_ms)
+            pool.waits = False
             while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
-                actions.append(self._start(pool, load, now_ms))
+                block_bytes = 0 if load.batch is None else load_bytes(load)
+                if block_bytes and 0 < self._block_bytes > self._most_block_bytes - block_bytes:
+                    pool.queue.put(load)
+                    pool.waits = True
+                    break
+                actions.append(self._start(pool, load, now_ms, block_bytes))
             if pool.queue and (unwanted := pool.to_give_up()):
                 actions += self._make_room(pool, unwanted, now_ms)
         return actions
@@ -354,13 +367,18 @@ class Schedule:
             actions += self._link.leave(current.load)
         return actions
 
-    def _start(self, pool: _Pool, load: Load, now_ms: float) -> Start:
+    def _look_again(self) -> None:
+        for pool in self._pools.values():
+            pool.waits = False
+
+    def _start(self, pool: _Pool, load: Load, now_ms: float, block_bytes: int) -> Start:
         load.change(Change.START)
         load.started_ms = now_ms
         limit_ms = self._settings.read_timeout_ms
         if not limit_ms or load.registered.patient(load.key.tile.level):
             limit_ms = math.inf
-        pool.running[load.key] = _Try(load, load.run, now_ms + limit_ms)
+        pool.running[load.key] = _Try(load, load.run, now_ms + limit_ms, block_bytes)
+        self._block_bytes += block_bytes
         pool.expires_ms = min(pool.expires_ms, now_ms + limit_ms)
         weather = self._calm or self._network.weather(load.registered.number, load.key.tile, load.attempt)
         return Start(load, load.run, weather, now_ms + limit_ms)
@@ -394,7 +412,10 @@ class Schedule:
         return [*actions, Report(load, state, error)]
 
     def _leave(self, load: Load) -> list[Action]:
-        del self._pools[load.pool_key].running[load.key]
+        ended = self._pools[load.pool_key].running.pop(load.key)
+        if ended.block_bytes:
+            self._block_bytes -= ended.block_bytes
+            self._look_again()
         return self._link.leave(load)
 
     def _close(self) -> list[Action]:

@@ -67,9 +67,10 @@ class SimulatedPoolGroup:
         network: Network | None,
         reader_of: Callable[[PoolSettings], Reader],
         trace: Any = None,
+        block_bytes: float = math.inf,
     ) -> None:
         self._clock, self._trace = clock, trace
-        self._schedule = Schedule(settings, network)
+        self._schedule = Schedule(settings, network, block_bytes)
         self._readers = {key: reader_of(pool) for key, pool in settings.pools}
         self._time_ms = clock.now_ms()
         self._happenings: list[_Happening] = []

@@ -18,7 +18,7 @@ from octree.render.scene.look import channels_of
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.montage import ORTHO, Line, Ortho, Shape, content_of, grid_places
 from octree.render.view.parts import Part
-from octree.render.view.shots import Film, Shot
+from octree.render.view.shots import Film, Position, Shot
 from octree.render.view.state import PLANE, Slicing, ViewState, aspect_of
 
 if TYPE_CHECKING:
@@ -27,12 +27,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One view of a montage: where it lies, its title, which of the sources it shows, and of their channels all or one."""
+    """One view of a montage: where it lies, its title, which of the sources it shows, and of their channels all or one.
+    ``axes``: those that its sources have, where others have more."""
 
     place: Part
     title: str
     sources: tuple[int, ...]
     channel: int | None = None
+    axes: frozenset[str] | None = None
+
+    def own(self, position: Position) -> Position:
+        """Of a position, what its sources know."""
+        return position if self.axes is None else tuple([each for each in position if each[0] in self.axes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +90,7 @@ class Cells:
                     *cell.place,
                     own.camera,
                     "".join(own.slicing.displayed),
-                    self.films[0].stands(own.slicing),
+                    cell.own(self.films[0].stands(own.slicing)),
                 )
                 for cell, own in pairs
             ]
@@ -221,7 +227,7 @@ def _one_each(opened: OpenedSources, places: Sequence[Part], titles: Sequence[st
     """A view of each source, in its own coordinates."""
     cells, films = [], []
     for number, (place, title, source) in enumerate(zip(places, titles, opened.sources, strict=True)):
-        cells.append(Cell(place, title, (number,)))
+        cells.append(Cell(place, title, (number,), axes=frozenset(source.spec.axis_names)))
         films.append(_film(opened, _size(place), source=source))
     return Cells(tuple(cells), tuple(films))
 
