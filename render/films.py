@@ -51,6 +51,9 @@ class PlaneRange:
     def planes(self, length: int) -> Iterator[int]:
         """The plane at or below each position."""
         first = self.first or Fraction(0)
+        if first.denominator == self.step.denominator == 1:
+            start, step = int(first), int(self.step)
+            return iter(range(start, start + self.count(length) * step, step))
         return (math.floor(first + number * self.step) for number in range(self.count(length)))
 
     def __str__(self) -> str:

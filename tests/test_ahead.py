@@ -176,6 +176,27 @@ def test_a_streamed_film_does_not_look_beyond_its_end_and_a_settled_one_does() -
         assert film.plane_ms == (0.0 if settle else 100.0)
 
 
+def test_who_looks_ahead_looks_at_no_more_frames_than_it_asks_for() -> None:
+    """In a film of a million frames each frame copied the rest of them."""
+
+    class Looked(tuple):  # type: ignore[type-arg] # of shots
+        seen = 0
+
+        def __getitem__(self, at: Any) -> Any:
+            assert isinstance(at, int)
+            Looked.seen += 1
+            return super().__getitem__(at)
+
+    frames = shots(*range(1000))
+    film = Film(frames)
+    film._shots = Looked(film._shots)
+    film.go_on(frames[500].state)
+    Looked.seen = 0
+    coming = film.coming()
+    assert [next(coming)[0].index for _ in range(3)] == [501, 502, 503]
+    assert Looked.seen < 20
+
+
 def test_a_film_of_one_plane_has_no_planes_to_come() -> None:
     frames = shots(1, 1, 1)
     film = Film(frames)

@@ -70,7 +70,10 @@ class Film:
         if now is None or not self.steps:
             return
         before = now.state
-        for shot in self._shots[self._at + 1 :]:
+        for at in range(
+            self._at + 1, len(self._shots)
+        ):  # a part of them would be a copy, of a million perhaps
+            shot = self._shots[at]
             if not now.settle and shot.starts_path:
                 return
             if shot.state.slicing != before.slicing or shot.state.camera != before.camera:

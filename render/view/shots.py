@@ -124,10 +124,13 @@ class Film:
             )
             settle = self.mode == "settle" or (self.mode is None and (bool(self.ranges) or not moves))
             before: tuple[float, Camera] | None = None
+            unnamed = camera = None
             for t_ms, seen in self._seen(view, fps):
                 was_ms, was = before or (t_ms, seen.camera)
                 step_ms = max(t_ms - was_ms, 1e-9)
-                camera = seen.camera if seen.camera.name == name else replace(seen.camera, name=name)
+                if camera is None or seen.camera is not unnamed:  # one for all frames in which it stands
+                    unnamed = seen.camera
+                    camera = unnamed if unnamed.name == name else replace(unnamed, name=name)
                 slicing = self._slicing(seen.position)
                 yield Shot(
                     index=next(index),
@@ -165,14 +168,16 @@ class Film:
             seen = [Seen(view)] * count
         assert fps is not None
         return (
-            (1000 * number / fps, replace(each, position=(*position, *each.position)))
+            (1000 * number / fps, Seen(each.camera, (*position, *each.position)))
             for number, (position, each) in enumerate(zip(itertools.product(*planes), seen, strict=True))
         )
 
     def _slicing(self, moved: Position) -> Slicing:
         if not moved:
             return self.slicing
-        return replace(self.slicing, position=tuple({**dict(self.slicing.position), **dict(moved)}.items()))
+        stands = self.slicing
+        position = tuple({**dict(stands.position), **dict(moved)}.items())
+        return Slicing(position, stands.displayed, stands.projection)
 
     def stands(self, slicing: Slicing) -> Position:
         """The plane that is shown with this slicing, on every axis that it neither displays nor projects over a fixed span."""
