@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
+import functools
 import os
 import re
 from pathlib import Path
@@ -72,6 +73,7 @@ def shader_pair(name: str, head: str) -> tuple[str, str]:
     return head + vertex, head + "".join(pieces)
 
 
+@functools.cache  # bricks ask for thousands
 def native(name: str, argtypes: tuple[Any, ...]) -> Any:
     """A function without a result of the library that vispy calls, which vispy itself does not know. Raises RuntimeError
     where the library lacks it."""

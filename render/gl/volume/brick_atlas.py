@@ -9,8 +9,9 @@ patched. For this the atlas remembers the outermost texels of every resident bri
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -47,6 +48,7 @@ _BEYOND = {
 }
 """The parts of a gutter that lie towards a neighbour: those along a face include its edges and corners, which at the
 image's border nobody else knows."""
+_BEST = {step: {other: _AXES[other] for other in _BEYOND[step]} for step in STEPS}
 _OUTSIDE: dict[int, Any] = {-1: slice(0, 1), 0: slice(1, -1), 1: slice(-1, None)}
 _INSIDE: dict[int, Any] = {-1: slice(1, 2), 1: slice(-2, -1)}
 _HALVES: dict[int, Any] = {-1: slice(0, 1), 0: slice(None), 1: slice(1, 2)}
@@ -268,7 +270,13 @@ class BrickAtlas(Residents[_Brick]):
 
 def _kind_of(part: BrickPart, shape: tuple[int, ...], dtype: Any) -> SlotClass:
     """The slot class of a part's bricks, of which one has ``shape`` (d, h, w[, samples])."""
-    return slot_class(part.tile, *texture_format(shape, 3, dtype), 1, part.owner)
+    return replace(_kind(part.tile, shape[3:], dtype), owner=part.owner)
+
+
+@functools.lru_cache(maxsize=64)
+def _kind(tile: tuple[int, ...], samples: tuple[int, ...], dtype: Any) -> SlotClass:
+    """Of any owner: nobody is kept alive by what is remembered."""
+    return slot_class(tile, *texture_format((*tile, *samples), 3, dtype), 1)
 
 
 def bounds_of(padded: NDArray[Any]) -> NDArray[np.float32]:
@@ -324,10 +332,12 @@ def _fill(padded: NDArray[Any], step: Step, strip: NDArray[Any]) -> None:
     """Write what a neighbour knows into the gutter towards it, its ends repeated at both ends of that."""
     padded[tuple([_OUTSIDE[by] for by in step])] = strip
     gutter = padded[tuple([_WHOLE[by] for by in step])]
-    for axis, by in enumerate(step):
-        if not by:
-            along = np.moveaxis(gutter, axis, 0)
-            along[0], along[-1] = along[1], along[-2]
+    if not step[0]:
+        gutter[0], gutter[-1] = gutter[1], gutter[-2]
+    if not step[1]:
+        gutter[:, 0], gutter[:, -1] = gutter[:, 1], gutter[:, -2]
+    if not step[2]:
+        gutter[:, :, 0], gutter[:, :, -1] = gutter[:, :, 1], gutter[:, :, -2]
 
 
 def _facing(texels: NDArray[Any], step: Step) -> NDArray[Any]:
@@ -350,8 +360,11 @@ def _patches(other: _Brick, step: Step, new: _Brick, padded: NDArray[Any]) -> It
     where on its page they go."""
     towards: Step = (-step[0], -step[1], -step[2])
     own, known = _AXES[towards], other.known
-    better = []
-    for beyond in _BEYOND[towards]:
+    better: list[Step] = []
+    if len(new.known) == len(STEPS) and all(new.known[step] == _AXES[step] for step in STEPS):
+        known.update(_BEST[towards])  # nobody knows better than one who knows all
+        better = [towards] * len(_BEST[towards])
+    for beyond in () if better else _BEYOND[towards]:
         sideways = (beyond[0] - towards[0], beyond[1] - towards[1], beyond[2] - towards[2])
         axes = own | new.known.get(sideways, 0)
         if _RANK[axes] >= _RANK[known.get(beyond, 0)]:
