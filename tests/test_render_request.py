@@ -21,7 +21,7 @@ def test_defaults_are_those_of_the_contract() -> None:
     r = request()
     assert (r.size_px, r.mode, r.timeout_ms, r.min_coverage) == ((1024, 768), None, 60_000, None)
     assert (r.background, r.labels, r.clock, r.gl, r.network) == ("black", False, "real", "auto", None)
-    assert r.layers == (LayerOptions(None, 1.0, None, 1.0, None, "nearest", None),)
+    assert r.layers == (LayerOptions(None, 1.0, None, None, None, "nearest", None),)
     assert r.settings.render.cache_bytes == 512 * 2**20
     assert r.settings.render.atlas_bytes == 256 * 2**20
 
