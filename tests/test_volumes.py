@@ -355,6 +355,20 @@ def test_settled_frames_do_not_depend_on_how_bricks_arrive(
         assert (off > 0).mean() < 1e-3
 
 
+@pytest.mark.parametrize("mode", ["mip", "iso"])
+def test_where_levels_meet_nothing_shows_what_was_seen_before(small_tiles: Path, mode: str) -> None:
+    """In perspective, fine bricks lie beside coarse ones. What lies beyond their border is no part of the view: whether it is
+    in memory, from another view, may not be seen."""
+    noise = np.random.default_rng(3).integers(0, 60000, (100, 110, 120)).astype(np.uint16)
+    words = {"mode": mode, "config": small_tiles, "interpolation": "linear", "clim": "0,60000"}
+    camera = "azimuth=20,elevation=15,fov=100,zoom=1,z=0"
+    alone = drawn(noise, camera, **words)
+    assert len(alone.report.frames[0].coverage.by_level) > 1
+    for before in ("fit", "azimuth=20,elevation=15,fov=100,zoom=3,z=0"):
+        other = drawn(noise, [before, camera], **words)
+        assert np.abs(other.frames[1].astype(int) - alone.frames[0]).max() <= 1
+
+
 def test_on_the_virtual_clock_frames_that_load_are_the_same_each_time(cube: Path, small_tiles: Path) -> None:
     def stream() -> RunResult:
         return drawn(

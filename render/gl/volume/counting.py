@@ -17,6 +17,7 @@ from octree.render.gl import colors, platform
 from octree.render.gl.library import gl, gloo, native, shader_pair
 from octree.render.gl.volume.tables import (
     EMPTY,
+    TEXELS,
     Tables,
     blocks_of,
     cell_tables,
@@ -56,7 +57,7 @@ class SampleCounter:
         counts = np.zeros(len(classes), np.int64)
         if len(rows):
             platform.make_current()
-            table = np.zeros((len(kinds), 4, 4), np.float32)
+            table = np.zeros((len(kinds), TEXELS, 4), np.float32)
             table[rows, 2, 2] = numbers.reshape(-1)
             self._set_up(cells, rays, blocks_of(table))
             two = len(classes) > 4 and most_samples(cells, rays) < _HALF

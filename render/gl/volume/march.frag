@@ -4,11 +4,12 @@
 //   MIP MINIP MEAN ATTENUATED ALPHA ISO COUNT   the mode
 //   PLAIN         ALPHA: gray, and steps of one unit: a quarter faster than a table
 //   STRIDE        bricks that are coarser than wanted take only every so many-th sample
+//   EDGES         some bricks must not be looked at beyond some of their faces
 //   the others    as in tiled_image.frag
 uniform sampler3D u_page;
 uniform sampler3D u_cells;     // 0 nothing, else 1 + row, of 65535
 uniform sampler2D u_planes;    // rows x, y, z: where cells end
-uniform sampler2D u_rows;      // four texels each: offset, high; texels per unit, low; stride, NaN, class; where in the page
+uniform sampler2D u_rows;      // six each: offset, high; texels per unit, low; stride, NaN, class; where in the page; EDGES: least, most
 uniform vec3 u_texel;          // of the page, where the whole page is 1
 uniform vec3 u_counts;         // cells along x, y, z
 uniform vec3 u_cells_texel;
@@ -54,7 +55,9 @@ uniform vec2 u_classes;        // COUNT: the first class that is counted, and ho
 #else
 #define FETCH(place) texture3D(u_page, place).r
 #endif
-#ifdef LINEAR
+#if defined(LINEAR) && defined(EDGES)
+#define SAMPLE(i) FETCH(clamp(po + (i + 0.5) * pd, least_place, most_place))
+#elif defined(LINEAR)
 #define SAMPLE(i) FETCH(po + (i + 0.5) * pd)
 #else
 #define SAMPLE(i) FETCH((floor(po + (i + 0.5) * pd) + middle) * u_texel)
@@ -62,7 +65,10 @@ uniform vec2 u_classes;        // COUNT: the first class that is counted, and ho
 
 // A position is in texels of the brick and begins in its slot. The nearest texel is chosen before the slot is added: it is
 // the same one wherever in the page that lies.
-SAMPLES texel(vec3 at, vec3 slot) {
+SAMPLES texel(vec3 at, vec3 slot, vec3 least, vec3 most) {
+#ifdef EDGES
+    at = clamp(at, least, most);
+#endif
 #ifdef LINEAR
     vec3 place = (slot + at) * u_texel;
 #else
@@ -113,18 +119,18 @@ vec3 crossing(vec3 t, vec3 o, vec3 inverse, vec3 up) {
 
 vec4 row_texel(float row, float number) {
     float block = floor(row / u_rows_high);
-    return texture2D(u_rows, vec2(4.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
+    return texture2D(u_rows, vec2(6.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
 }
 
 #ifdef ISO
 // A headlight on the surface that differences over one texel describe: half a texel each way reaches no further than the
 // gutter.
-float lit(vec3 at, vec3 slot, vec3 scale, vec3 d) {
+float lit(vec3 at, vec3 slot, vec3 least, vec3 most, vec3 scale, vec3 d) {
     const vec2 by = vec2(0.5, 0.0);
     vec3 slope = vec3(
-        brightness(texel(at + by.xyy, slot)) - brightness(texel(at - by.xyy, slot)),
-        brightness(texel(at + by.yxy, slot)) - brightness(texel(at - by.yxy, slot)),
-        brightness(texel(at + by.yyx, slot)) - brightness(texel(at - by.yyx, slot))) * scale / u_world;
+        brightness(texel(at + by.xyy, slot, least, most)) - brightness(texel(at - by.xyy, slot, least, most)),
+        brightness(texel(at + by.yxy, slot, least, most)) - brightness(texel(at - by.yxy, slot, least, most)),
+        brightness(texel(at + by.yyx, slot, least, most)) - brightness(texel(at - by.yyx, slot, least, most))) * scale / u_world;
     float steepness = dot(slope, slope);
     if (!(steepness > 0.0) || steepness > 1e30) return 1.0;
     return 0.2 + 0.8 * abs(dot(slope * inversesqrt(steepness), normalize(d * u_world)));
@@ -161,7 +167,7 @@ void main() {
     float thickness = 0.0;     // ATTENUATED: what was passed
     float light = 1.0;         // ISO, ATTENUATED
     float hit = 0.0;           // ISO: the sample
-    vec3 hit_offset, hit_scale, hit_slot;
+    vec3 hit_offset, hit_scale, hit_slot, hit_least, hit_most;
     vec4 sum = vec4(0.0);      // MEAN, ALPHA (premultiplied), COUNT
     float count = 0.0;         // MEAN
     bool done = false;
@@ -173,7 +179,7 @@ void main() {
         vec3 k = crossing(min(t, u_counts), o, inverse, up);
         j = mix(j, t, vec3(lessThanEqual(k, vec3(at))) * vec3(lessThan(t, u_counts)));
     }
-    vec3 leaves, offset, scale, slot;
+    vec3 leaves, offset, scale, slot, least, most;
     float to = at;
     float begin = at;
     float stride = 1.0;
@@ -246,6 +252,10 @@ void main() {
             offset = r0.xyz;
             scale = r1.xyz;
             slot = row_texel(row, 3.0).xyz;
+#ifdef EDGES
+            least = row_texel(row, 4.0).xyz;
+            most = row_texel(row, 5.0).xyz;
+#endif
             if (!wanted) {
                 j += vec3(lessThanEqual(leaves, vec3(to)));
                 at = to;
@@ -255,6 +265,10 @@ void main() {
 #ifdef LINEAR
         vec3 po = (o * scale + offset + slot) * u_texel;
         vec3 pd = d * scale * u_texel;
+#ifdef EDGES
+        vec3 least_place = (slot + least) * u_texel;
+        vec3 most_place = (slot + most) * u_texel;
+#endif
 #else
         vec3 po = o * scale + offset;
         vec3 pd = d * scale;
@@ -277,6 +291,8 @@ void main() {
                 hit_offset = offset;
                 hit_scale = scale;
                 hit_slot = slot;
+                hit_least = least;
+                hit_most = most;
                 done = true;
                 break;
             }
@@ -375,7 +391,7 @@ void main() {
     show(colored(shown), vec4(0.0));
 #elif defined(ISO)
     if (!done) discard;
-    light = lit((o + (hit + 0.5) * d) * hit_scale + hit_offset, hit_slot, hit_scale, d);
+    light = lit((o + (hit + 0.5) * d) * hit_scale + hit_offset, hit_slot, hit_least, hit_most, hit_scale, d);
 #ifdef RGB
     vec4 color = colored(shown);
 #else

@@ -90,6 +90,7 @@ class MarchVisual(ColoredVisual):
         self.sent_rows = 0
         """Of cells: eight for each brick that is cut in halves."""
         self._cells: Cells | None = None
+        self._closed: NDArray[np.bool_] | None = None
         self._rays: Rays | None = None
         self._world: Vec = (1.0, 1.0, 1.0)
         self._page: int | None = None
@@ -143,10 +144,14 @@ class MarchVisual(ColoredVisual):
 
     # what to draw
 
-    def set_cells(self, cells: Cells, keys: Sequence[LoadKey | None]) -> None:
+    def set_cells(
+        self, cells: Cells, keys: Sequence[LoadKey | None], closed: NDArray[np.bool_] | None = None
+    ) -> None:
         """Draw this from now on. ``keys`` are those of its rows, all resident until it has been drawn; None for rows that
-        draw nothing."""
-        self._cells, self.keys = cells, tuple(keys)
+        draw nothing. ``closed``: see ``closed_faces``."""
+        self._cells, self.keys, self._closed = cells, tuple(keys), closed
+        if closed is not None:  # for good: a shader that is built anew takes longer than what it saves
+            self._define("EDGES", on=True)
         self._stale = True
         self.update()
 
@@ -216,14 +221,18 @@ class MarchVisual(ColoredVisual):
         there = [key is not None for key in self.keys]
         lows, highs = bounds[..., 0], bounds[..., 1]
         self._bounds = (float(lows.min()), float(highs.max())) if len(drawn) else (0.0, 0.0)
+        closed = self._closed
+        if closed is None and "EDGES" in self._defines:
+            closed = np.zeros((len(self.keys), 6), bool)
         if self._halving_pays(cells, bounds):
             cells = by_halves(cells, there, places)
+            closed = None if closed is None else np.repeat(closed, 8, axis=0)
             there = [each for each in there for _ in range(8)]
             places, bounds = np.repeat(places, 8, axis=0), bounds.reshape(-1, 3)
         else:
             bounds = _merged(bounds)
         self.sent_rows = len(there)
-        self._tables.send("u_rows", rows_of(cells, there, places, bounds), self._set_table)
+        self._tables.send("u_rows", rows_of(cells, there, places, bounds, closed), self._set_table)
         for name, values in cell_tables(cells).items():
             self._tables.send(name, values, self._set_table)
         for name, value in cell_uniforms(cells).items():

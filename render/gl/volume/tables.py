@@ -29,10 +29,12 @@ UNIFORMS: dict[str, Any] = {
     "u_frame": (0.0, 0.0, 1.0, 1.0),
 }
 
+TEXELS = 6
+"""Of each row of cells."""
 EMPTY: dict[str, NDArray[Any]] = {
     "u_cells": np.zeros((1, 1, 1)),
     "u_planes": np.zeros((3, 2)),
-    "u_rows": np.zeros((1, 4, 4)),
+    "u_rows": np.zeros((1, TEXELS, 4)),
     "u_transfer": np.zeros((1, colors.TABLE_SIZE, 4)),
 }
 """Tables of no cell."""
@@ -121,12 +123,16 @@ def ray_uniforms(rays: Rays, cells: Cells) -> dict[str, Any]:
 
 
 def rows_of(
-    cells: Cells, drawn: Sequence[bool], places: NDArray[np.int64], bounds: NDArray[np.float32]
+    cells: Cells,
+    drawn: Sequence[bool],
+    places: NDArray[np.int64],
+    bounds: NDArray[np.float32],
+    closed: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
-    """(h, 4 b, 4): four texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
-    ``bounds`` are of the rows that are drawn, in their order."""
+    """(h, TEXELS b, 4): texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
+    ``bounds`` are of the rows that are drawn, in their order; ``closed`` of all, see ``closed_faces``."""
     count, there = max(len(drawn), 1), np.flatnonzero(drawn)
-    rows = np.zeros((count, 4, 4), np.float32)
+    rows = np.zeros((count, TEXELS, 4), np.float32)
     rows[:, 0, 3], rows[:, 1, 3] = -np.inf, np.inf  # nothing is as high and as low
     per_unit = 1.0 / np.asarray(cells.scale, np.float64)[there]
     rows[there, 0, :3] = -np.asarray(cells.corner, np.float64)[there] * per_unit
@@ -136,6 +142,12 @@ def rows_of(
     rows[there, 2, 1] = bounds[:, 2]
     rows[:, 2, 0] = 1.0
     rows[there, 2, 0] = _strides(cells)[there]
+    if (
+        closed is not None
+    ):  # a filter stays half a texel away from a closed face; an open one is never reached
+        sizes = places[:, :3:-1]
+        rows[there, 4, :3] = np.where(closed[there, :3], 0.5, -1.0)
+        rows[there, 5, :3] = np.where(closed[there, 3:], sizes - 0.5, sizes + 1.0)
     return blocks_of(rows)
 
 
@@ -179,13 +191,13 @@ def by_halves(cells: Cells, drawn: Sequence[bool], places: NDArray[np.int64]) ->
 
 
 def blocks_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """(n, 4, 4) as (h, 4 b, 4): ``ROWS_HIGH`` rows one above the other in b blocks."""
+    """(n, TEXELS, 4) as (h, TEXELS b, 4): ``ROWS_HIGH`` rows one above the other in b blocks."""
     count = len(rows)
     high = min(count, ROWS_HIGH)
     blocks = -(-count // high)
-    padded = np.zeros((blocks * high, 4, 4), np.float32)
+    padded = np.zeros((blocks * high, TEXELS, 4), np.float32)
     padded[:count] = rows
-    return padded.reshape(blocks, high, 4, 4).swapaxes(0, 1).reshape(high, 4 * blocks, 4)
+    return padded.reshape(blocks, high, TEXELS, 4).swapaxes(0, 1).reshape(high, TEXELS * blocks, 4)
 
 
 def _strides(cells: Cells) -> NDArray[np.float64]:

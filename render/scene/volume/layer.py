@@ -30,7 +30,7 @@ from octree.render.view.cover import Cover, never
 from octree.render.view.coverage import Coverage
 from octree.render.view.plan import Lacking, ViewPlan
 from octree.render.view.state import VOLUME, Slicing, ViewState
-from octree.render.view.volume.cells import Cells, cells_of
+from octree.render.view.volume.cells import Cells, cells_of, closed_faces
 from octree.render.view.volume.cover import cover_volume, coverage_of_classes, is_known
 from octree.render.view.volume.plan import plan_volume, step_of
 from octree.render.view.volume.samples import owned
@@ -310,10 +310,12 @@ class VolumeLayer(TileLayer):
             rays_of(sight, step_of(self._lattice, sight, plan)),
         )
         keys = [() if tile is None else self._known_keys[tile] for tile in cells.keys]
+        resident, wanted = self._resident_now(), frozenset(plan.wanted)
+        closed = closed_faces(self._lattice, cells, lambda tile: tile in wanted and resident(tile))
         for number, standing in enumerate(self._standing):
             visual = standing.part.visual
             visual.set_rays(rays, sight.voxel)
-            visual.set_cells(cells, [own[number] if own else None for own in keys])
+            visual.set_cells(cells, [own[number] if own else None for own in keys], closed)
             visual.base = self.face.base(standing.part.channel)
         self._note_drawn(cover, [key for own in keys for key in own])
         self._rays, self._cells, self._counted = rays, cells, None

@@ -7,7 +7,10 @@ forgot it: no ray comes there unless more is in view than has room.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -103,3 +106,37 @@ def _placed(
     grid = np.array([key.grid for key in keys], np.float64).reshape(-1, 3)[:, ::-1]
     corner = origin + scale * (grid * tile) - centre
     return np.concatenate([scale, np.ones((2, 3))]), np.concatenate([corner, np.zeros((2, 3))])
+
+
+def closed_faces(
+    lattice: Lattice, cells: Cells, there: Callable[[TileKey], bool]
+) -> NDArray[np.bool_] | None:
+    """(n, 6): whether what lies beyond the low faces x, y, z of each row's tile, and the high ones, is not to be looked at: some
+    tile of the same level is not ``there``, which says of each whether the view has it. None where all that is drawn is of
+    one level: then what a view can look at is there.
+
+    What is not wanted may be in memory or not. A picture that interpolates with it would depend on what was seen before."""
+    if len(np.unique(cells.levels[cells.kinds == DRAWN])) < 2:
+        return None
+    closed, known = np.zeros((len(cells.keys), 6), bool), dict[TileKey, bool]()
+    for row, key in enumerate(cells.keys):
+        if key is None:
+            continue
+        level, index, grid = key
+        counts = lattice.levels[level].tile_counts
+        for step in _STEPS:
+            beside = tuple(map(add, grid, step))
+            if not all(0 <= at < count for at, count in zip(beside, counts, strict=True)):
+                continue
+            tile = TileKey(level, index, beside)
+            if tile not in known:
+                known[tile] = there(tile)
+            if not known[tile]:
+                closed[row] |= _FACES[step]
+    return closed
+
+
+_STEPS = tuple(step for step in product((-1, 0, 1), repeat=3) if any(step))
+"""To the tiles around one, (z, y, x)."""
+_FACES = {step: np.array([by == side for side in (-1, 1) for by in reversed(step)]) for step in _STEPS}
+"""Beyond which faces they lie."""
