@@ -257,7 +257,8 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
     if report.failures:
         hint = UNREADABLE
     elif frame.degraded:
-        hint = "the view needs more tiles than the atlas holds: give more --atlas, or fewer layers"
+        what = "tiles" if frame.volume is None else "bricks"
+        hint = f"the view needs more {what} than the atlas holds: give more --atlas, or fewer layers"
     else:
         hint = "give more --timeout, or accept less with --min-coverage"
     say(f"hint:  {hint}")

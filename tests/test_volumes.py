@@ -21,6 +21,8 @@ from octree.pyramid import build, open_pyramid
 from octree.pyramid.model import Box
 from octree.render import render
 from octree.render.frames import RunResult
+from octree.render.output.encode import encode_png
+from octree.render.report.html import write_html
 from octree.render.report.values import report_schema
 from octree.render.request import parse_request
 from octree.render.scene.sources import open_sources
@@ -137,6 +139,18 @@ def test_the_report_says_what_rays_met(cube: Path, small_tiles: Path) -> None:
     }  # fmt: skip
     assert document["sources"][0]["tile"] == 16
     assert document["settings"]["options"]["volume"]["mode"] == "mip"
+
+
+def test_the_page_says_that_it_is_a_volume(cube: Path, small_tiles: Path, tmp_path: Path) -> None:
+    result = drawn(cube, "azimuth=30,zoom=1", mode="alpha", config=small_tiles)
+    png = encode_png(result.frames[0])
+    write_html(tmp_path / "page.html", result.report.to_json(), [png])
+    page = (tmp_path / "page.html").read_text()
+    volume_report = result.report.frames[0].volume
+    assert volume_report is not None
+    for words in (f"volume, alpha, {volume_report.bricks_drawn} bricks", "z 37.5, azimuth 30"):
+        said = words in page  # a page is long: what it is must not be printed
+        assert said, words
 
 
 def test_further_out_a_coarser_level_is_wanted(cube: Path, small_tiles: Path) -> None:

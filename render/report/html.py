@@ -169,7 +169,12 @@ def _caption(frame: dict[str, Any]) -> str:
         parts.insert(1, text)
     if frame.get("late"):
         parts.append("late")
-    if frame.get("displayed", "yx") != "yx":
+    if volume := frame.get("volume"):
+        parts.insert(
+            1,
+            f"volume, {volume['mode']}, {volume['bricks_drawn']} brick{'s' * (volume['bricks_drawn'] != 1)}",
+        )
+    elif frame.get("displayed", "yx") != "yx":
         parts.insert(1, f"rows {frame['displayed'][0]}, columns {frame['displayed'][1]}")
     if projected := frame.get("projected"):
         parts.insert(
