@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from octree.pyramid.model import TileKey
 from octree.render.view.camera import Camera
 from octree.render.view.cover import Cover, cover_view
 from octree.render.view.register import ToBase
-from octree.render.view.volume.cells import DRAWN, FAILED, MISSING, cells_of
+from octree.render.view.volume.cells import DRAWN, FAILED, MISSING, cells_of, closed_faces
 from octree.render.view.volume.orbit import Orbit
 from octree.render.view.volume.samples import count_samples, owned, rays_at, seen_samples
 from octree.render.view.volume.sight import EVER, Rays, Sight, rays_of, sight_of
@@ -254,3 +255,35 @@ def test_what_no_box_of_the_cover_names_is_missing() -> None:
     cover = cover_view(lattice, Region((0, 0, 0), (16, 32, 32)), 0, lambda key: True)
     cells = cells_of(lattice, cover, sight)
     assert cells.kinds[cells.cells[-1] - 1].tolist() == [[MISSING] * 2] * 2
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.data())
+def test_faces_are_closed_where_something_beyond_them_is_not_wanted(data: st.DataObject) -> None:
+    lattice = bricks((40, 50, 60), levels=2, edge=16)
+    fine = [lattice.key(0, grid) for grid in np.ndindex(*lattice.levels[0].tile_counts)]
+    wanted = {key for key in fine if data.draw(st.integers(0, 3))} | {lattice.key(1, (0, 0, 0))}
+    sight = look_at(lattice)
+    cover = cover_view(lattice, sight.box, 0, lambda tile: tile.level == 1 or tile in wanted)
+    cells = cells_of(lattice, cover, sight)
+    closed = closed_faces(lattice, cells, wanted.__contains__)
+    if len(np.unique(cells.levels[cells.kinds == DRAWN])) < 2:
+        assert closed is None
+        return
+    assert closed is not None
+    for key, faces in zip(cells.keys, closed, strict=True):
+        if key is None:
+            continue
+        counts = lattice.levels[key.level].tile_counts
+        for face in range(6):
+            axis, side = 2 - face % 3, 1 if face >= 3 else -1
+            beyond = [
+                tuple(np.add(key.grid, step)) for step in product((-1, 0, 1), repeat=3) if step[axis] == side
+            ]
+            lost = [
+                grid
+                for grid in beyond
+                if all(0 <= at < count for at, count in zip(grid, counts, strict=True))
+                and lattice.key(key.level, grid) not in wanted
+            ]
+            assert faces[face] == bool(lost)
