@@ -230,6 +230,8 @@ class BrickAtlas(Residents[_Brick]):
         return padded.nbytes
 
     def _write(self, page: int, pieces: list[tuple[Any, ...]]) -> None:
+        if not pieces:
+            return
         self._textures[page].write(pieces)
         self.patches += len(pieces)
         self.uploaded_bytes += sum(piece[0].nbytes for piece in pieces)
@@ -362,12 +364,15 @@ def _patches(other: _Brick, step: Step, new: _Brick, padded: NDArray[Any]) -> It
     own, known = _AXES[towards], other.known
     better: list[Step] = []
     if len(new.known) == len(STEPS) and all(new.known[step] == _AXES[step] for step in STEPS):
-        known.update(_BEST[towards])  # nobody knows better than one who knows all
+        best = _BEST[towards]
+        if all(known.get(beyond) == axes for beyond, axes in best.items()):
+            return  # it was told by the same tiles, when they were in RAM
+        known.update(best)  # nobody knows better than one who knows all
         better = [towards] * len(_BEST[towards])
     for beyond in () if better else _BEYOND[towards]:
         sideways = (beyond[0] - towards[0], beyond[1] - towards[1], beyond[2] - towards[2])
         axes = own | new.known.get(sideways, 0)
-        if _RANK[axes] >= _RANK[known.get(beyond, 0)]:
+        if _RANK[axes] > _RANK[known.get(beyond, 0)]:  # what is known as well is known by the same tile
             known[beyond] = axes
             better.append(beyond)
     if len(better) == len(_BEYOND[towards]):  # the usual case: all of it in one call

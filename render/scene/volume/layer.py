@@ -268,11 +268,12 @@ class VolumeLayer(TileLayer):
         *,
         frame_px: tuple[int, int] | None = None,
     ) -> None:
-        wanted = self._plan.wanted
-        if not wanted or self._sight is None:
+        if not self._plan.wanted or self._sight is None:
             return
+        # with what stands in: a texture that must grow is copied, which takes longer than all that is uploaded
+        room = len(self._rank) // len(self.parts)
         for part in self.parts:
-            page = self._bricks.reserve(self.largest, self.face.texture_dtype, self._owner(part), len(wanted))
+            page = self._bricks.reserve(self.largest, self.face.texture_dtype, self._owner(part), room)
             if page is not None:
                 part.visual.rehearse(page, offset_px, size_px)
 
