@@ -79,6 +79,15 @@ def test_ticks_lie_outside_and_apart() -> None:
     np.testing.assert_allclose(ticks[:, 1, 1], 35 - TICK_PX)
 
 
+@pytest.mark.parametrize("azimuth", [0, 180])
+def test_letters_of_corners_in_the_frame_are_in_it(azimuth: int) -> None:
+    lines = box_lines(look_at(LATTICE, SIZE, azimuth, zoom=1.95))  # 195 of 200 pixels
+    strokes = lines.ends[lines.widths == 1.5]
+    assert len(strokes) == 5  # X and Y; z is looked along
+    assert (strokes >= 0).all()
+    assert (strokes <= SIZE).all()
+
+
 def test_only_what_is_shown_is_framed() -> None:
     clip = Region((0.0, 10.0, 20.0), (40.0, 50.0, 60.0))
     sight = look_at(LATTICE, SIZE, zoom=1.0, clip=clip)

@@ -164,13 +164,16 @@ def _ticks(sight: Sight, axis: int, edge: NDArray[np.float64], middle: NDArray[n
 
 
 def _letter(sight: Sight, axis: int, edge: NDArray[np.float64]) -> Any:
-    """The axis's letter beyond its far end."""
+    """The axis's letter beyond its far end; beside it where the frame ends there."""
     near, far = project(sight, sight.world(edge))
     way = far - near
     length = float(np.hypot(*way))
     if not np.isfinite(way).all() or length < LETTER_PX:
         return np.zeros((0, 2, 2))
     corner = far + way / length * LETTER_PX * 1.4 - LETTER_PX / 2
+    size = np.array(sight.size_px)
+    if ((far >= 0) & (far <= size)).all():
+        corner = np.clip(corner, 1, np.maximum(size - LETTER_PX - 1, 1))
     return corner + np.array(_LETTERS[axis]).reshape(-1, 2, 2) * LETTER_PX
 
 
