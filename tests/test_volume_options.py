@@ -186,8 +186,10 @@ def test_a_unit_needs_voxels_that_have_one() -> None:
 
 def test_a_plane_is_no_volume_which_is_said() -> None:
     flat = np.zeros((30, 40), np.uint8)
-    with pytest.raises(UsageError, match=r"--mode: .*this image has no z"):
+    with pytest.raises(UsageError, match=r"--camera azimuth=30: .*this image has no z"):
         Renderer(parse_request([flat], ["azimuth=30"], {}))
+    with pytest.raises(UsageError, match=r"--mode: .*this image has no z"):
+        Renderer(parse_request([flat], ["fit"], {"mode": "mip"}))
 
 
 def test_one_plane_of_z_is_a_volume() -> None:

@@ -29,7 +29,7 @@ from octree.render.scene.volume.around import around_of
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.camera import Camera, CameraPath
-from octree.render.view.camera_text import parse_camera
+from octree.render.view.camera_text import is_volume_camera, parse_camera
 from octree.render.view.state import PLANE, VOLUME, aspect_of, check_place, resolve
 
 SLOW_EXCESS = 64.0
@@ -192,8 +192,11 @@ def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> 
         try:
             source.face(resolve(wishes, source.spec, lenient=wishes.axes <= known))
         except UsageError as error:
-            option = error.details.get("option", "display")
-            raise UsageError(f"--{option}: {source.path}: {error.message}", hint=error.hint) from None
+            option = f"--{error.details.get('option', 'display')}"
+            around = next(filter(is_volume_camera, request.cameras), None)
+            if option == "--mode" and around is not None:
+                option = f"--camera {around}"
+            raise UsageError(f"{option}: {source.path}: {error.message}", hint=error.hint) from None
     lengths = lengths_of(sources, wishes.displayed)
     for axis, at in wishes.position:
         try:
