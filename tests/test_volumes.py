@@ -445,6 +445,17 @@ def octree(*arguments: Any, cwd: Path | None = None) -> subprocess.CompletedProc
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, timeout=120, check=False)
 
 
+def test_stand_ins_of_a_level_that_is_wanted_elsewhere_give_way(tmp_path: Path) -> None:
+    build(
+        volume(150, 160, 190), tmp_path / "v", voxel_size={"z": 2, "y": 1, "x": 1}, unit="micrometer", tile=64
+    )
+    options = {"mode": "mip", "size": "50x40", "atlas": 7 * 66**3 + 1000, "min_coverage": 0, "timeout": "5s"}
+    run = render([tmp_path / "v"], ["azimuth=20,elevation=10,fov=60,zoom=0.5"], options=options)
+    frame = run.report.to_json()["frames"][0]
+    assert len(frame["coverage"]["by_level"]) > 1
+    assert frame["coverage"]["missing"] == 0
+
+
 def test_a_volume_larger_than_the_atlas_is_coarser_which_is_said(
     cube: Path, small_tiles: Path, tmp_path: Path
 ) -> None:
