@@ -91,7 +91,7 @@ class TileLayer(ABC):
         self._version = source.version
         self._plan = NO_PLAN
         self._levels: Set[int] = {NO_PLAN.level}  # of the wanted tiles
-        self._standing_in: Set[TileKey] = frozenset()  # known where these are of several levels
+        self._standing_in: Set[LoadKey] = frozenset()  # known where these are of several levels
         # coarser tiles that stand in besides those of the plan
         self._at_hand: tuple[TileKey, ...] = ()
         self._rank: dict[LoadKey, None] = {}  # keys of the plan, in loading order
@@ -242,7 +242,9 @@ class TileLayer(ABC):
         if plan.wanted is not self._plan.wanted:
             self._levels = plan.levels or {plan.level}
             if len(self._levels) > 1:  # what stands in may be of a level that is wanted elsewhere
-                self._standing_in = frozenset(plan.stand_ins).difference(plan.wanted)
+                others = frozenset(plan.stand_ins).difference(plan.wanted)
+                keys = self._known_keys
+                self._standing_in = frozenset([key for tile in others for key in keys[tile]])
         self._plan, self._sent = plan, True
         return plan
 
@@ -409,7 +411,7 @@ class TileLayer(ABC):
     def is_wanted(self, key: LoadKey) -> bool:
         """The key is of the wanted level, not a stand-in or prefetched."""
         levels = self._levels
-        return key.tile.level in levels and (len(levels) == 1 or key.tile not in self._standing_in)
+        return key.tile.level in levels and (len(levels) == 1 or key not in self._standing_in)
 
     def pin(self, owner: Hashable, *, stand_ins: bool = True) -> None:
         """Keep in the atlas what this view wants, and what it shows meanwhile, for ``owner`` (see ``Atlas``)."""
