@@ -289,15 +289,17 @@ def _what(frame: FrameReport, report: RunReport) -> str:
 
 
 def _lost_planes(failures: Sequence[dict[str, Any]]) -> list[str]:
-    """A line for each plane of which tiles could not be read: the first of them."""
+    """A line for each plane or volume of which tiles could not be read: the first of them."""
     planes: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for failure in failures:
         planes.setdefault((failure["source"], *failure["key"]["index"]), []).append(failure)
     lines = []
     for first, *others in planes.values():
-        key, more = first["key"], f" (and {len(others)} more of that plane)" if others else ""
+        key = first["key"]
+        tile, plane = ("brick", "volume") if len(key["grid"]) > 2 else ("tile", "plane")
+        more = f" (and {len(others)} more of that {plane})" if others else ""
         place = ", ".join(map(str, [*key["index"], *key["grid"]]))
-        lines.append(f"  failed: level {key['level']}, tile ({place}): {first['error']}{more}")
+        lines.append(f"  failed: level {key['level']}, {tile} ({place}): {first['error']}{more}")
     return lines
 
 

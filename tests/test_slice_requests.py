@@ -286,6 +286,18 @@ def test_the_command_tells_of_a_plane_that_is_lost_once(tmp_path: Path) -> None:
     assert states == ["complete", "failed", "complete", "failed"]
 
 
+def test_the_command_tells_of_bricks_that_are_lost(tmp_path: Path) -> None:
+    build(stack(64), tmp_path / "s.zarr", axes="zyx", chunks="64,64,64", shard=0)
+    for chunk in (tmp_path / "s.zarr" / "0" / "c").glob("0/*/*"):
+        chunk.write_bytes(b"no chunk")
+    (tmp_path / "s.json").write_text(json.dumps({"render": {"retry_delay_ms": 0}}))
+    done = octree("render", tmp_path / "s.zarr", "--camera", "azimuth=30,zoom=1", "--size", "64x64", "--json",
+                  "--config", tmp_path / "s.json")  # fmt: skip
+    assert done.returncode == 1
+    assert "failed: level 0, brick (0, " in done.stderr
+    assert "more of that volume)" in done.stderr
+
+
 def test_a_log_that_cannot_be_written_is_said_before_anything_is_drawn(tmp_path: Path) -> None:
     with pytest.raises(DestinationError, match="log file") as caught:
         Renderer(parse_request([stack()], ["fit"], {}), slice_log=str(tmp_path / "none" / "log"))
