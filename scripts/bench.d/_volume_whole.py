@@ -49,7 +49,18 @@ def whole(size: int, repeats: int) -> None:
     camera = f"azimuth={AZIMUTH},elevation={ELEVATION},zoom={zoom}"
     look = ["--size", "x".join(map(str, SIZE)), "--interpolation", "linear", "--clim", "0,8000"]
     report = WORK / "report.json"
-    ours: list[object] = [*octree, "render", pyramid, "--camera", camera, *look, "--report", report, "-o", out]
+    ours: list[object] = [
+        *octree,
+        "render",
+        pyramid,
+        "--camera",
+        camera,
+        *look,
+        "--report",
+        report,
+        "-o",
+        out,
+    ]
     call = f"import sys; sys.path.insert(0, {str(HERE)!r}); from _volume_whole import *; "
     call += f"bare(Path({str(pyramid / str(levels))!r}), {size}, {2**levels}, Path(sys.argv[1]))"
     theirs: list[object] = [sys.executable, "-c", call, out]
