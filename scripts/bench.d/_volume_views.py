@@ -109,8 +109,8 @@ def vtk_frame(
     import vtk
     from vtkmodules.util.numpy_support import numpy_to_vtk
 
-    if software and mode == "iso":
-        return None  # its ray caster has no such mode
+    if software and mode in ("iso", "mean"):
+        return None  # its ray caster has no such mode: of a mean it draws nothing
     edge, image = len(volume), vtk.vtkImageData()
     image.SetDimensions(edge, edge, edge)
     image.SetOrigin(0.5, 0.5, 0.5)
