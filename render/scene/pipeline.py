@@ -21,8 +21,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from octree.pyramid.errors import UsageError
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
-from octree.render.gl.volume.brick_atlas import BrickAtlas
-from octree.render.gl.volume.brick_slots import MOST_BYTES
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock
 from octree.render.loading.loader import TileLoader
@@ -31,14 +29,15 @@ from octree.render.loading.values import LoadedTile
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.scene.slices import Slices
 from octree.render.scene.stepping import Group, Swap
-from octree.render.scene.tile_layer import TileLayer
-from octree.render.scene.volume.layer import VolumeLayer
+from octree.render.scene.tile_layer import TileLayer, volumes_of
 from octree.render.tiles.face import Face
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
 
 if TYPE_CHECKING:
+    from octree.render.gl.volume.brick_atlas import BrickAtlas
     from octree.render.gl.volume.counting import SampleCounter
+    from octree.render.scene.volume.layer import VolumeLayer
 
 _SLACK = 1.1
 """A page of bricks is a block: not every budget can be filled."""
@@ -126,6 +125,8 @@ class Pipeline:
     def bricks(self) -> BrickAtlas:
         """The texture memory of volumes, made when somebody asks. Its budget is a part of the atlas'."""
         if self._bricks is None:
+            from octree.render.gl.volume.brick_atlas import BrickAtlas
+
             self._bricks = BrickAtlas(self.settings.render.atlas_bytes, gutters=self._gutters)
             self._stack.callback(self._bricks.close)
         return self._bricks
@@ -241,7 +242,7 @@ class Pipeline:
     def _divide(self, layers: Sequence[TileLayer]) -> None:
         """Every part of every layer has room for a tile, and what is left is divided evenly. Slots are no larger than
         the tiles: one of 64 pixels in a slot of 256 would waste fifteen sixteenths."""
-        volumes = [layer for layer in layers if isinstance(layer, VolumeLayer)]
+        volumes = volumes_of(layers)
         planes = [layer for layer in layers if layer not in volumes]
         edges = [max(level.tile) for layer in planes for level in layer.face.lattice.levels]
         if self._owns_atlas and edges:
@@ -282,8 +283,9 @@ class Pipeline:
     def wanted_bytes(self) -> int:
         """The atlas that would have had room for the last view of a volume that was degraded; 0 where none was, or where no atlas
         would."""
-        volumes = [layer for layer in self.layers if isinstance(layer, VolumeLayer)]
-        page = math.ceil(_SLACK * max([layer.wanted_bytes for layer in volumes], default=0))
+        from octree.render.gl.volume.brick_slots import MOST_BYTES
+
+        page = math.ceil(_SLACK * max([layer.wanted_bytes for layer in volumes_of(self.layers)], default=0))
         return page * self.bricks.shares if 0 < page <= MOST_BYTES else 0
 
     # one turn

@@ -20,9 +20,8 @@ from octree.render.scene.overview import Overview
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
 from octree.render.scene.slices import sight_of
-from octree.render.scene.tile_layer import TileLayer, Weighed
+from octree.render.scene.tile_layer import TileLayer, Weighed, volumes_of
 from octree.render.scene.volume.around import around_of
-from octree.render.scene.volume.layer import VolumeLayer, make_volume_layer
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.camera import Camera
@@ -34,6 +33,7 @@ from octree.render.view.state import Slicing, ViewState, place_of
 
 if TYPE_CHECKING:
     from octree.render.gl.volume.box import BoxVisual
+    from octree.render.scene.volume.layer import VolumeLayer
 
 
 class Scene:
@@ -248,6 +248,7 @@ def _images(
     if request.volume is None:
         return [_plane(pipeline, request, source, own, first) for source, own in pairs]
     from octree.render.gl.volume.march import MarchVisual
+    from octree.render.scene.volume.layer import make_volume_layer
 
     around = around_of(request.volume, first)
     return [make_volume_layer(pipeline, source, own, MarchVisual, around, first) for source, own in pairs]
@@ -259,7 +260,7 @@ def _boxes(request: RenderRequest, images: Sequence[TileLayer]) -> list[tuple[Vo
         return []
     from octree.render.gl.volume.box import BoxVisual
 
-    layers = [layer for layer in images if isinstance(layer, VolumeLayer)]
+    layers = volumes_of(images)
     return [(layer, BoxVisual(show_box=request.volume.box and layer is layers[0])) for layer in layers]
 
 

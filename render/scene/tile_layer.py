@@ -12,7 +12,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,7 @@ from octree.render.view.state import Section, Slicing, ViewState, resolve
 
 if TYPE_CHECKING:
     from octree.render.scene.pipeline import Pipeline
+    from octree.render.scene.volume.layer import VolumeLayer
 
 MOST_PLACES = 256
 """Whose keys are remembered."""
@@ -64,6 +65,8 @@ class Residence(Protocol):
 class TileLayer(ABC):
     """One source in one view. Main thread only. ``face`` is the one that the view state shows now; ``atlas`` is the
     pipeline's for tiles of its kind."""
+
+    is_volume: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -530,3 +533,8 @@ class TileLayer(ABC):
         self._is_drawn = True
         self._drawn_keys = tuple(dict.fromkeys(keys))
         self.cover = cover
+
+
+def volumes_of(layers: Iterable[TileLayer]) -> list[VolumeLayer]:
+    """Those that are volumes; told without importing what they are made of, which a frame of planes needs not."""
+    return cast("list[VolumeLayer]", [layer for layer in layers if layer.is_volume])

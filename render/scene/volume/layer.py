@@ -79,6 +79,8 @@ def _drawing(look: Look, around: Around) -> dict[str, Any]:
 class VolumeLayer(TileLayer):
     """One source in one view of a volume. Main thread only."""
 
+    is_volume = True
+
     def __init__(
         self,
         source: OpenTileSource,
