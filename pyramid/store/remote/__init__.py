@@ -1,0 +1,9 @@
+"""Values in object storage and on web servers: ``s3://``, ``gs://``, ``az://``, ``https://``.
+
+options.py      how stores are reached (pure)
+url.py          what a URL names, and which are refused (pure)
+credentials.py  whose name requests go under: environment, profile, nobody
+faults.py       what a request that failed means, and whether it is tried again (pure)
+client.py       the only file that asks obstore; one event loop for the process
+place.py        a name in such a store, as a ``Place``
+"""

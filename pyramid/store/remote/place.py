@@ -1,0 +1,96 @@
+"""A name in a remote store, as a ``Place``."""
+
+from __future__ import annotations
+
+import asyncio
+import posixpath
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from octree.pyramid.errors import OutsideError
+from octree.pyramid.store.place import End, Place, Stamp
+from octree.pyramid.store.remote.client import RemoteClient, client_of, waited
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
+from octree.pyramid.store.remote.url import parse_url, said
+
+
+@dataclass(frozen=True, slots=True)
+class RemotePlace(Place):
+    """``key`` in the store of ``client``; ``fence`` the key that its names may not lead out of, "" for none. Methods raise
+    RemoteError, which no OSError is."""
+
+    client: RemoteClient
+    key: str
+    fence: str
+
+    def __str__(self) -> str:
+        return said(self.client.root, self.key)
+
+    def child(self, name: str, what: str = "") -> RemotePlace:
+        if "\0" in name or re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", name) or name.startswith("/"):
+            raise self._outside(name, what, name)
+        key = posixpath.normpath(posixpath.join(self.key, name)) if name else self.key
+        key = "" if key == "." else key
+        outside = key == ".." or key.startswith("../")
+        if outside or (self.fence and key != self.fence and not key.startswith(f"{self.fence}/")):
+            raise self._outside(name, what, key)
+        return RemotePlace(self.client, key, self.fence)
+
+    def _outside(self, name: str, what: str, to: str) -> OutsideError:
+        inside = said(self.client.root, self.fence)
+        return OutsideError(
+            f"{what or f'{self}: {name!r}'} leads to {to}, which is outside of {inside}",
+            hint="give --allow-outside if you trust whoever made the source; another store is never read",
+            path=str(self),
+            leads_to=to,
+            folder=inside,
+        )
+
+    def read(self, start: int = 0, stop: int | None = None) -> bytes | None:
+        got = waited(self.client.get(self.key, start, stop))
+        return None if got is None else bytes(got.data)
+
+    def stamp(self) -> Stamp | None:
+        return waited(self.client.head(self.key))
+
+    def names(self) -> list[str] | None:
+        return waited(self.client.names(self.key))
+
+    def kind(self) -> Literal["folder", "value", "nothing"]:
+        if self.key and self.stamp() is not None:
+            return "value"
+        return "folder" if waited(self.client.any_below(self.key)) else "nothing"
+
+    def write(self, data: bytes) -> None:
+        waited(self.client.put(self.key, data))
+
+    def ends(self, keys: Iterable[str]) -> list[End]:
+        async def tails() -> list[End]:
+            found = await asyncio.gather(*(self.client.tail(f"{self.key}/{key}", 4) for key in keys))
+            return [End(got.size, bytes(got.data)) for got in found if got is not None]
+
+        return waited(tails())
+
+    def remove(self, keys: Iterable[str]) -> None:
+        waited(self.client.delete(f"{self.key}/{key}" for key in keys))
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self.key) or self.client.root.rpartition("/")[2]
+
+    @property
+    def kvstore(self) -> Any:
+        raise ValueError("TensorStore reads no remote stores here")
+
+    @property
+    def identity(self) -> str:
+        return str(self)
+
+
+def remote_place(url: str, options: RemoteOptions = DEFAULT_REMOTE, *, anywhere: bool = False) -> RemotePlace:
+    """The place that ``url`` names: what lies below it may be read, with ``anywhere`` all of its bucket or host. Raises
+    UsageError."""
+    address = parse_url(url, allow_http=options.allow_http)
+    return RemotePlace(client_of(address.root, options), address.key, "" if anywhere else address.key)
