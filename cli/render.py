@@ -163,8 +163,9 @@ class _Job:
             writer = stack.enter_context(FrameWriter(self.output, names_of(renderer.shots)))
         monitor = stack.enter_context(Monitor(self.monitor)) if self.monitor else None
         keeper = stack.enter_context(PngKeeper()) if self.html else None
-        for frame in renderer.frames():
-            if writer is not None:
+        by_rows = writer is not None and writer.takes_rows and keeper is None
+        for frame in renderer.frames(writer.rows if writer is not None and by_rows else None):
+            if writer is not None and len(frame.rgba):
                 writer.put(frame.index, frame.rgba)
             if monitor is not None:
                 monitor.frame(frame.report)

@@ -16,7 +16,7 @@ output/        frames to files that appear complete or not at all
 report/        what a run showed and what it cost: JSON, HTML, trace
 gl/            everything that touches OpenGL; main thread only
 scene/         layers, and the pipeline they share
-frames.py      the frame loop, settle and stream; ``render`` and ``Renderer``
+frames.py      the frame loop, settle and stream; ``render``, ``iter_frames`` and ``Renderer``
 live/          ``TiledImage`` and ``TiledVolume`` for anybody's vispy SceneCanvas
 check/         rendered-frame regression checks
 showcase.py    what ``octree demo`` makes
@@ -27,7 +27,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from octree.render.frames import Renderer, RunResult, render
+    from octree.render.frames import Renderer, RunResult, iter_frames, render
     from octree.render.live.image import TiledImage
     from octree.render.live.volume import TiledVolume
     from octree.render.request import RenderRequest, parse_request
@@ -43,6 +43,7 @@ __all__ = [
     "RunResult",
     "TiledImage",
     "TiledVolume",
+    "iter_frames",
     "parse_request",
     "render",
 ]
@@ -56,6 +57,7 @@ _HOME = {
     "RunResult": "frames",
     "TiledImage": "live.image",
     "TiledVolume": "live.volume",
+    "iter_frames": "frames",
     "parse_request": "request",
     "render": "frames",
 }

@@ -12,7 +12,7 @@ import itertools
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import TracebackType
@@ -55,9 +55,16 @@ from octree.render.scene.sources import OpenedSources, open_sources
 from octree.render.scene.stage import Stage
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.montage import Line
+from octree.render.view.parts import Part, strips_of
 from octree.render.view.shots import Film, Shot
 from octree.render.view.state import Section, ViewState
 
+Rows = Callable[[NDArray[np.uint8]], None]
+RowsOf = Callable[[int, tuple[int, int], bool], AbstractContextManager[Rows]]
+"""Index, size (width, height) and whether there is alpha → what takes the frame's rows, (count, width, 4), from the top."""
+
+_BAND_BYTES = 32 << 20
+"""Of rows that are drawn and handed over at once."""
 _HOLE = 1e-9
 """Coverage is a sum of floating-point areas: a fraction below this is none."""
 
@@ -130,6 +137,7 @@ class Renderer:
         self._zero_ms = self._path_zero_ms = 0.0
         self._kept: Kept | None = None
         self._strays = 0
+        self._rows_of: RowsOf | None = None
         self._reports: list[FrameReport] = []
         self._milestones: dict[str, float] = {}
         self._seen = _Counters()
@@ -182,8 +190,11 @@ class Renderer:
     def _now_ms(self) -> float:
         return self._pipeline.clock.now_ms()
 
-    def frames(self) -> Iterator[Frame]:
-        """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder."""
+    def frames(self, rows_of: RowsOf | None = None) -> Iterator[Frame]:
+        """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder.
+
+        ``rows_of``: where the rows of settled frames go that are too large to be held as a whole; these have no pixels."""
+        self._rows_of = rows_of
         self._zero_ms = self._path_zero_ms = self._now_ms()
         if self.shots:
             self.scene.look_ahead(self.shots, waits=self.request.late == "wait")
@@ -192,7 +203,7 @@ class Renderer:
             self._pipeline.loader.expect_steps(several)
             first = self.shots[0]
             if first.settle:
-                self.scene.plan(first.state, fresh=True, part=self.scene.parts(first.state)[0])
+                self.scene.plan(first.state, fresh=True, part=self._parts(first)[0])
             else:
                 self._plan_moving(first)
             with _Meter().part("rehearse", self._trace):
@@ -208,18 +219,60 @@ class Renderer:
         meter = _Meter()
         deadline_ms = self._now_ms() + self.request.timeout_ms
         with meter.part("plan", self._trace):
-            parts = self.scene.parts(shot.state)
+            parts = self._parts(shot)
         shown: list[list[Shown]] = []
-        for part in parts:
-            self._settle_part(shot, part, deadline_ms, meter, shown)
-            if part is not None:
-                self._draw(shot, meter, part)
-            shown.append(self.scene.shown())
+        if self._by_rows:
+            self._settle_rows(shot, parts, deadline_ms, meter, shown)
+        else:
+            for part in parts:
+                self._settle_part(shot, part, deadline_ms, meter, shown)
+                if part is not None:
+                    self._draw(shot, meter, part)
+                shown.append(self.scene.shown())
         for layer in self.scene.layers:
             layer.rest()
-        if parts == [None]:
+        if parts == [None] and not self._by_rows:
             self._draw(shot, meter)
         return self._finish(shot, meter, [together(each) for each in zip(*shown, strict=True)])
+
+    @property
+    def _by_rows(self) -> bool:
+        """Settled frames are handed over as they are drawn. Cells of a montage lie beside each other: it is drawn as a whole."""
+        return self._rows_of is not None and self._cells is None and self.scene.canvas.is_large
+
+    def _parts(self, shot: Shot) -> Sequence[Any]:
+        return self.scene.parts(shot.state, by_rows=shot.settle and self._by_rows)
+
+    def _settle_rows(
+        self, shot: Shot, parts: Sequence[Any], deadline_ms: float, meter: _Meter, shown: list[list[Shown]]
+    ) -> None:
+        """Settle and draw from the top, a strip of the frame after the other; ``shown`` is added to. Handing rows over takes none of
+        the time that tiles have to arrive."""
+        canvas, (width, height) = self.scene.canvas, self.request.size_px
+        assert self._rows_of is not None
+        step = max(1, _BAND_BYTES // (4 * width))
+        whole = Part(0, 0, width, height)
+        with self._rows_of(shot.index, (width, height), canvas.background[3] < 1) as put:
+            for strip in [[None]] if list(parts) == [None] else strips_of(parts):
+                places = [part or whole for part in strip]
+                first, stop = min(p.y for p in places), max(p.y + p.height for p in places)
+                bands = [range(first, stop)[y : y + step] for y in range(0, stop - first, step)]
+                if len(strip) > 1:
+                    bands = [range(first, stop)]
+                    canvas.choose_rows(first, stop)
+                for part in strip:
+                    self._settle_part(shot, part, deadline_ms, meter, shown)
+                    shown.append(self.scene.shown())
+                    if len(strip) > 1:
+                        self._draw(shot, meter, part)
+                began_ms = self._now_ms()
+                for band in bands:
+                    if len(strip) == 1:
+                        canvas.choose_rows(band.start, band.stop)
+                        self._draw(shot, meter, strip[0])
+                    with meter.part("readback", self._trace):
+                        put(canvas.take())
+                deadline_ms += self._now_ms() - began_ms
 
     def _settle_part(
         self,
@@ -344,9 +397,11 @@ class Renderer:
         self._strays += self.scene.strays(shot.state)
 
     def _finish(self, shot: Shot, meter: _Meter, shown: Sequence[Shown], *, late: bool = False) -> Frame:
-        total_ms = meter.so_far_ms()
-        with meter.part("readback", self._trace):
-            rgba = annotated(self.scene.canvas.read(), *self._annotations(shot.state))
+        total_ms = meter.so_far_ms() - meter.ms.get("readback", 0.0)
+        rgba = np.empty((0, self.request.size_px[0], 4), np.uint8)
+        if not (shot.settle and self._by_rows):
+            with meter.part("readback", self._trace):
+                rgba = annotated(self.scene.canvas.take(), *self._annotations(shot.state))
         report = self._report_frame(shot, meter.timings(total_ms), shown, late=late)
         tiles = tuple(
             tuple(sorted(tile._replace(index=layer.position) for tile in each.drawn))
@@ -514,12 +569,7 @@ def render(
     arrays (height, width, 4), RGBA. Raises OctreeError; a frame below its coverage is no error here: see
     ``report.frames[i].coverage``. Frames that show nothing of the image are an OctreeWarning, unless ``allow_empty``.
     """
-    words = dict(options or {})
-    if size is not None:
-        if words.get("size") is not None:
-            raise UsageError("size is given twice", hint="give size=, or options with a size")
-        words["size"] = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
-    request = parse_request(sources, cameras, words, settings=settings)
+    request = _asked(sources, cameras, size, options, settings)
     with Renderer(request, command="octree.render.render") as renderer:
         frames = list(renderer.frames())
         if (found := renderer.emptiness()) is not None:
@@ -527,3 +577,36 @@ def render(
         return RunResult(
             [frame.rgba for frame in frames], renderer.report(), [frame.tile_set() for frame in frames]
         )
+
+
+def iter_frames(
+    sources: Sequence[Any],
+    cameras: Sequence[str] = ("fit",),
+    *,
+    size: str | tuple[int, int] | None = None,
+    options: Mapping[str, Any] | None = None,
+    settings: Settings | None = None,
+) -> Iterator[Frame]:
+    """As ``render``, frame after frame: each is drawn when it is asked for, and none is kept. What is open is closed with
+    the iterator, at its end or before."""
+    with Renderer(
+        _asked(sources, cameras, size, options, settings), command="octree.render.iter_frames"
+    ) as renderer:
+        yield from renderer.frames()
+        if (found := renderer.emptiness()) is not None:
+            warnings.warn(found.message, OctreeWarning, stacklevel=2)
+
+
+def _asked(
+    sources: Sequence[Any],
+    cameras: Sequence[str],
+    size: str | tuple[int, int] | None,
+    options: Mapping[str, Any] | None,
+    settings: Settings | None,
+) -> RenderRequest:
+    words = dict(options or {})
+    if size is not None:
+        if words.get("size") is not None:
+            raise UsageError("size is given twice", hint="give size=, or options with a size")
+        words["size"] = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
+    return parse_request(sources, cameras, words, settings=settings)

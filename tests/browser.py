@@ -61,7 +61,7 @@ def _allowing(script: str, page: str) -> str:
 
 def screenshot(page: Path, folder: Path, size: tuple[int, int] = (1100, 2400)) -> Any:
     """The page as pixels, (height, width, 4)."""
-    from octree.render.output.encode import read_png
+    from octree.render.output.png import read_png
 
     out = folder / "screenshot.png"
     _run(folder, f"--window-size={size[0]},{size[1]}", f"--screenshot={out}", page.as_uri())

@@ -15,7 +15,7 @@ from check_cases import Bench, FakeRenderer, Shown, pixels, tile_set
 from octree.pyramid.errors import DestinationError, SourceNotFound
 from octree.render.check.reports import to_markdown, write_reports
 from octree.render.check.suite import SuiteResult
-from octree.render.output.encode import read_png
+from octree.render.output.png import read_png
 
 NASTY = "a & 'c' ]] ü"
 

@@ -311,7 +311,7 @@ def test_the_digest_of_a_case_is_of_what_the_suite_says(tmp_path: Path) -> None:
 def test_frames_that_are_not_those_rendered_are_refused(
     bench: Bench, changed: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from octree.render.output.encode import encode_png
+    from octree.render.output.png import encode_png
 
     path = bench.folder / "out" / "actual" / "a" / "frame-0000.png"
     path.write_bytes(path.read_bytes()[:-1] if changed is None else encode_png(changed))

@@ -20,8 +20,9 @@ from PIL import Image
 
 from octree.pyramid.errors import DestinationError, OctreeError, SourceNotFound, UsageError, WriteError
 from octree.render.output import encode, files
-from octree.render.output.encode import FrameWriter, PngKeeper, encode_png, read_png
+from octree.render.output.encode import FrameWriter, PngKeeper
 from octree.render.output.files import FrameName
+from octree.render.output.png import encode_png, read_png
 from octree.render.output.video import Gif, gif_delays
 
 
@@ -188,13 +189,13 @@ def test_frames_are_encoded_off_the_main_thread_and_few_at_a_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     threads: set[str] = set()
-    real = encode.encode_png
+    real = encode.write_png
 
-    def spy(*args: Any, **kwargs: Any) -> bytes:
+    def spy(*args: Any, **kwargs: Any) -> None:
         threads.add(threading.current_thread().name)
-        return real(*args, **kwargs)
+        real(*args, **kwargs)
 
-    monkeypatch.setattr(encode, "encode_png", spy)
+    monkeypatch.setattr(encode, "write_png", spy)
     with FrameWriter(
         str(tmp_path / "{index}.png"), named(["v"] * 20), buffer_bytes=3 * picture().nbytes
     ) as writer:
@@ -215,10 +216,10 @@ def test_a_keeper_holds_every_frame_as_a_png() -> None:
 
 
 def test_what_fails_in_a_worker_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: Any, **__: Any) -> bytes:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, os.strerror(28))
 
-    monkeypatch.setattr(encode, "encode_png", full)
+    monkeypatch.setattr(encode, "write_png", full)
     with (
         pytest.raises(WriteError, match="No space"),
         FrameWriter(str(tmp_path / "a.png"), named(["v"])) as writer,
@@ -418,7 +419,7 @@ def test_without_the_encoder_mp4_says_what_to_install(
 
 def test_a_png_needs_no_pillow() -> None:
     code = (
-        "import sys, numpy; from octree.render.output.encode import encode_png; "
+        "import sys, numpy; from octree.render.output.png import encode_png; "
         "encode_png(numpy.zeros((2, 2, 4), 'u1')); assert 'PIL' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -430,11 +431,10 @@ def test_encoding_gives_way_to_the_drawing_of_further_frames(
 ) -> None:
     seen = []
 
-    def encoded(*_: Any, **__: Any) -> bytes:
+    def encoded(*_: Any, **__: Any) -> None:
         seen.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
-        return b"png"
 
-    monkeypatch.setattr(encode, "encode_png", encoded)
+    monkeypatch.setattr(encode, "write_png", encoded)
     before = os.getpriority(os.PRIO_PROCESS, 0)
     with FrameWriter(str(tmp_path / "{index}.png"), named(["a"] * frames)) as writer:
         for index in range(frames):

@@ -14,7 +14,7 @@ from browser import ask, screenshot
 from report_cases import refining_frames, run_report
 
 from octree.pyramid.errors import DestinationError
-from octree.render.output.encode import encode_png
+from octree.render.output.png import encode_png
 from octree.render.report import html
 from octree.render.report.html import make_page, write_html
 from octree.render.report.pages import human_bytes, human_ms

@@ -21,7 +21,7 @@ from octree.pyramid import build, open_pyramid
 from octree.pyramid.model import Box
 from octree.render import render
 from octree.render.frames import RunResult
-from octree.render.output.encode import encode_png
+from octree.render.output.png import encode_png
 from octree.render.report.html import write_html
 from octree.render.report.values import report_schema
 from octree.render.request import parse_request

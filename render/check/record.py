@@ -25,8 +25,8 @@ from octree.render.check import names
 from octree.render.check.folders import read_file
 from octree.render.check.spec import MAX_FRAMES, Case
 from octree.render.option_table import MAX_FRAME_PX, MAX_SIDE_PX
-from octree.render.output.encode import encode_png, read_png
 from octree.render.output.files import write_error
+from octree.render.output.png import encode_png, read_png
 from octree.render.report.values import RunReport, plain_json
 
 SCHEMA = "octree-record/1"

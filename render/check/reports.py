@@ -13,8 +13,8 @@ from octree.render.check.compare import Frame, amplified, highlighted
 from octree.render.check.folders import frames_folder, remove_frames
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
 from octree.render.check.record import frame_file
-from octree.render.output.encode import encode_png
 from octree.render.output.files import atomic_file, write_error
+from octree.render.output.png import encode_png
 from octree.render.report.pages import data_url, render_page
 from octree.render.report.values import plain_json, utc_now, version
 

@@ -1,7 +1,7 @@
 """An offscreen canvas: a framebuffer of exact size, drawn, finished and read back. Main thread only.
 
-Row 0 of the picture is row 0 of the framebuffer, so nothing is ever flipped. Frames larger than the largest
-framebuffer are drawn in parts.
+Row 0 of the picture is row 0 of the framebuffer, so nothing is ever flipped. Frames larger than a framebuffer should be
+are drawn in parts, into one array; of those some rows at a time can be drawn alone, so that there need be no such array.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from octree.render.gl import platform
 from octree.render.gl.library import gl, gloo
 
 _RGBA8 = 0x8058
-_MAX_PART_PX = 8192
-"""Largest part of a frame drawn at once: 256 MiB of pixels; larger framebuffers gain nothing."""
+_MAX_PART_PX = 4096
+"""Largest part of a frame drawn at once: 64 MiB of pixels; larger framebuffers gain nothing."""
+_BLOCK_PX = 1 << 17
+"""Of a frame whose colours are divided by alpha at once: what that takes beside is little."""
 
 
 class Drawable(Protocol):
@@ -50,7 +52,8 @@ class Canvas:
         self._framebuffer: Any = None
         self._buffer: Any = None
         self._frame: NDArray[np.uint8] | None = None
-        self._closed = False
+        self._rows = range(0)
+        self._lent = self._closed = False
         self.size_px = (0, 0)
         self.resize(size_px)
 
@@ -62,7 +65,7 @@ class Canvas:
         if (width, height) == self.size_px:
             return
         self.size_px = (width, height)
-        self._frame = None
+        self._frame, self._rows = None, range(height)
         limit = min(self.info.max_texture_size, _MAX_PART_PX)
         self._part = (min(width, limit), min(height, limit))
         with _surfacing("make a framebuffer"):
@@ -83,17 +86,32 @@ class Canvas:
         self._framebuffer.deactivate()
         context.context.flush_commands()
 
+    @property
+    def is_large(self) -> bool:
+        """It is drawn in parts, and ``choose_rows`` may be called."""
+        return self.size_px != self._part
+
+    def choose_rows(self, first: int, stop: int) -> None:
+        """Of a large frame: from now on only these rows are drawn and read; the picture is undefined until the next ``draw``."""
+        self._frame, self._rows = None, range(self.size_px[1])[first:stop]
+
     def draw(self, visuals: Sequence[Drawable], within: tuple[int, int, int, int] | None = None) -> None:
         """Clear to the background and draw, first visual at the bottom. Returns when OpenGL has finished.
 
         ``within`` (x, y, width, height): only these pixels change, to what they would be were all of it drawn."""
         self._check_open()
         width, height = self.size_px
-        if (width, height) == self._part:
+        rows = self._rows
+        if not self.is_large:
             self._frame = None
         elif self._frame is None or within is None:
-            self._frame = np.zeros((height, width, 4), np.uint8)
+            self._frame = np.zeros((len(rows), width, 4), np.uint8)
+        elif self._lent:
+            self._frame = self._frame.copy()
+        self._lent = False
         left, top, wide, high = within or (0, 0, width, height)
+        top, high = max(top, rows.start), min(top + high, rows.stop) - max(top, rows.start)
+        cut = False
         with _surfacing("draw a frame"):
             platform.make_current()
             with self._framebuffer:
@@ -104,12 +122,14 @@ class Canvas:
                         y0, y1 = max(y, top), min(y + size[1], top + high)
                         if x0 >= x1 or y0 >= y1:
                             continue
-                        window = None if within is None else (x0 - x, y0 - y, x1 - x0, y1 - y0)
+                        whole = (x1 - x0, y1 - y0) == size
+                        window = None if whole else (x0 - x, y0 - y, x1 - x0, y1 - y0)
+                        cut = cut or not whole
                         self._draw_part(visuals, (x, y), size, window)
                         if self._frame is not None:
                             drawn = _read((x1 - x0, y1 - y0), (x0 - x, y0 - y))
-                            self._frame[y0:y1, x0:x1] = drawn
-                if within is not None:
+                            self._frame[y0 - rows.start : y1 - rows.start, x0:x1] = drawn
+                if cut:
                     gloo.set_state(scissor_test=False)
                 self._finish()
 
@@ -149,14 +169,24 @@ class Canvas:
         """The last frame, (height, width, 4) RGBA, top row first, alpha not premultiplied."""
         self._check_open()
         if self._frame is None:
+            if self.is_large:
+                raise GLError("nothing has been drawn since this frame was taken")
             with _surfacing("read a frame"):
                 platform.make_current()
                 with self._framebuffer:
                     platform.context_canvas().context.flush_commands()
                     self._frame = _read(self.size_px)
+        self._lent = True
         if self.background[3] >= 1.0:
             return self._frame
-        return _unpremultiply(self._frame)
+        return _unpremultiply(self._frame.copy())
+
+    def take(self) -> NDArray[np.uint8]:
+        """As ``read``, of a frame that will not be read again: it is the caller's, and there is no other of a large one."""
+        if self._frame is None:
+            return self.read()
+        frame, self._frame = self._frame, None
+        return frame if self.background[3] >= 1.0 else _unpremultiply(frame)
 
     def close(self) -> None:
         """Free the framebuffer. Closing twice is harmless."""
@@ -193,12 +223,14 @@ def _read(size_px: tuple[int, int], corner_px: tuple[int, int] = (0, 0)) -> NDAr
 
 
 def _unpremultiply(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Straight alpha, as PNG has it: colour = premultiplied / alpha, 0 where alpha is 0."""
-    alpha = frame[..., 3:].astype(np.float32)
-    color = frame[..., :3].astype(np.float32) * (255.0 / np.maximum(alpha, 1.0))
-    result = frame.copy()
-    result[..., :3] = np.clip(np.rint(color), 0, 255)
-    return result
+    """Straight alpha, as PNG has it: colour = premultiplied / alpha, 0 where alpha is 0. In place."""
+    count = max(1, _BLOCK_PX // frame.shape[1])
+    for first in range(0, len(frame), count):
+        rows = frame[first : first + count]
+        alpha = rows[..., 3:].astype(np.float32)
+        color = rows[..., :3].astype(np.float32) * (255.0 / np.maximum(alpha, 1.0))
+        rows[..., :3] = np.clip(np.rint(color), 0, 255)
+    return frame
 
 
 class _surfacing:

@@ -25,12 +25,12 @@ class Title(NamedTuple):
 
 
 def annotated(rgba: NDArray[np.uint8], titles: Iterable[Title], lines: Iterable[Line]) -> NDArray[np.uint8]:
-    """The frame, uint8 (height, width, 4), with lines of one pixel, and a title in the upper left corner of each place. The frame
-    itself if there are none."""
+    """The frame, uint8 (height, width, 4), with lines of one pixel, and a title in the upper left corner of each place. In the array
+    itself if there are none, or if it may be written to: a large frame is there once."""
     titles, lines = list(titles), list(lines)
     if not (titles or lines):
         return rgba
-    out = rgba.copy()
+    out = rgba if rgba.flags.writeable else rgba.copy()
     for place, x, y in lines:
         rows, cols = slice(place.y, place.y + place.height), slice(place.x, place.x + place.width)
         out[rows if y is None else y, cols if x is None else x] = (*LINE_RGB, 255)

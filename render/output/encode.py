@@ -1,24 +1,21 @@
 """Frames to files: PNG, numbered PNGs, stdout, GIF and MP4.
 
-PNG is written here rather than by Pillow: one filter for the whole frame and the fastest deflate take half the
-time, and a render process starts without importing Pillow. Encoding runs in worker threads (zlib and Pillow
-release the interpreter); a file appears under its name only when it is complete.
+Encoding runs in worker threads (zlib and Pillow release the interpreter); a file appears under its name only when it
+is complete. Frames too large to be held whole come row by row, from the top: see ``FrameWriter.rows``.
 """
 
 from __future__ import annotations
 
 import os
-import struct
 import sys
 import threading
-import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,56 +29,15 @@ from octree.render.output.files import (
     film_paths,
     output_paths,
 )
+from octree.render.output.png import PngRows, encode_png, write_png
 
+Write = Callable[[bytes], Any]
 Frame = NDArray[np.uint8]
 """(height, width, 4), RGBA. Not written to after it is handed over."""
 
 DEFAULT_FPS = 60.0
 """Of frames that are in no film, should they be written as one."""
 NICENESS = 10  # of encoding threads: a tenth of the others' share, so that they get on on a busy machine too
-
-
-# PNG
-
-
-def encode_png(rgba: Frame, text: Mapping[str, str] | None = None, *, alpha: bool | None = None) -> bytes:
-    """The bytes of one PNG.
-
-    ``rgba`` is (height, width, 4) or (height, width, 3). ``alpha`` says whether the file has an alpha channel;
-    None keeps one only if some pixel is not opaque. ``text`` becomes iTXt entries.
-    """
-    height, width, channels = rgba.shape
-    if alpha is None:
-        alpha = channels == 4 and not bool((rgba[..., 3] == 255).all())
-    kept = np.ascontiguousarray(rgba[..., : 4 if alpha and channels == 4 else 3], dtype=np.uint8)
-    lines = kept.reshape(height, -1)
-    rows = np.empty((height, lines.shape[1] + 1), np.uint8)
-    rows[:, 0] = 2  # filter "up": each byte less the one above
-    rows[0, 1:] = lines[0]
-    np.subtract(lines[1:], lines[:-1], out=rows[1:, 1:])
-    header = struct.pack(">IIBBBBB", width, height, 8, 6 if kept.shape[2] == 4 else 2, 0, 0, 0)
-    chunks = [(b"IHDR", header)]
-    for key, value in (text or {}).items():
-        keyword = key.encode("latin-1", "replace")[:79]
-        chunks.append((b"iTXt", keyword + b"\0\0\0\0\0" + value.encode()))
-    chunks += [(b"IDAT", zlib.compress(rows.data, 1)), (b"IEND", b"")]
-    parts = [b"\x89PNG\r\n\x1a\n"]
-    for name, body in chunks:
-        parts += [
-            struct.pack(">I", len(body)),
-            name,
-            body,
-            struct.pack(">I", zlib.crc32(body, zlib.crc32(name))),
-        ]
-    return b"".join(parts)
-
-
-def read_png(path: str | os.PathLike[str] | IO[bytes], formats: tuple[str, ...] | None = None) -> Frame:
-    """Pixels of a picture file as (height, width, 4) RGBA, whatever its mode; of these ``formats`` alone."""
-    from PIL import Image
-
-    with Image.open(path, formats=formats) as image:
-        return np.asarray(image.convert("RGBA"))
 
 
 # the writer
@@ -120,6 +76,7 @@ class FrameWriter:
     ) -> None:
         self.paths: list[Path] = []
         self._sink = _sink(pattern, frames, text, alpha, stdout)
+        self._text = text
         self._pool = _encoders(1 if self._sink.ordered else 2, give_way=len(frames) > 1)
         self._pending: deque[tuple[Future[None], int]] = deque()
         self._pending_bytes = 0
@@ -135,11 +92,46 @@ class FrameWriter:
         self._pending.append((self._pool.submit(self._sink.job, index, rgba), rgba.nbytes))
         self._pending_bytes += rgba.nbytes
 
+    @property
+    def takes_rows(self) -> bool:
+        """``rows`` may be called: frames become PNGs."""
+        return not isinstance(self._sink, _Films)
+
+    @contextmanager
+    def rows(self, index: int, size_px: tuple[int, int], alpha: bool) -> Iterator[Callable[[Frame], None]]:
+        """One frame of ``size_px`` (width, height) row by row: what is given takes the next rows, (count, width, 4), from the top.
+        They are encoded meanwhile; it waits for those before. The frame is complete at the end of the ``with`` block."""
+        if isinstance(self._sink, _Films):
+            raise ValueError("frames of films are whole")
+        self._wait()
+        with self._sink.target(index) as write:
+            png = PngRows(write, size_px, alpha=alpha, text=self._text)
+            before: Future[None] | None = None
+
+            def put(rows: Frame) -> None:
+                nonlocal before
+                if before is not None:
+                    before.result()
+                before = self._pool.submit(png.put, rows)
+
+            try:
+                yield put
+            finally:
+                if before is not None:
+                    before.exception()  # nobody writes any more
+            if before is not None:
+                before.result()
+            png.finish()
+
+    def _wait(self) -> None:
+        while self._pending:
+            self._pending.popleft()[0].result()
+        self._pending_bytes = 0
+
     def close(self) -> list[Path]:
         """Wait for all frames and complete the files; the paths written, none for stdout."""
         try:
-            for future, _ in self._pending:
-                future.result()
+            self._wait()
             self._pool.shutdown()
             self.paths = self._sink.finish()
         except BaseException:
@@ -212,9 +204,9 @@ def _sink(
     text: Mapping[str, str] | None,
     alpha: bool | None,
     stdout: IO[bytes] | None,
-) -> _Sink:
-    def encode(frame: Frame) -> bytes:
-        return encode_png(frame, text, alpha=alpha)
+) -> _PngFiles | _Films | _Stdout:
+    def encode(write: Write, frame: Frame) -> None:
+        write_png(write, frame, text, alpha=alpha)
 
     if pattern == "-":
         return _Stdout(encode, stdout or sys.stdout.buffer)
@@ -245,14 +237,19 @@ class _PngFiles:
 
     ordered = False
 
-    def __init__(self, encode: Callable[[Frame], bytes], paths: list[Path]) -> None:
+    def __init__(self, encode: Callable[[Write, Frame], None], paths: list[Path]) -> None:
         self._encode, self._paths = encode, paths
         self._written: set[Path] = set()
 
     def job(self, index: int, frame: Frame) -> None:
+        with self.target(index) as write:
+            self._encode(write, frame)
+
+    @contextmanager
+    def target(self, index: int) -> Iterator[Write]:
         path = self._paths[index]
-        with atomic_file(path) as partial:
-            partial.write_bytes(self._encode(frame))
+        with atomic_file(path) as partial, partial.open("wb") as file:
+            yield file.write
         self._written.add(path)
 
     def finish(self) -> list[Path]:
@@ -291,12 +288,17 @@ class _Stdout:
 
     ordered = True
 
-    def __init__(self, encode: Callable[[Frame], bytes], stream: IO[bytes]) -> None:
+    def __init__(self, encode: Callable[[Write, Frame], None], stream: IO[bytes]) -> None:
         self._encode, self._stream = encode, stream
 
     def job(self, index: int, frame: Frame) -> None:
+        with self.target(index) as write:
+            self._encode(write, frame)
+
+    @contextmanager
+    def target(self, index: int) -> Iterator[Write]:
         try:
-            self._stream.write(self._encode(frame))
+            yield self._stream.write
             self._stream.flush()
         except BrokenPipeError:  # the reader has gone, as head does: the command ends quietly
             raise

@@ -19,7 +19,7 @@ from octree.render.view.shots import Shot
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Frame:
-    """One drawn frame: ``rgba`` is uint8 (height, width, 4); ``tiles`` are the tiles drawn, layer by layer, with level-0
+    """One drawn frame: ``rgba`` is uint8 (height, width, 4), (0, width, 4) where its rows were handed over as they were drawn; ``tiles`` are the tiles drawn, layer by layer, with level-0
     positions for an index."""
 
     index: int

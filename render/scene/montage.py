@@ -140,8 +140,8 @@ class Montage:
                 part=None if part is None else part.part,
             )
 
-    def parts(self, state: ViewState) -> list[CellPart | None]:
-        """[None]: all cells at once; else cell by cell, each as a whole or in parts."""
+    def parts(self, state: ViewState, *, by_rows: bool = False) -> list[CellPart | None]:
+        """[None]: all cells at once; else cell by cell, each as a whole or in parts, whatever ``by_rows`` says."""
         self.canvas.draw([])  # what lies between the cells
         each = [scene.parts(own) for scene, own in zip(self.scenes, state.cells, strict=True)]
         if all(parts == [None] for parts in each):

@@ -130,16 +130,17 @@ class Scene:
             return layer.tiles_now
         return layer.tiles_seen(then, self.canvas.size_px)
 
-    def parts(self, state: ViewState) -> list[Part | None]:
-        """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. Raises
-        UsageError when the atlas has no room for what one pixel is drawn from."""
+    def parts(self, state: ViewState, *, by_rows: bool = False) -> list[Part | None]:
+        """The parts in which a frame is to be drawn so that all tiles of each have room; [None]: it is whole. ``by_rows``: see
+        ``parts_of``. Raises UsageError when the atlas has no room for what one pixel is drawn from."""
         size_px = self.canvas.size_px
         placed = [
             (layer, layer.placed_in(state, size_px)) for layer in self.images if isinstance(layer, Layer)
         ]  # volumes are drawn whole: a ray meets bricks near and far
         if self.overview is not None:
             placed.append((self.overview.layer, self.overview.placed_in(state)))
-        parts = list(parts_of(size_px, [each for layer, each in placed if not layer.is_beyond]))
+        tight = [each for layer, each in placed if not layer.is_beyond]
+        parts = list(parts_of(size_px, tight, by_rows=by_rows))
         return [*parts] if len(parts) > 1 else [None]
 
     def rehearse(self) -> None:

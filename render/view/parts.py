@@ -87,10 +87,12 @@ class Placed:
     def fits(self, part: Part) -> bool:
         return self._tiles(self.region(part)).size <= self._most
 
-    def cut(self, part: Part) -> tuple[Part, Part]:
-        """Two halves, along the axis with more tiles, at the border between tiles that is nearest to the middle."""
+    def cut(self, part: Part, *, by_rows: bool = False) -> tuple[Part, Part]:
+        """Two halves, along the axis with more tiles, at the border between tiles that is nearest to the middle. ``by_rows``: one
+        above the other while there are several rows of tiles."""
         rows, cols = self._tiles(self.region(part)).shape
-        along_x = part.width > 1 and (cols >= rows or part.height == 1)
+        lies_flat = rows <= (3 if self.margin_texels else 1)
+        along_x = part.width > 1 and (part.height == 1 or (cols >= rows and (lies_flat or not by_rows)))
         first, length = (part.x, part.width) if along_x else (part.y, part.height)
         middle = first + length // 2
         borders = [at for at in self._borders(part, along_x=along_x) if first < at < first + length]
@@ -110,15 +112,15 @@ class Placed:
         return [int(edge) for edge in edges[:, axis]]
 
 
-def parts_of(size_px: tuple[int, int], layers: Sequence[Placed]) -> Iterator[Part]:
-    """The parts of a frame of ``size_px`` (w, h), which divide it: one where everything fits. Raises UsageError when
-    not even what one pixel is drawn from does."""
+def parts_of(size_px: tuple[int, int], layers: Sequence[Placed], *, by_rows: bool = False) -> Iterator[Part]:
+    """The parts of a frame of ``size_px`` (w, h), which divide it: one where everything fits. ``by_rows``: as wide as the frame
+    where that fits, for ``strips_of``. Raises UsageError when not even what one pixel is drawn from does."""
     left = [Part(0, 0, *size_px)]
     while left:
         part = left.pop()
         tight = next((layer for layer in layers if not layer.fits(part)), None)
         if tight is not None and part.width * part.height > 1:
-            left += reversed(tight.cut(part))
+            left += reversed(tight.cut(part, by_rows=by_rows))
             continue
         if tight is not None and tight.margin_texels:
             raise UsageError(
@@ -127,3 +129,17 @@ def parts_of(size_px: tuple[int, int], layers: Sequence[Placed]) -> Iterator[Par
                 hint="give more --atlas, or --interpolation nearest",
             )
         yield part
+
+
+def strips_of(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    """Parts of a frame, from the top, in groups of which none has a row of another."""
+    strip: list[Part] = []
+    stop = 0
+    for part in sorted(parts, key=lambda each: (each.y, each.x)):
+        if strip and part.y >= stop:
+            yield strip
+            strip = []
+        strip.append(part)
+        stop = max(stop, part.y + part.height)
+    if strip:
+        yield strip
