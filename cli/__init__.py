@@ -6,6 +6,7 @@ options.py   options that several commands share; a command's options from the t
 option_page.py              docs/options.md from the same tables
 progress.py  bars and lines
 signals.py   Ctrl-C and SIGTERM: how a command ends early; watchdog.py   ends it when nothing in it can
+package/     what ``import octree`` itself gives: the version, and ``build``
 build.py  render.py  check.py  info.py  verify.py  doctor.py  demo.py  config.py
              one command each; they import the rooms inside the function, so that --help stays fast
 """

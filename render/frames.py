@@ -9,9 +9,10 @@ or the virtual clock: time passes only in ``TileLoader.wait``.
 from __future__ import annotations
 
 import itertools
+import os
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -555,8 +556,8 @@ def names_of(shots: Sequence[Shot]) -> list[FrameName]:
 
 
 def render(
-    sources: Sequence[Any],
-    cameras: Sequence[str] = ("fit",),
+    sources: Any,
+    cameras: str | Sequence[str] = ("fit",),
     *,
     size: str | tuple[int, int] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -564,7 +565,7 @@ def render(
 ) -> RunResult:
     """Draw frames of ``sources`` (bottom layer first) and return them.
 
-    ``sources`` are paths or array objects; ``cameras`` as in ``--camera``; ``size`` is (width, height) pixels or
+    ``sources`` are paths or array objects, or one of them; ``cameras`` as in ``--camera``, or one; ``size`` is (width, height) pixels or
     a text, 1024x768 by default; ``options`` are those of ``octree render`` by their long names with ``_`` for ``-``. Frames are uint8
     arrays (height, width, 4), RGBA. Raises OctreeError; a frame below its coverage is no error here: see
     ``report.frames[i].coverage``. Frames that show nothing of the image are an OctreeWarning, unless ``allow_empty``.
@@ -580,8 +581,8 @@ def render(
 
 
 def iter_frames(
-    sources: Sequence[Any],
-    cameras: Sequence[str] = ("fit",),
+    sources: Any,
+    cameras: str | Sequence[str] = ("fit",),
     *,
     size: str | tuple[int, int] | None = None,
     options: Mapping[str, Any] | None = None,
@@ -598,8 +599,8 @@ def iter_frames(
 
 
 def _asked(
-    sources: Sequence[Any],
-    cameras: Sequence[str],
+    sources: Any,
+    cameras: str | Sequence[str],
     size: str | tuple[int, int] | None,
     options: Mapping[str, Any] | None,
     settings: Settings | None,
@@ -609,4 +610,10 @@ def _asked(
         if words.get("size") is not None:
             raise UsageError("size is given twice", hint="give size=, or options with a size")
         words["size"] = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
-    return parse_request(sources, cameras, words, settings=settings)
+    one = isinstance(sources, str | os.PathLike) or hasattr(sources, "shape") or not isinstance(sources, Iterable)
+    return parse_request(
+        [sources] if one else sources,
+        [cameras] if isinstance(cameras, str) else cameras,
+        words,
+        settings=settings,
+    )

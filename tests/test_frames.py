@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import LatticeLevel, Region
+from octree.pyramid.store.place import place_of
 from octree.render.config import OctreeSettings, default_settings
 from octree.render.frames import Renderer, RunResult, render
 from octree.render.report.values import RunReport
@@ -531,3 +532,13 @@ def test_formats_share_the_smallest_atlas(tmp_path: Path) -> None:
     options = {"atlas": "256KiB", "timeout": "5s"}
     result = render([*paths], ["fit"], size=(200, 200), options=options)
     assert result.report.frames[0].coverage.ideal == 1
+
+
+def test_one_source_and_one_camera_need_no_list(tmp_path: Path) -> None:
+    """A path would be taken letter by letter, an array row by row."""
+    pixels = np.arange(60 * 50, dtype=np.uint16).reshape(50, 60)
+    np.save(tmp_path / "a.npy", pixels)
+    expected = render([tmp_path / "a.npy"], ["fit"], size=(60, 50)).frames[0]
+    for source in (str(tmp_path / "a.npy"), tmp_path / "a.npy", pixels, place_of(tmp_path / "a.npy")):
+        (frame,) = render(source, "fit", size=(60, 50)).frames
+        np.testing.assert_array_equal(frame, expected)

@@ -11,6 +11,7 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -345,7 +346,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
 def test_wheel_holds_exactly_the_rooms(wheel: zipfile.ZipFile) -> None:
     ship = {".py", ".typed", ".vert", ".frag", ".json", ".jinja"}
     expected = {
-        "octree/" + path.relative_to(ROOT).as_posix()
+        "octree/" + path.relative_to(ROOT).as_posix().removeprefix("cli/package/")
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
         if path.suffix in ship and "__pycache__" not in path.parts
@@ -353,6 +354,12 @@ def test_wheel_holds_exactly_the_rooms(wheel: zipfile.ZipFile) -> None:
     expected |= {f"octree/{room}/py.typed" for room in ROOMS}
     found = {name for name in wheel.namelist() if ".dist-info/" not in name}
     assert found == expected
+
+
+def test_the_package_says_its_version_and_imports_nothing_for_it() -> None:
+    program = "import octree, sys; print(octree.__version__, 'numpy' in sys.modules); from octree import build; assert callable(build)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [version("octree"), "False"]
 
 
 def test_wheel_brings_no_bare_names(wheel: zipfile.ZipFile) -> None:
