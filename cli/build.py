@@ -87,7 +87,7 @@ def _resume_command() -> str:
 
 def _print_plan(plan: BuildPlan) -> None:
     from octree.cli.console import put
-    from octree.cli.progress import bytes_text
+    from octree.pyramid.units import bytes_text
 
     rows = [
         ("level", "shape", "chunks", "shards", "scale", "bytes"),
@@ -124,7 +124,7 @@ def _print_plan(plan: BuildPlan) -> None:
 
 def _print_result(result: BuildResult) -> None:
     from octree.cli.console import put
-    from octree.cli.progress import bytes_text
+    from octree.pyramid.units import bytes_text
 
     rate = result.bytes_read / result.seconds if result.seconds > 0 else 0
     put(

@@ -9,8 +9,7 @@ import typer
 from octree.cli.options import Debug, Json, given_of, with_options
 from octree.pyramid.limits import LIMITS
 from octree.pyramid.reach import OUTSIDE
-
-_STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+from octree.pyramid.units import bytes_text
 
 
 @with_options(LIMITS, OUTSIDE)
@@ -61,8 +60,8 @@ def _row(number: int, level: dict[str, Any]) -> tuple[str, ...]:
         level["codec"] or "-",
         _numbers(level["scale"]),
         _numbers(level["translation"]),
-        human_bytes(level["bytes"]),
-        "-" if level["stored_bytes"] is None else human_bytes(level["stored_bytes"]),
+        bytes_text(level["bytes"]),
+        "-" if level["stored_bytes"] is None else bytes_text(level["stored_bytes"]),
         "-" if level["files"] is None else str(level["files"]),
     )
 
@@ -90,9 +89,9 @@ def _head(facts: dict[str, Any]) -> list[tuple[str, str]]:
     for number, channel in enumerate(facts["channels"]):
         window = "" if channel["window"] is None else f" {channel['window'][0]:g} to {channel['window'][1]:g}"
         lines.append((f"channel {number}", f"{channel['label']} {channel['color'] or ''}{window}".strip()))
-    size = human_bytes(facts["bytes"])
+    size = bytes_text(facts["bytes"])
     if facts["stored_bytes"] is not None:
-        size += f", {human_bytes(facts['stored_bytes'])} on disk in {facts['files']} file" + (
+        size += f", {bytes_text(facts['stored_bytes'])} on disk in {facts['files']} file" + (
             "" if facts["files"] == 1 else "s"
         )
     return [*lines, ("size", size)]
@@ -104,17 +103,3 @@ def _times(lengths: list[int]) -> str:
 
 def _numbers(values: list[float]) -> str:
     return " ".join(f"{value:g}" for value in values)
-
-
-def human_bytes(count: int) -> str:
-    """``1.5 MiB``: three figures are enough for people."""
-    size, step = float(count), 0
-    while size >= 1024 and step < len(_STEPS) - 1:
-        size, step = size / 1024, step + 1
-    return (
-        f"{count} B"
-        if step == 0
-        else f"{size:.3g} {_STEPS[step]}"
-        if size < 1000
-        else f"{size:.0f} {_STEPS[step]}"
-    )

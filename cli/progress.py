@@ -8,21 +8,13 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 from octree.cli.console import err_console, say, say_json
+from octree.pyramid.units import bytes_text
 
 if TYPE_CHECKING:
     from octree.pyramid.building.job import Progress
 
 MODES = ("auto", "bar", "plain", "json", "none")
 FIRST_LINE_S, LINE_EVERY_S, JSON_EVERY_S = 2.0, 5.0, 0.5
-
-
-def bytes_text(size: float) -> str:
-    """A size as people read it: 512 B, 1.5 MiB."""
-    for word in ("B", "KiB", "MiB", "GiB", "TiB"):
-        if size < 1024:
-            return f"{size:.0f} {word}" if word == "B" else f"{size:.1f} {word}"
-        size /= 1024
-    return f"{size:.1f} PiB"
 
 
 class Reporter:
@@ -98,8 +90,8 @@ class Bar(Reporter):
             BarColumn,
             DownloadColumn,
             TaskProgressColumn,
+            TextColumn,
             TimeRemainingColumn,
-            TransferSpeedColumn,
         )
         from rich.progress import Progress as RichProgress
 
@@ -108,12 +100,12 @@ class Bar(Reporter):
             BarColumn(),
             TaskProgressColumn(),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             console=err_console(),
             transient=True,
         )
-        self._row = self._bar.add_task("", total=None)
+        self._row = self._bar.add_task("", total=None, rate="")
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -125,7 +117,10 @@ class Bar(Reporter):
         self._bar.stop()
 
     def update(self, progress: Progress) -> None:
-        self._bar.update(self._row, completed=progress.bytes_done, total=progress.bytes_total)
+        rate, _ = self._rate_and_left(progress)  # rich's own column counts in MB
+        self._bar.update(
+            self._row, completed=progress.bytes_done, total=progress.bytes_total, rate=f"{bytes_text(rate)}/s"
+        )
 
 
 def make_reporter(mode: str, *, quiet: bool = False) -> Reporter:

@@ -12,11 +12,10 @@ from typing import Any
 
 from octree.pyramid.errors import LimitError
 from octree.pyramid.options import BYTES, Kind, Option, Table
-from octree.pyramid.units import parse_pixels
+from octree.pyramid.units import bytes_text, parse_pixels
 
 MAX_PIXELS = 2**30
 MAX_DECODED_BYTES = 2 * 2**30
-_STEPS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,7 @@ class Limits:
         """Raises LimitError when ``what`` of the file at ``path`` ("a tile") takes more than ``max_decoded_bytes``."""
         if count > self.max_decoded_bytes:
             raise LimitError(
-                f"{path}: decoding {what} takes {words_of(count)}; the limit is {words_of(self.max_decoded_bytes)}",
+                f"{path}: decoding {what} takes {bytes_text(count)}; the limit is {bytes_text(self.max_decoded_bytes)}",
                 hint=f"if you trust the file, give --max-decoded {-(-count // 2**20)}MiB",
                 path=path,
                 option="--max-decoded",
@@ -104,11 +103,3 @@ def make_limits(
         given["max_decoded"] or max(MAX_DECODED_BYTES, memory_bytes or 0),
         memory_bytes,
     )
-
-
-def words_of(count: int) -> str:
-    """``1.5 GiB``: as people read it."""
-    size, step = float(count), 0
-    while size >= 1024 and step < len(_STEPS) - 1:
-        size, step = size / 1024, step + 1
-    return f"{size:.3g} {_STEPS[step]}" if size < 1000 else f"{size:.0f} {_STEPS[step]}"

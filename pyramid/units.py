@@ -152,10 +152,30 @@ def parse_pixels(text: str | float) -> int:
     return round(amount)
 
 
+_STEPS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB", "ZiB", "YiB")
+
+
+def bytes_text(count: float) -> str:
+    """``1.5 MiB``: three figures are enough for people."""
+    size, step = float(count), 0
+    while size >= 1024 and step < len(_STEPS) - 1:
+        size, step = size / 1024, step + 1
+    return f"{size:.3g} {_STEPS[step]}" if step and size < 1000 else f"{size:.0f} {_STEPS[step]}"
+
+
 def parse_ms(text: str | float) -> float:
     """Milliseconds from ``50ms``, ``1.5s``, ``2min`` or a plain number of milliseconds; at least 0. Raises
     UsageError."""
     return _parse_quantity(text, _MS_WORDS, "a time", "use ms, s, us, min or h: 50ms")
+
+
+def parse_time_ms(text: str | float) -> float:
+    """Milliseconds from ``50ms`` or ``1.5s``: of names that say no unit, so that only 0 may be without. Raises
+    UsageError."""
+    time_ms = parse_ms(text)
+    if time_ms and not (isinstance(text, str) and text.strip()[-1].isalpha()):
+        raise UsageError(f"{_shown(text)} has no unit", hint=f"give it as {text!s:.12}s or {text!s:.12}ms")
+    return time_ms
 
 
 def parse_rate(text: str | float) -> float:

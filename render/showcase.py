@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from octree.pyramid import BuildResult, build
+from octree.pyramid.errors import DestinationError
 from octree.pyramid.foreign import json_text
 from octree.pyramid.sources.sample import GeneratedImage, generated_stack, picture
+from octree.pyramid.units import bytes_text
 from octree.render.frames import Renderer, names_of
 from octree.render.output.encode import FrameWriter, PngKeeper
 from octree.render.output.files import atomic_file
@@ -25,7 +27,14 @@ Say = Callable[[str], None]
 
 def make_demo(folder: Path, *, edge_px: int, say: Say) -> list[Path]:
     """Make the demo in ``folder`` (what an earlier demo left there is replaced); returns the files to look at."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DestinationError(
+            f"{folder} cannot be made: {error.strerror or error}",
+            hint="name a folder that can be written",
+            path=str(folder),
+        ) from error
     retina, cells = folder / "retina.ome.zarr", folder / f"cells-{edge_px}.ome.zarr"
     _build(picture("retina.jpg"), retina, say)
     _build(GeneratedImage(edge_px), cells, say)
@@ -45,10 +54,10 @@ def make_demo(folder: Path, *, edge_px: int, say: Say) -> list[Path]:
 
 def _build(source: Any, dest: Path, say: Say, **options: Any) -> BuildResult:
     result = build(source, dest, overwrite=True, **options)
-    rate = result.bytes_read / 1e6 / max(result.seconds, 1e-9)
+    rate = result.bytes_read / max(result.seconds, 1e-9)
     say(
-        f"built {dest}: {len(result.spec.levels)} levels, {result.bytes_written / 1e6:.1f} MB, "
-        f"{result.seconds:.2f} s ({rate:.0f} MB/s), peak memory {result.peak_rss_bytes / 2**20:.0f} MiB"
+        f"built {dest}: {len(result.spec.levels)} levels, {bytes_text(result.bytes_written)}, "
+        f"{result.seconds:.2f} s ({bytes_text(rate)}/s), peak memory {bytes_text(result.peak_rss_bytes)}"
     )
     return result
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from octree.cli.app import run
 from octree.pyramid.errors import UsageError
-from octree.pyramid.units import parse_bytes, parse_ms, parse_rate
+from octree.pyramid.units import bytes_text, parse_bytes, parse_ms, parse_rate
 from octree.render.config import LoaderSettings, PoolSettings, default_settings, load_settings
 
 NAPARI = {
@@ -393,3 +393,19 @@ def test_the_command_starts_without_heavy_libraries() -> None:
     )
     heavy = {"dask", "zarr", "h5py", "tifffile", "matplotlib", "scipy", "imageio", "tensorstore", "vispy"}
     assert not heavy & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 B"),
+        (1023, "1023 B"),
+        (1024, "1 KiB"),
+        (1536, "1.5 KiB"),
+        (1023 * 1024, "1023 KiB"),
+        (5 * 2**30, "5 GiB"),
+        (10**19, "8.67 EiB"),
+    ],
+)
+def test_bytes_text(count: int, text: str) -> None:
+    assert bytes_text(count) == text

@@ -17,7 +17,7 @@ from octree.pyramid.errors import DestinationError
 from octree.render.output.png import encode_png
 from octree.render.report import html
 from octree.render.report.html import make_page, write_html
-from octree.render.report.pages import human_bytes, human_ms
+from octree.render.report.pages import bytes_or_dash, human_ms
 from octree.render.report.values import Positions
 
 
@@ -133,7 +133,7 @@ def test_a_page_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (300 << 20, "300 MiB"), (None, "–")]
 )
 def test_bytes_for_people(count: int | None, text: str) -> None:
-    assert human_bytes(count) == text
+    assert bytes_or_dash(count) == text
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,6 @@ import tifffile
 import zarr
 
 from octree.cli.app import run
-from octree.cli.info import human_bytes
 from octree.pyramid import build
 from octree.pyramid.sources.describe import describe
 
@@ -130,19 +129,3 @@ def test_one_pixel(tmp_path: Path) -> None:
     facts = describe(tmp_path / "one.npy")
     assert facts["bytes"] == 1
     assert facts["dtype"] == "bool"
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [
-        (0, "0 B"),
-        (1023, "1023 B"),
-        (1024, "1 KiB"),
-        (1536, "1.5 KiB"),
-        (1023 * 1024, "1023 KiB"),
-        (5 * 2**30, "5 GiB"),
-        (10**19, "8.67 EiB"),
-    ],
-)
-def test_human_bytes(count: int, text: str) -> None:
-    assert human_bytes(count) == text

@@ -19,11 +19,11 @@ from octree.pyramid.building.plan import BuildPlan, make_plan
 from octree.pyramid.building.schedulers import make_executor
 from octree.pyramid.building.task import Hole, read_source
 from octree.pyramid.errors import DestinationError, WriteError
-from octree.pyramid.limits import words_of
 from octree.pyramid.memory import peak_rss_bytes, room_bytes
 from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.options import takes
 from octree.pyramid.sources.source import ArraySource, open_source
+from octree.pyramid.units import bytes_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +166,8 @@ def _check_memory(plan: BuildPlan) -> None:
     room = room_bytes()
     if room is not None and plan.peak_bytes > room:
         raise WriteError(
-            f"out of memory: this build plans with {words_of(plan.peak_bytes)}, and this process may take "
-            f"{words_of(room)} more",
+            f"out of memory: this build plans with {bytes_text(plan.peak_bytes)}, and this process may take "
+            f"{bytes_text(room)} more",
             hint="give less with --memory, or fewer --workers; or raise the limit (ulimit -v)",
             bytes_needed=plan.peak_bytes,
             bytes_free=room,

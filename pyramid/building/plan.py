@@ -42,6 +42,7 @@ from octree.pyramid.downsample import Method, Scalar
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store.codecs import Codec
+from octree.pyramid.units import bytes_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,7 +199,7 @@ def make_plan(
     minimum = fixed + least
     if way is None:
         raise UsageError(
-            f"a memory limit of {request.memory_bytes} bytes is too small: this build needs at least {minimum}",
+            f"--memory of {bytes_text(request.memory_bytes)} is too little: this build needs at least {bytes_text(minimum)}",
             hint=f"give --memory {-(-minimum // 2**20)}MiB or more{', or smaller --chunks' if request.chunks else ''}",
             needed_bytes=minimum,
         )

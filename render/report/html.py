@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from octree.render.output.files import atomic_file
-from octree.render.report.pages import data_url, human_bytes, human_ms, plotting, render_page, svg_of
+from octree.render.report.pages import bytes_or_dash, data_url, human_ms, plotting, render_page, svg_of
 from octree.render.report.rates import SLOWER
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
             if totals.get(key) or len({str(frame.get("position")) for frame in frames}) > 1
         ),
         ("tiles read", f"{totals['tiles_read']}"),
-        ("bytes read", human_bytes(totals["bytes_read"])),
-        ("most memory", human_bytes(totals["peak_rss_bytes"])),
+        ("bytes read", bytes_or_dash(totals["bytes_read"])),
+        ("most memory", bytes_or_dash(totals["peak_rss_bytes"])),
         ("failed tiles", str(len(report["failures"]))),
         *_slice_cards(report),
     ]

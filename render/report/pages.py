@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from octree.pyramid.foreign import printable
+from octree.pyramid.units import bytes_text
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +36,7 @@ def render_page(template: str, **values: Any) -> str:
     source, _, _ = environment.loader.get_source(environment, template)  # type: ignore[union-attr]  # made with one
     environment.globals["policy"] = policy(source)
     environment.filters["lines"] = lines
-    environment.filters["bytes"] = human_bytes
+    environment.filters["bytes"] = bytes_or_dash
     environment.filters["ms"] = human_ms
     return environment.get_template(template).render(**values)
 
@@ -73,14 +74,9 @@ def data_url(png: bytes) -> str:
     return Markup("data:image/png;base64," + base64.b64encode(png).decode("ascii"))
 
 
-def human_bytes(count: float | None) -> str:
-    """``1536`` → ``1.5 KiB``."""
-    if count is None:
-        return "–"
-    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
-    while size >= 1024 and len(units) > 1:
-        size, units = size / 1024, units[1:]
-    return f"{size:.0f} {units[0]}" if units[0] == "B" or size >= 100 else f"{size:.1f} {units[0]}"
+def bytes_or_dash(count: float | None) -> str:
+    """``1.5 KiB``; – for None."""
+    return "–" if count is None else bytes_text(count)
 
 
 def human_ms(value: float | None) -> str:

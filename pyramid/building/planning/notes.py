@@ -9,8 +9,9 @@ from octree.pyramid.boxes import counts
 from octree.pyramid.building.planning.layout import Layout, first_layout
 from octree.pyramid.building.planning.request import VOLUME_CHUNK, PlanRequest
 from octree.pyramid.errors import UsageError
-from octree.pyramid.limits import DEFAULT_LIMITS, words_of
+from octree.pyramid.limits import DEFAULT_LIMITS
 from octree.pyramid.model import LevelInfo
+from octree.pyramid.units import bytes_text
 
 INDEX_ENTRIES = 2**16  # chunks of one shard: their places are read before any of them
 WORTH_SAYING = 2.0  # times that SOURCE is decoded
@@ -21,8 +22,8 @@ def check_chunk(request: PlanRequest) -> None:
     size = math.prod(request.chunk) * request.dtype.itemsize
     if size > DEFAULT_LIMITS.max_decoded_bytes:
         raise UsageError(
-            f"one chunk of {_by(request.chunk)} voxels takes {words_of(size)}; whoever reads one must decode it whole, and "
-            f"stops at {words_of(DEFAULT_LIMITS.max_decoded_bytes)}",
+            f"one chunk of {_by(request.chunk)} voxels takes {bytes_text(size)}; whoever reads one must decode it whole, and "
+            f"stops at {bytes_text(DEFAULT_LIMITS.max_decoded_bytes)}",
             hint=f"give smaller {'--chunks' if request.chunks else '--tile'}",
         )
 

@@ -19,13 +19,14 @@ from numpy.typing import NDArray
 from octree.pyramid.confined import Confined, ConfinedFailure
 from octree.pyramid.deadline import open_timeout_s
 from octree.pyramid.errors import LimitError, OctreeError, SourceError, SourceWarning
-from octree.pyramid.limits import DEFAULT_LIMITS, Limits, words_of
+from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Channel
 from octree.pyramid.sources.flat.array import DecodedArray
 from octree.pyramid.sources.flat.decode import decode, look, pillow_without_limit
 from octree.pyramid.sources.flat.look import Look
 from octree.pyramid.sources.flat.pnm import open_pnm
 from octree.pyramid.sources.protocol import Facts, RawArray
+from octree.pyramid.units import bytes_text
 
 _HERE = ("PNG", "JPEG", "BMP", "PPM")
 _HEADS = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"P1", b"P4")
@@ -148,7 +149,7 @@ def refusal(path: Path, failure: ConfinedFailure, limits: Limits, what: str) -> 
     by_memory = limits.probe_bytes < limits.max_decoded_bytes
     option = "--memory" if by_memory else "--max-decoded"
     return LimitError(
-        f"{path}: decoding {what} takes more than the limit of {words_of(limits.probe_bytes)} ({failure})",
+        f"{path}: decoding {what} takes more than the limit of {bytes_text(limits.probe_bytes)} ({failure})",
         hint=f"the file is damaged; or, if you trust it, give more {option}",
         path=str(path),
         option=option,
