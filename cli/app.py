@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from octree.cli.console import flush_out, print_error, say
-from octree.cli.options import debug_wanted, json_wanted
+from octree.cli.options import Command, debug_wanted, json_wanted
 from octree.pyramid.errors import Interrupted, OctreeError, SourceError, UsageError, WriteError
 from octree.pyramid.foreign import printable
 from octree.pyramid.memory import out_of_memory
@@ -132,7 +132,7 @@ def _application(args: Sequence[str]) -> Any:
     )
     app.callback(invoke_without_command=True)(_octree)
     for name in args[:1] if args[:1] and args[0] in COMMANDS else COMMANDS:
-        app.command()(getattr(import_module(f"octree.cli.{name}"), name))
+        app.command(cls=Command)(getattr(import_module(f"octree.cli.{name}"), name))
     group: Any = typer.main.get_command(app)
     for name, command in group.commands.items():
         for option in command.params:

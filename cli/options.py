@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import typer
+from typer.core import TyperCommand, TyperOption
 
+from octree.pyramid.errors import UsageError
 from octree.pyramid.options import Option, Table
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -37,6 +39,23 @@ Json = Annotated[
     typer.Option("--json", callback=_remember_json, help="Print exactly one JSON document on stdout."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but results and errors.")]
+
+
+class Command(TyperCommand):
+    """A command that refuses an option given twice where one is meant: the library would take the last, silently."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        seen = set()
+        for option in given:
+            one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag)
+            if one and option.name in seen:
+                raise UsageError(
+                    f"{option.opts[-1]} is given several times, and takes one value",
+                    hint=f"see '{ctx.command_path} --help' for what it takes",
+                )
+            seen.add(option.name)
+        return super().parse_args(ctx, args)
 
 
 def with_options(*tables: Table) -> Callable[[F], F]:

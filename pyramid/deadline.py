@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from octree.pyramid.errors import SourceError, UsageError
-from octree.pyramid.units import parse_ms
+from octree.pyramid.units import parse_time_ms
 
 OPEN_TIMEOUT_MS = 60_000.0
 """Longest that a source may take to open. Large slides take a second, a hundred thousand pages some tens of them."""
@@ -43,7 +43,7 @@ def open_timeout_ms() -> float:
     if not text:
         return OPEN_TIMEOUT_MS
     try:
-        return parse_ms(text)
+        return parse_time_ms(text)
     except UsageError as error:
         raise UsageError(
             f"{VARIABLE}: {error.message}", hint=f"for example {VARIABLE}=5min, or 0 for none"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.units import parse_bytes, parse_ms, parse_rate
+from octree.pyramid.units import parse_bytes, parse_ms, parse_rate, parse_time_ms
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -172,6 +172,7 @@ TEXT = Kind("a text", _text)
 ANY = Kind("anything", lambda value: value)
 BYTES = Kind("a number of bytes of at least 0, or a text such as 512MiB", parse_bytes, "BYTES")
 MS = Kind("milliseconds of at least 0, or a text such as 50ms", parse_ms, "TIME")
+TIME = Kind("a time with its unit, such as 50ms", parse_time_ms, "TIME")
 PATH = Kind("a path of this machine", _local_path, "PATH")
 RATE = Kind("bytes a second above 0, or a text such as 20MB/s", parse_rate, "RATE")
 

@@ -610,7 +610,11 @@ def _asked(
         if words.get("size") is not None:
             raise UsageError("size is given twice", hint="give size=, or options with a size")
         words["size"] = size if isinstance(size, str) else f"{size[0]}x{size[1]}"
-    one = isinstance(sources, str | os.PathLike) or hasattr(sources, "shape") or not isinstance(sources, Iterable)
+    one = (
+        isinstance(sources, str | os.PathLike)
+        or hasattr(sources, "shape")
+        or not isinstance(sources, Iterable)
+    )
     return parse_request(
         [sources] if one else sources,
         [cameras] if isinstance(cameras, str) else cameras,

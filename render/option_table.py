@@ -17,10 +17,10 @@ from octree.pyramid.limits import LIMITS
 from octree.pyramid.options import (
     BYTES,
     FLAG,
-    MS,
     PATH,
     RATE,
     TEXT,
+    TIME,
     Kind,
     Option,
     Table,
@@ -29,7 +29,7 @@ from octree.pyramid.options import (
     whole,
 )
 from octree.pyramid.reach import OUTSIDE
-from octree.pyramid.units import parse_ms
+from octree.pyramid.units import parse_time_ms
 from octree.render.config import RenderSettings
 from octree.render.films import LATE, LEAST_FPS, MOST_FPS, parse_index
 from octree.render.volume_options import (
@@ -83,7 +83,7 @@ _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?"
 
 
 def parse_clim(value: Any) -> tuple[float, float] | None:
-    """``auto``, or two finite numbers ``low,high`` with low below high."""
+    """``auto``, or two finite numbers ``low,high``; with the higher first what is bright becomes dark."""
     if isinstance(value, str):
         if value.strip() == "auto":
             return None
@@ -112,8 +112,8 @@ def _limit(value: Any) -> float:
 
 
 def _checked_clim(low: float, high: float) -> tuple[float, float]:
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise UsageError(f"contrast limits must be finite with low below high, not {low:g},{high:g}")
+    if not (math.isfinite(low) and math.isfinite(high) and low != high):
+        raise UsageError(f"contrast limits must be two finite numbers that differ, not {low:g},{high:g}")
     return low, high
 
 
@@ -202,7 +202,7 @@ def parse_montage(value: Any) -> Any:
 
 
 def _positive_ms(value: Any) -> float:
-    time_ms = parse_ms(value)
+    time_ms = parse_time_ms(value)
     if time_ms <= 0:
         raise ValueError(value)
     return time_ms
@@ -267,7 +267,7 @@ RENDER = Table(
         Option("fps", number(LEAST_FPS, MOST_FPS), "Frames per second of a film.", unset="10, or the path's own", group=RUN),
         Option("late", choice(*LATE), "With --stream, a plane that is not complete in time: coarse, hold (the last one) or wait.",
                unset="coarse", group=RUN),
-        Option("timeout", Kind("a time above 0", _positive_ms, "TIME"), "Longest wait for one settled frame.",
+        Option("timeout", Kind("a time above 0 with its unit, such as 30s", _positive_ms, "TIME"), "Longest wait for one settled frame.",
                "60s", group=RUN),
         Option("min_coverage", FRACTION, "Fraction of the visible image that must be ideal, else exit 1.",
                unset="1 settled, 0 streamed", group=RUN),
@@ -280,9 +280,9 @@ RENDER = Table(
         *LIMITS,
         *OUTSIDE,
         Option("clock", choice("real", "virtual"), "real or virtual.", "real", group=RUN),
-        Option("latency", MS, "Simulated latency of each read, as 50ms.", "0ms", group=RUN),
+        Option("latency", TIME, "Simulated latency of each read, as 50ms.", "0ms", group=RUN),
         Option("bandwidth", RATE, "Simulated bandwidth, as 20MB/s.", unset="no limit", group=RUN),
-        Option("jitter", MS, "Simulated jitter of the latency, as 10ms.", "0ms", group=RUN),
+        Option("jitter", TIME, "Simulated jitter of the latency, as 10ms.", "0ms", group=RUN),
         Option("fail_rate", FRACTION, "Simulated fraction of reads that fail.", 0, group=RUN),
         Option("seed", whole(0), "Seed of the simulation.", 0, group=RUN),
         Option("gl", choice(*GL_CHOICES), "auto, osmesa (no display), window or egl.", "auto", group=RUN),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import bombs
 import numpy as np
 import pytest
 from build_tools import COMMAND, levels_of, octree
+from PIL import Image
 
 from octree.pyramid import build, open_source
 from octree.pyramid.errors import SourceError
@@ -364,3 +366,70 @@ def test_a_user_without_an_entry_and_a_home_is_a_user(image: Path, tmp_path: Pat
             timeout=120,
         )
         no_bug(done, 0)
+
+
+@pytest.mark.parametrize("option", ["--timeout", "--latency", "--jitter"])
+def test_a_time_without_its_unit_is_refused(image: Path, tmp_path: Path, option: str) -> None:
+    """Five seconds, or milliseconds?"""
+    done = octree("render", image, option, "5", "-o", tmp_path / "o.png")
+    no_bug(done, 2)
+    assert f"{option}: '5' has no unit" in done.stderr
+    assert "5s or 5ms" in done.stderr
+    assert not (tmp_path / "o.png").exists()
+
+
+def test_no_latency_needs_no_unit(image: Path, tmp_path: Path) -> None:
+    no_bug(octree("render", image, "--latency", "0", "--timeout", "30s", "-o", tmp_path / "o.png"), 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "twice"),
+    [
+        ("render", "--index"),
+        ("render", "--size"),
+        ("render", "-o"),
+        ("build", "--tile"),
+        ("check", "--reason"),
+    ],
+)
+def test_an_option_given_twice_where_one_is_meant_is_refused(
+    image: Path, tmp_path: Path, command: str, twice: str
+) -> None:
+    value = {"--index": "t=0", "--size": "20x20", "-o": str(tmp_path / "o.png"), "--tile": "64"}.get(
+        twice, "a"
+    )
+    done = octree(
+        command, image, *([tmp_path / "p"] if command == "build" else []), twice, value, twice, value
+    )
+    no_bug(done, 2)
+    assert "is given several times, and takes one value" in done.stderr
+    assert list(tmp_path.iterdir()) == [image]
+
+
+def test_limits_the_other_way_round_draw_the_negative(image: Path, tmp_path: Path) -> None:
+    for name, clim in (("a", "0,3000"), ("b", "3000,0")):
+        no_bug(octree("render", image, "--size", "60x50", "--clim", clim, "-o", tmp_path / f"{name}.png"), 0)
+    pixels = [np.asarray(Image.open(tmp_path / f"{name}.png").convert("L"), int) for name in "ab"]
+    assert np.ptp(pixels[0]) > 200
+    assert abs(pixels[0] + pixels[1] - 255).max() <= 1
+
+
+@pytest.mark.parametrize("budget", ["0", "1", "100KiB"])
+def test_too_small_an_atlas_is_said_with_what_would_do(image: Path, tmp_path: Path, budget: str) -> None:
+    no_bug(done := octree("render", image, "--atlas", budget, "-o", tmp_path / "o.png"), 2)
+    (least,) = re.findall(r"--atlas (\d+KiB)", done.stderr)
+    no_bug(octree("render", image, "--atlas", least, "-o", tmp_path / "o.png"), 0)
+
+
+def test_too_little_memory_is_said_with_units(image: Path, tmp_path: Path) -> None:
+    no_bug(done := octree("build", image, tmp_path / "p", "--memory", "10"), 2)
+    assert "10 B is too little" in done.stderr
+    (least,) = re.findall(r"--memory (\d+MiB)", done.stderr)
+    no_bug(octree("build", image, tmp_path / "p", "--memory", least), 0)
+
+
+@pytest.mark.parametrize("where", ["/proc/octree", "file/below"])
+def test_a_demo_that_cannot_be_written_is_exit_4(tmp_path: Path, where: str) -> None:
+    (tmp_path / "file").touch()
+    no_bug(done := octree("demo", where, cwd=tmp_path), 4)
+    assert where in done.stderr

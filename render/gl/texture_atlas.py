@@ -72,8 +72,8 @@ class Atlas(Residents[_Resident]):
         max_texture_size: int = 16384,
         gutters: bool = True,
     ) -> None:
-        if budget_bytes < 1 or slot_px < 1 or page_px < 1:
-            raise UsageError("the atlas needs a budget, a slot size and a page size above 0")
+        if slot_px < 1 or page_px < 1:
+            raise UsageError("the atlas needs a slot size and a page size above 0")
         super().__init__(Slots(budget_bytes, page_px, max_texture_size), len(Placement._fields))
         self.slot_px = slot_px
         self._gutters = gutters

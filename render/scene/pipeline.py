@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from octree.pyramid.errors import UsageError
+from octree.pyramid.units import bytes_text
 from octree.render.config import Settings, load_settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.cache import TileCache
@@ -253,9 +254,9 @@ class Pipeline:
         spare = budget - sum(size * len(layer.parts) for layer, size in slots.items())
         if spare < 0:
             raise UsageError(
-                f"an atlas of {budget} bytes cannot hold one tile of everything that is drawn: "
-                f"at least {budget - spare} bytes",
-                hint="give more --atlas, fewer layers, or a smaller tile_size in the settings file",
+                f"an atlas of {bytes_text(budget)} cannot hold one tile of everything that is drawn: that takes "
+                f"{bytes_text(budget - spare)}",
+                hint=f"give --atlas {-(-(budget - spare) // 2**10)}KiB or more, fewer layers, or a smaller tile_size in the settings file",
             )
         self._rooms = {layer: 1 + spare // parts // slots[layer] for layer in planes}
         own = sum((slots[layer] + spare // parts) * len(layer.parts) for layer in volumes)
