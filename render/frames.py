@@ -540,7 +540,7 @@ def _volume(request: RenderRequest, shown: Sequence[Shown]) -> VolumeReport | No
 def _film_of(opened: OpenedSources) -> Film:
     """What the request shows of its sources."""
     request = opened.request
-    return Film(
+    film = Film(
         [opened.camera(text, request.size_px) for text in request.cameras],
         request.slicing,
         request.ranges,
@@ -548,6 +548,7 @@ def _film_of(opened: OpenedSources) -> Film:
         mode=request.mode,
         fps=request.fps,
     )
+    return replace(film, channels=opened.channels(film.moved))
 
 
 def names_of(shots: Sequence[Shot]) -> list[FrameName]:

@@ -32,14 +32,14 @@ from octree.render.scene.playing import AtEnd
 from octree.render.scene.slice_request import WHOLE, SliceRequest
 from octree.render.scene.sources import check_slicing, open_source
 from octree.render.scene.stepping import SWAPS, Swap
-from octree.render.scene.tile_layer import TileLayer
+from octree.render.scene.tile_layer import TileLayer, stand_of
 from octree.render.tiles.texels import base_for, serves
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles, arrives_in_time
 from octree.render.view.coverage import Coverage
 from octree.render.view.pace import STANDING_MS
 from octree.render.view.plan import ViewPlan
-from octree.render.view.state import Slicing, place_of, resolve
+from octree.render.view.state import Slicing, resolve
 
 TICK_S = 1 / 60
 EVENTS = ("requested", "partial", "complete", "failed", "superseded")
@@ -178,8 +178,12 @@ class LiveNode(Node):  # type: ignore[misc] # vispy has no type information
         return request
 
     def _check_channels(self, axes: Iterable[str]) -> None:
-        if "c" in axes and len(self._layer.parts) > 1:
-            raise UsageError("each channel has a visual of its own here", hint="set visuals[i].visible")
+        channels = self._layer.channels
+        if "c" in axes and channels and None not in channels:
+            raise UsageError(
+                "each channel has a visual of its own here",
+                hint="set visuals[i].visible, or give index='c=0' to stand on one of them",
+            )
 
     def _change(self, slicing: Slicing) -> None:
         self._group.change(self, slicing)
@@ -249,13 +253,13 @@ class LiveNode(Node):  # type: ignore[misc] # vispy has no type information
     @property
     def index(self) -> dict[str, int]:
         """Where it stands on the axes that are not displayed: what was asked for."""
-        return place_of(self._slicing, [self._layer.source.spec])
+        return stand_of(self.layers, self._slicing)
 
     @property
     def shown_index(self) -> dict[str, int] | None:
         """The plane of which the last frame showed something, on which a time stamp should stand; None before the first. Other
         than ``index`` only with ``swap="all"``, while it is hatched."""
-        return None if self._shown is None else place_of(self._shown, [self._layer.source.spec])
+        return None if self._shown is None else stand_of(self.layers, self._shown)
 
     @contextmanager
     def force_sync(self, timeout_s: float = 60.0) -> Iterator[None]:

@@ -129,17 +129,20 @@ def _check_pattern(pattern: str, frames: Sequence[FrameName]) -> None:
         PATH.read("-o", pattern)
     first = (frames[0] if frames else FrameName("a")).fields()
     axes = "".join(f", {{{axis}}}" for axis in first if axis not in FIELDS)
+    helps = "write {{ and }} for braces"
     try:
         unknown = [field for field in _fields(pattern) if field not in (*FIELDS, *first)]
         if not unknown:
             pattern.format(index=0, **first)
             return
         why = f"unknown field {{{unknown[0]}}}"
+        if unknown[0] == "c":
+            helps = "{c} is for frames that show one channel, as with --index c=:, and not several added up"
     except (ValueError, IndexError, KeyError) as error:
         why = str(error)
     raise UsageError(
         f"output pattern {pattern!r}: {why}",
-        hint=f"fields: {{index}} (also {{index:04}}), {{camera}}{axes}; write {{{{ and }}}} for braces",
+        hint=f"fields: {{index}} (also {{index:04}}), {{camera}}{axes}; {helps}",
         output=pattern,
     )
 

@@ -15,7 +15,6 @@ from octree.render.films import PlaneRange
 from octree.render.report.values import CellReport
 from octree.render.request import RenderRequest
 from octree.render.scene.look import channels_of
-from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.montage import ORTHO, Line, Ortho, Shape, content_of, grid_places
 from octree.render.view.parts import Part
 from octree.render.view.shots import Film, Position, Shot
@@ -77,12 +76,14 @@ class Cells:
                 states = self.ortho.states(states[0], [cell.place for cell in self.cells])
                 # its middle, where nobody says
                 lead = replace(lead, position=self.films[0].stands(states[0].slicing))
+            if len({cell.channel for cell in self.cells}) > 1:  # the frame shows them all
+                lead = replace(lead, position=tuple([each for each in lead.position if each[0] != "c"]))
             state = replace(states[0], cells=tuple(states))
             yield replace(lead, index=index, state=state, settle=all(shot.settle for shot in now))
 
     def reports(self, state: ViewState) -> tuple[CellReport, ...]:
         """What the cells show."""
-        pairs = zip(self.cells, state.cells, strict=True)
+        films = self.films if self.ortho is None else self.films * len(self.cells)
         return tuple(
             [
                 CellReport(
@@ -90,9 +91,9 @@ class Cells:
                     *cell.place,
                     own.camera,
                     "".join(own.slicing.displayed),
-                    cell.own(self.films[0].stands(own.slicing)),
+                    cell.own(film.stands(own.slicing)),
                 )
-                for cell, own in pairs
+                for cell, film, own in zip(self.cells, films, state.cells, strict=True)
             ]
         )
 
@@ -155,10 +156,12 @@ def _film(
     cameras: Sequence[str] | None = None,
     slicing: Slicing | None = None,
     ranges: dict[str, PlaneRange] | None = None,
-    source: OpenTileSource | None = None,
+    only: int | None = None,
+    channel: int | None = None,
 ) -> Film:
-    request = opened.request
-    return Film(
+    """Of one view, of all sources or of ``only`` one of them, of all their channels or of one."""
+    request, source = opened.request, None if only is None else opened.sources[only]
+    film = Film(
         [opened.camera(text, size_px, source) for text in (request.cameras if cameras is None else cameras)],
         request.slicing if slicing is None else slicing,
         request.ranges if ranges is None else ranges,
@@ -166,6 +169,8 @@ def _film(
         mode=request.mode,
         fps=request.fps,
     )
+    channels = opened.channels(film.moved, only) if channel is None else [channel]
+    return replace(film, channels=channels)
 
 
 def _places(opened: OpenedSources, shape: Shape, count: int) -> list[Part]:
@@ -227,8 +232,8 @@ def _one_each(opened: OpenedSources, places: Sequence[Part], titles: Sequence[st
     """A view of each source, in its own coordinates."""
     cells, films = [], []
     for number, (place, title, source) in enumerate(zip(places, titles, opened.sources, strict=True)):
-        cells.append(Cell(place, title, (number,), axes=frozenset(source.spec.axis_names)))
-        films.append(_film(opened, _size(place), source=source))
+        cells.append(Cell(place, title, (number,), axes=frozenset(source.spec.free_axes)))
+        films.append(_film(opened, _size(place), only=number))
     return Cells(tuple(cells), tuple(films))
 
 
@@ -257,7 +262,11 @@ def _by_channel(opened: OpenedSources, shape: Shape) -> Cells:
         Cell(place, title, everything, channel)
         for place, (channel, title) in zip(places, channels, strict=True)
     ]
-    return Cells(tuple(cells), tuple([_film(opened, _size(place)) for place in places]))
+    films = [
+        _film(opened, _size(place), channel=channel)
+        for place, (channel, _) in zip(places, channels, strict=True)
+    ]
+    return Cells(tuple(cells), tuple(films))
 
 
 def _ortho(opened: OpenedSources) -> Cells:

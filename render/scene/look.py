@@ -134,6 +134,11 @@ def channels_of(
     count = spec.levels[0].shape[spec.axis_names.index("c")]
     moves = "c" in request.ranges or "c" in request.moved
     if options.channels is not None:
+        if "c" in request.index and not moves:
+            raise UsageError(
+                f"--channels and --index c={request.index['c']} both choose what is shown of c",
+                hint="leave out one of them",
+            )
         if moves:
             raise UsageError(
                 "--channels shows the same channels in every frame of a film over c",
@@ -149,6 +154,19 @@ def channels_of(
     if count == 1 or "c" in request.index or moves or options.colormap is not None:
         return None
     return [ChannelOption(index) for index in range(count)]
+
+
+def channels_shown(
+    sources: Sequence[OpenTileSource], layers: Sequence[LayerOptions], request: RenderRequest
+) -> list[int | None]:
+    """What is shown of the axis c, part by part, None: the channel where the view stands; [] where no source has one to
+    choose."""
+    found: list[int | None] = []
+    for source, options in zip(sources, layers, strict=True):
+        if "c" in source.spec.free_axes:
+            channels = channels_of(source, options, request)
+            found += [None] if channels is None else [channel.index for channel in channels]
+    return found
 
 
 def _told(source: OpenTileSource, channel: int) -> Channel | None:

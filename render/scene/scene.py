@@ -20,7 +20,7 @@ from octree.render.scene.overview import Overview
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.shown import Shown
 from octree.render.scene.slices import sight_of
-from octree.render.scene.tile_layer import TileLayer, Weighed, volumes_of
+from octree.render.scene.tile_layer import TileLayer, Weighed, stand_of, volumes_of
 from octree.render.scene.volume.around import around_of
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.ahead import Tiles, arrives_in_time
@@ -29,7 +29,7 @@ from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.film import Film
 from octree.render.view.parts import Part, parts_of
 from octree.render.view.shots import Shot
-from octree.render.view.state import Slicing, ViewState, place_of
+from octree.render.view.state import Slicing, ViewState
 
 if TYPE_CHECKING:
     from octree.render.gl.volume.box import BoxVisual
@@ -89,7 +89,7 @@ class Scene:
         """Say what a frame wants; see ``Layer.plan``. One that is sliced as none was before it is a slice request."""
         if state.slicing != self._slicing:
             self._slicing = state.slicing
-            place = place_of(state.slicing, [layer.source.spec for layer in self.images])
+            place = stand_of(self.images, state.slicing)
             self.pipeline.slices.request(self, state.slicing, place, name=state.camera.name or "view")
         # neighbours in the plane are worth less than the same view of the next one
         self._film.go_on(state)

@@ -21,6 +21,7 @@ from octree.render.loading.clock import RealClock, VirtualClock
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.request import RenderRequest
 from octree.render.scene.cells import Cells
+from octree.render.scene.look import channels_shown
 from octree.render.scene.montage import Montage
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
@@ -72,6 +73,13 @@ class OpenedSources:
     def lengths(self) -> dict[str, int]:
         """Of each axis that is not displayed, in axis order: the longest of any source."""
         return lengths_of(self.sources, self.request.slicing.displayed)
+
+    def channels(self, moved: frozenset[str], only: int | None = None) -> list[int | None]:
+        """What is shown of the axis c (see ``channels_shown``), of all sources or of one of them. ``moved``: axes that camera
+        paths move along."""
+        chosen = slice(None) if only is None else slice(only, only + 1)
+        request = replace(self.request, moved=moved)
+        return channels_shown(self.sources[chosen], request.layers[chosen], request)
 
     def camera(
         self, text: str, size_px: tuple[int, int], source: OpenTileSource | None = None

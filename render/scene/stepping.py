@@ -8,15 +8,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.model import AXIS_ORDER, PyramidSpec
+from octree.pyramid.model import PyramidSpec
 from octree.render.loading.values import Tier
 from octree.render.scene.playing import Play, play_from
 from octree.render.scene.slice_request import Sight, SliceRequest
 from octree.render.scene.slices import sight_of
+from octree.render.scene.tile_layer import stand_of
 from octree.render.view.ahead import MOST_PLANES
 from octree.render.view.coverage import merge_coverage
 from octree.render.view.pace import Pace
-from octree.render.view.state import Slicing, check_place, place_of, resolve, whole_position
+from octree.render.view.state import Slicing, check_place, resolve, whole_position
 
 if TYPE_CHECKING:
     from octree.render.scene.layer import Layer
@@ -205,13 +206,17 @@ class Group:
         # steps that follow each other faster than anything can arrive are not worth a read
         self._held_from = None if not delay_ms else Tier.STAND_IN if outrun else Tier.IDEAL
         was_under_way = before is not None and not before.is_over
-        place: dict[str, int] = {}
-        for member in self.members:
-            place |= place_of(self._slicing_of(member), [_spec(member)])
+        # of what the members show differently each says for itself where it stands on it
+        layers = [layer for member in self.members for layer in member.layers]
+        axes = {axis for member in self.members for axis in stand_of(member.layers, self._slicing_of(member))}
         request = slices.request(
             self,
             self.members[0].slicing,
-            {axis: self.position.get(axis, 0) for axis in AXIS_ORDER if axis in place},
+            {
+                axis: at
+                for axis, at in stand_of(layers, Slicing.of(self.position, ())).items()
+                if axis in axes
+            },
             name=self.name or "node",
             deadline_ms=self.play.next_ms(now_ms) if self.play is not None else None,
             delay_ms=delay_ms,

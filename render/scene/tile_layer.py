@@ -33,7 +33,7 @@ from octree.render.view.coverage import Coverage
 from octree.render.view.plan import STAND_IN_SHARE, Lacking, ViewPlan
 from octree.render.view.register import ToBase, to_base
 from octree.render.view.stand_ins import stand_ins_at_hand
-from octree.render.view.state import Section, Slicing, ViewState, resolve
+from octree.render.view.state import Section, Slicing, ViewState, place_of, resolve
 
 if TYPE_CHECKING:
     from octree.render.scene.pipeline import Pipeline
@@ -490,6 +490,12 @@ class TileLayer(ABC):
         return self._standing[0].section
 
     @property
+    def channels(self) -> tuple[int | None, ...]:
+        """What its parts show of the axis c, None: the channel where the view stands; () where it has none to choose."""
+        has_c = "c" in self.source.spec.free_axes
+        return tuple([part.channel for part in self.parts]) if has_c else ()
+
+    @property
     def position(self) -> tuple[int, ...]:
         """Where the first part stands on the axes that are not displayed: what baselines know its tiles by."""
         return self.section.position
@@ -533,6 +539,12 @@ class TileLayer(ABC):
         self._is_drawn = True
         self._drawn_keys = tuple(dict.fromkeys(keys))
         self.cover = cover
+
+
+def stand_of(layers: Collection[TileLayer], slicing: Slicing) -> dict[str, int]:
+    """Where a view of some layers stands; see ``place_of``."""
+    axes = [axis for layer in layers for axis in layer.source.spec.free_axes]
+    return place_of(slicing, axes, [channel for layer in layers for channel in layer.channels])
 
 
 def volumes_of(layers: Iterable[TileLayer]) -> list[VolumeLayer]:

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.model import AXIS_ORDER
 from octree.render.films import FILM_FPS, PlaneRange
 from octree.render.view.camera import Camera, CameraPath, Seen, plane_at, unique_names
-from octree.render.view.state import Slicing, ViewState
+from octree.render.view.state import Slicing, ViewState, place_of
 
 Mode = Literal["settle", "stream"]
 Position = tuple[tuple[str, int], ...]
@@ -46,7 +45,8 @@ class Shot:
 @dataclass(frozen=True, slots=True)
 class Film:
     """What a run shows. ``ranges``: axes of an index, the slowest first; ``slicing``: its beginning. ``lengths`` of the
-    axes that are not displayed, in axis order: the longest of any layer. ``mode`` and ``fps`` None: nobody has said."""
+    axes that are not displayed, in axis order: the longest of any layer. ``mode`` and ``fps`` None: nobody has said.
+    ``channels`` that are shown; see ``place_of``."""
 
     views: Sequence[Camera | CameraPath]
     slicing: Slicing
@@ -54,6 +54,7 @@ class Film:
     lengths: Mapping[str, int]
     mode: Mode | None = None
     fps: float | None = None
+    channels: Collection[int | None] = (None,)
 
     def check(self) -> int:
         """How many frames. Raises UsageError for axes and positions that no layer has, and for those that two would move."""
@@ -180,10 +181,6 @@ class Film:
         return Slicing(position, stands.displayed, stands.projection)
 
     def stands(self, slicing: Slicing) -> Position:
-        """The plane that is shown with this slicing, on every axis that it neither displays nor projects over a fixed span."""
-        position, projection = dict(slicing.position), slicing.projection
-        taken = set(slicing.displayed)
-        if projection is not None and projection.around is None:
-            taken.add(projection.axis)
-        axes = {*self.lengths, *position} - taken
-        return tuple([(axis, position.get(axis, 0)) for axis in AXIS_ORDER if axis in axes])
+        """The plane that is shown with this slicing, on every axis that it neither displays nor projects over a fixed span, nor adds
+        up."""
+        return tuple(place_of(slicing, {*self.lengths, *dict(slicing.position)}, self.channels).items())

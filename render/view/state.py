@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.model import AXIS_ORDER, PyramidSpec
@@ -165,15 +165,24 @@ def resolve(wishes: Slicing, spec: PyramidSpec, *, lenient: bool = False) -> Sec
     return Section(wishes.displayed, located, projected, method, beyond)
 
 
-def place_of(wishes: Slicing, specs: Sequence[PyramidSpec]) -> dict[str, int]:
-    """Where a view of some images stands: the level-0 position on each axis that is neither displayed nor projected over a fixed
-    span, in the order of axes."""
+def place_of(
+    wishes: Slicing, axes: Iterable[str], channels: Collection[int | None] = (None,)
+) -> dict[str, int]:
+    """Where a view stands: the level-0 position on each of ``axes`` that is neither displayed nor projected over a fixed
+    span, in the order of axes. ``channels``: what is shown of c, None: the channel where the view stands. Several that are
+    added up are no place on c, one is."""
     position, projection = dict(wishes.position), wishes.projection
     taken = set(wishes.displayed)
     if projection is not None and projection.around is None:
         taken.add(projection.axis)
-    axes = {axis for spec in specs for axis in spec.free_axes} - taken
-    return {axis: position.get(axis, 0) for axis in AXIS_ORDER if axis in axes}
+    standing = set(axes) - taken
+    if channels and None not in channels:
+        only, *others = set(channels)
+        if others:
+            standing.discard("c")
+        else:
+            position["c"] = cast(int, only)
+    return {axis: position.get(axis, 0) for axis in AXIS_ORDER if axis in standing}
 
 
 def whole_position(axis: str, value: Any) -> int:
