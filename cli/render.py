@@ -150,6 +150,7 @@ class _Job:
         judged = _judge(request, renderer.shots, report)
         if not judged:
             _say_lost(report)
+            _say_left(report)
         return judged or empty
 
     def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
@@ -253,7 +254,7 @@ def _judge(request: RenderRequest, shots: Sequence[Shot], report: RunReport) -> 
         f"error: only {_percent(frame.coverage.ideal)} % of frame {frame.index} ({_what(frame, report)}) is at its ideal "
         f"level; {_percent(wanted)} % was required; {len(low)} of {len(report.frames)} frames are below",
     )
-    for line in _lost_planes(report.failures)[:3]:
+    for line in (_lost_planes(report.failures) or _left_planes(report))[:3]:
         say(line)
     if report.failures:
         hint = UNREADABLE
@@ -280,6 +281,31 @@ def _say_lost(report: RunReport) -> None:
     for line in _lost_planes(report.failures)[:3]:
         say(line)
     say(f"hint:  {UNREADABLE}; --min-coverage makes it an error")
+
+
+def _say_left(report: RunReport) -> None:
+    """Planes that were left before what failed of them was read again: none of their frames says that it failed."""
+    from octree.cli.console import say
+
+    lines = _left_planes(report)
+    if not lines:
+        return
+    what = "1 plane was" if len(lines) == 1 else f"{len(lines)} planes were"
+    say(f"warning: {what} left before what failed could be read again, of {len(report.slices)}:")
+    for line in lines[:3]:
+        say(line)
+    say("hint:  octree verify --deep finds what is damaged in a pyramid; --settle gives time to try again")
+
+
+def _left_planes(report: RunReport) -> list[str]:
+    """A line for each plane of which something could not be read, and that was left before it had failed for good."""
+    lines = []
+    for each in report.slices:
+        if each.tiles_failed and each.state != "failed":
+            place = ", ".join(f"{axis}={at}" for axis, at in each.index.items())
+            more = f" (and {each.tiles_failed - 1} more tiles)" if each.tiles_failed > 1 else ""
+            lines.append(f"  failed: {place or 'a tile'}: {each.error}{more}")
+    return lines
 
 
 def _what(frame: FrameReport, report: RunReport) -> str:

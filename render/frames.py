@@ -476,6 +476,7 @@ class Renderer:
     def report(self) -> RunReport:
         """The report of the frames drawn so far."""
         stats = self._pipeline.loader.stats()
+        self._pipeline.slices.note_unread()
         slices = slice_reports(self._pipeline.slices.all or (), self._zero_ms)
         totals = totals_of(
             self._reports,

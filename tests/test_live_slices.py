@@ -256,6 +256,21 @@ def test_a_plane_that_cannot_be_read_fails_once(stage_of: StageOf) -> None:
     assert stage.told.count(("failed", 2)) == 2
 
 
+def test_a_plane_that_is_left_while_it_fails_says_why(stage_of: StageOf) -> None:
+    """Its tries are not over; of the next plane nothing is said."""
+    stage = stage_of(50)
+    node = stage.node(Planes(9, broken=[2]))
+    assert node.settle(timeout_s=60)
+    left = node.go_to(z=2)
+    stage.run_until(stage.now_ms + 300, node)
+    assert (left.state, left.error) == (SliceState.LOADING, "")
+    request = node.go_to(z=3)
+    assert left.state is SUPERSEDED
+    assert "the disk is gone" in left.error
+    assert request.wait(60)
+    assert request.error == ""
+
+
 def test_nothing_of_another_plane_is_drawn_between_turns(stage_of: StageOf) -> None:
     stage = stage_of(50)
     node = stage.node(Planes(9))

@@ -202,6 +202,48 @@ def test_a_plane_that_cannot_be_read_has_failed_and_is_told_once(tmp_path: Path)
     assert line.count("the disk is gone") == 1
 
 
+def test_a_plane_that_is_left_while_it_fails_says_so_once(tmp_path: Path) -> None:
+    """Its tries are not over when the film goes on; a plane that comes with the second try is not told of."""
+    log = tmp_path / "slices.log"
+    options = OPTIONS | {"index": "z=:", "stream": True, "fps": 10, "single_level": True}
+    with Renderer(parse_request([Failing(stack(4), {2})], ["fit"], options), slice_log=str(log)) as renderer:
+        frames = list(renderer.frames())
+        report = renderer.report()
+    assert [frame.report.coverage.failed for frame in frames] == [0] * 4
+    assert report.failures == []
+    told = [(each.state, each.tiles_failed, "disk is gone" in each.error) for each in report.slices]
+    assert told == [("complete", 0, False)] * 2 + [("superseded", 9, True), ("complete", 0, False)]
+    lines = log.read_text().splitlines()
+    assert ["lost=9 " in line and line.count("disk is gone") == 1 for line in lines] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+
+
+def test_what_fails_first_and_comes_then_is_not_told_of() -> None:
+    options = {"fail_rate": "0.5", "seed": 3, "single_level": True}
+    _, report = steps([stack()], [1, 2], settle=True, **options)
+    assert report.totals.tiles_read > 0
+    assert [
+        (each.state, each.tiles_failed, each.error) for each in report.slices if each.state == "complete"
+    ] == [("complete", 0, "")] * sum(each.state == "complete" for each in report.slices)
+
+
+def test_a_plane_that_fails_still_at_the_end_says_so(tmp_path: Path) -> None:
+    """The report and the log, alike."""
+    log = tmp_path / "slices.log"
+    options = OPTIONS | {"index": "z=2", "timeout": "120ms", "single_level": True}
+    with Renderer(parse_request([Failing(stack(), {2})], ["fit"], options), slice_log=str(log)) as renderer:
+        list(renderer.frames())
+        (only,) = renderer.report().slices
+    assert (only.state, only.tiles_failed, only.error[-18:]) == ("loading", 9, ": the disk is gone")
+    (line,) = log.read_text().splitlines()
+    assert "loading" in line
+    assert f"lost=9 {only.error}" in line
+
+
 def test_a_plane_that_is_not_complete_in_time_stays_what_it_is() -> None:
     _, report = steps([stack()], [1], settle=True, timeout="20ms")
     (only,) = report.slices
@@ -284,6 +326,31 @@ def test_the_command_tells_of_a_plane_that_is_lost_once(tmp_path: Path) -> None:
     assert all("more of that plane" in line for line in told)
     states = [each["state"] for each in json.loads(done.stdout)["slices"]]
     assert states == ["complete", "failed", "complete", "failed"]
+
+
+def test_the_command_tells_of_a_plane_that_it_left_before_it_had_failed(tmp_path: Path) -> None:
+    build(stack(4), tmp_path / "s.zarr", axes="zyx", tile=64, shard=0)
+    for chunk in (tmp_path / "s.zarr").glob("[0-9]*/c/2/*/*"):
+        chunk.write_bytes(b"no chunk")
+    film = (
+        "render",
+        tmp_path / "s.zarr",
+        "--index",
+        "z=:",
+        "--clock",
+        "virtual",
+        "--size",
+        "300x300",
+        "--json",
+    )
+    done = octree(*film, "--stream", "--fps", "10")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("warning: ") == 1, done.stderr
+    assert "warning: 1 plane was left before what failed could be read again, of 4:" in done.stderr
+    (told,) = [line for line in done.stderr.splitlines() if "failed: " in line]
+    assert told.startswith("  failed: z=2: ")
+    states = [(each["state"], each["tiles_failed"] > 0) for each in json.loads(done.stdout)["slices"]]
+    assert states == [("complete", False)] * 2 + [("superseded", True), ("complete", False)]
 
 
 def test_the_command_tells_of_bricks_that_are_lost(tmp_path: Path) -> None:

@@ -108,7 +108,7 @@ class Load:
     what an abandoned worker brings back is recognised. ``first_ms``: when it was first wanted. ``tie``: which of
     two loads of one rank comes first; not by the source's token, which differs from machine to machine. ``batch``: what
     is read, None for the tile of ``key`` alone; ``asked``: the keys that somebody has wished of it, ``key`` first, written
-    by the loader."""
+    by the loader. ``error`` of the last try that has failed, ``failed_tries`` so many."""
 
     key: LoadKey
     registered: RegisteredSource
@@ -124,6 +124,8 @@ class Load:
     token: CancelToken = field(default_factory=CancelToken)
     batch: Batch | None = None
     asked: list[LoadKey] = field(default_factory=list)
+    error: str = ""
+    failed_tries: int = 0
     tie: tuple[int, int, TileKey] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -65,6 +65,13 @@ class Engine(Protocol):
     def close(self, timeout_s: float) -> int: ...
 
 
+def _failed_so_far(load: Load) -> list[tuple[LoadKey, FailedTile]]:
+    """What was asked of a load of which a try has failed, and nothing is there yet."""
+    if not load.error:
+        return []
+    return [(key, FailedTile(key, load.error, load.failed_tries)) for key in load.asked]
+
+
 class TileLoader:
     """The owner of everything about loading. All methods are for the thread that made it; none of them waits,
     but for ``wait`` and ``auto_sync``."""
@@ -97,6 +104,9 @@ class TileLoader:
         self._batches = Batches(self._cache.budget_bytes)
         self._unkept: dict[LoadKey, LoadedTile] = {}  # wanted, in memory, and too much for the cache
         self._failures: dict[LoadKey, FailedTile] = {}
+        self._left: dict[
+            LoadKey, FailedTile
+        ] = {}  # tried, failed, and not wanted any more before the next try
         self._last_motion_ms: dict[Owner, float] = {}
         self._ever_read: set[int] = set()  # hashes: a million keys would take more memory than some caches
         self._delays_ms = {key: pool.delay_queue_ms for key, pool in self._settings.pools}
@@ -182,7 +192,7 @@ class TileLoader:
             getattr(source, "invalidate", lambda: None)()
         self._tell(self._without(drop=self._wishes.forget_source(token)))
         self._cache.discard(lambda key: key.source == token)
-        for store in (self._failures, self._unkept):
+        for store in (self._failures, self._left, self._unkept):
             for key in [key for key in store if key.source == token]:
                 del store[key]
         self._arrived = [result for result in self._arrived if result.key.source != token]
@@ -272,6 +282,7 @@ class TileLoader:
         for load in self._engine.plan(planned):
             self._forget(load)
             self._counts.cancelled += 1
+            self._left.update(_failed_so_far(load))
 
     def _forget(self, load: Load) -> None:
         """It is not on its way any more."""
@@ -282,7 +293,7 @@ class TileLoader:
 
     def retry_failed(self) -> None:
         """Forget all failures; what is still wanted of them is loaded anew."""
-        failed, self._failures = self._failures, {}
+        failed, self._failures, self._left = self._failures, {}, {}
         asked = [found for key in failed if (found := self._wishes.request_of(key)) is not None]
         now_ms = self._clock.now_ms()
         again: list[Load] = []
@@ -318,7 +329,11 @@ class TileLoader:
             self._counts.reads_wasted += not wanted
             if wanted:  # given up, and wanted again before the worker noticed
                 self._start_again(load, wanted)
+            elif valid:
+                self._left.update(_failed_so_far(load))
             return ()
+        for key in load.asked if self._left else ():
+            self._left.pop(key, None)
         if arrival.state is State.FAILED:
             self._counts.failed += len(wanted)
             failures = [FailedTile(key, arrival.error, load.attempt) for key in wanted]
@@ -386,6 +401,8 @@ class TileLoader:
             self._clock.now_ms(),
             batch=load.batch,
             asked=keys,
+            error=load.error,
+            failed_tries=load.failed_tries,
         )
         self._loads.update([(key, again) for key in keys])
         self._batches.begin(again)
@@ -425,6 +442,14 @@ class TileLoader:
 
     def failed(self, key: LoadKey) -> FailedTile | None:
         return self._failures.get(key)
+
+    def unread(self) -> dict[LoadKey, FailedTile]:
+        """The tiles that could not be read so far: those that have failed, those that are to be tried again, and those that were
+        left before that, with the last error."""
+        trying = {
+            key: each for load in self._loads.values() if load.error for key, each in _failed_so_far(load)
+        }
+        return self._left | trying | self._failures
 
     def settled(self, owner: Owner | None = None, *, prefetch: bool = False) -> bool:
         """Every wish (of ``owner``, or of all) is in memory or has failed. Prefetch counts only if asked for.

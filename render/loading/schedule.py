@@ -396,6 +396,7 @@ class Schedule:
 
     def _fail(self, load: Load, now_ms: float, error: str, *, final: bool) -> list[Action]:
         """A try has failed: queue the next one, or give up."""
+        load.error, load.failed_tries = error, load.failed_tries + 1
         if not load.wanted:
             return self._over(load, State.CANCELLED)
         if final or self._closed or load.attempt >= self._settings.retries:

@@ -125,7 +125,7 @@ class LoadedTile:
 
 @dataclass(frozen=True, slots=True)
 class FailedTile:
-    """A tile that could not be read, after all tries."""
+    """A tile that could not be read in so many ``attempts``, and the last error."""
 
     key: LoadKey
     error: str

@@ -216,7 +216,8 @@ class FrameTimes:
 class SliceReport:
     """One slice request: ``index`` are level-0 positions on the axes that are not displayed. Times since the start of the run,
     on the clock in force: when it was asked for, when something of it was shown, when no hole was left, and when all of it
-    was there; None when that never happened. ``tiles_read``: tiles of that plane that were read for it."""
+    was there; None when that never happened. ``tiles_read``: tiles of that plane that were read for it; ``tiles_failed``: tiles of
+    it that could not be read before it was over, or left, and the first ``error``."""
 
     index: Mapping[str, int]
     requested_ms: float
@@ -225,6 +226,8 @@ class SliceReport:
     complete_ms: float | None
     state: str
     tiles_read: int = 0
+    tiles_failed: int = 0
+    error: str = ""
 
     def to_json(self) -> dict[str, Any]:
         values = {f.name: getattr(self, f.name) for f in fields(self)}

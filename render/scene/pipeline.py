@@ -108,7 +108,7 @@ class Pipeline:
             trace=trace,
         )
         self.clock = self.loader.clock
-        self.slices = Slices(self.clock)
+        self.slices = Slices(self.clock, self.loader.unread)
         self._groups: dict[str, Group] = {}
         self._rooms: dict[TileLayer, int] = {}
         self._shared: dict[str, OpenTileSource] = {}
@@ -389,6 +389,7 @@ class Pipeline:
 
     def close(self) -> None:
         """Close the views, stop loading and free the textures. Closing twice is harmless."""
+        self.slices.close()  # nobody has asked for another plane
         for view in self.views:
             view.close()
         self._stack.close()

@@ -88,6 +88,7 @@ class Scene:
     ) -> None:
         """Say what a frame wants; see ``Layer.plan``. One that is sliced as none was before it is a slice request."""
         if state.slicing != self._slicing:
+            self.pipeline.slices.note_unread(self)
             self._slicing = state.slicing
             place = stand_of(self.images, state.slicing)
             self.pipeline.slices.request(self, state.slicing, place, name=state.camera.name or "view")
@@ -154,6 +155,8 @@ class Scene:
 
     def aim(self, state: ViewState) -> None:
         """Say what a frame shows, and want nothing of it yet."""
+        if state.slicing != self._slicing:
+            self.pipeline.slices.note_unread(self)
         for layer in self.images:
             layer.aim(state, self.canvas.size_px)
         for layer in self.layers:

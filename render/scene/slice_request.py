@@ -137,7 +137,8 @@ class SliceRequest:
 
     @property
     def error(self) -> str:
-        """Why it failed: the first of its tiles that could not be read; "" when it has not."""
+        """Why it failed: the first of its tiles that could not be read, or not before it was left for another; "" when all
+        could."""
         return self.record.error
 
     def wait(self, timeout_s: float = 60.0) -> bool:

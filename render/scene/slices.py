@@ -8,7 +8,7 @@ from typing import Protocol
 
 from octree.render.loading.clock import Clock
 from octree.render.loading.load_log import TextLog
-from octree.render.loading.values import LoadKey
+from octree.render.loading.values import FailedTile, LoadKey
 from octree.render.report.values import SliceReport
 from octree.render.scene.slice_request import Sight, SliceRecord, SliceRequest, SliceState, slice_line
 from octree.render.scene.tile_layer import TileLayer
@@ -33,11 +33,12 @@ def sight_of(view: Stepping, coverage: Coverage) -> Sight:
 
 
 class Slices:
-    """Owner of the records. ``all`` are the requests so far if they are to be kept; of each view the newest always is."""
+    """Owner of the records. ``all`` are the requests so far if they are to be kept; of each view the newest always is.
+    ``unread``: asked for the tiles that could not be read so far."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, unread: Callable[[], Mapping[LoadKey, FailedTile]] = dict) -> None:
         self.all: list[SliceRequest] | None = None
-        self._clock = clock
+        self._clock, self._unread = clock, unread
         self._log = TextLog(None)
         self._newest: dict[Stepping, SliceRequest] = {}
         self._generation = 0
@@ -91,6 +92,18 @@ class Slices:
             self._log.write(slice_line(request))
         return request
 
+    def note_unread(self, view: Stepping | None = None) -> None:
+        """Keep with the requests that are not over what of their planes could not be read so far: of all views, or of one
+        that is about to show something else."""
+        unread: Mapping[LoadKey, FailedTile] | None = None
+        for each, request in self._newest.items():
+            if request.is_over or view not in (None, each):
+                continue
+            unread = self._unread() if unread is None else unread
+            lost = sorted([key for key in unread if any(layer.shows(key) for layer in each.layers)])
+            request.record.lost = len(lost)
+            request.record.error = unread[lost[0]].error if lost else ""
+
     def count(self, key: LoadKey) -> None:
         """A tile has been read: count it for who waits for its plane."""
         for view, request in self._newest.items():
@@ -105,6 +118,7 @@ class Slices:
 
     def close(self) -> None:
         """What is under way stays as it is, and is logged. Closing twice is harmless."""
+        self.note_unread()
         for request in self._newest.values():
             if not request.is_over:
                 self._log.write(slice_line(request))
@@ -127,6 +141,8 @@ def slice_reports(requests: Iterable[SliceRequest], zero_ms: float) -> tuple[Sli
                 since(request.record.complete_ms),
                 request.state.value,
                 request.record.tiles_read,
+                request.record.lost,
+                request.record.error,
             )
             for request in requests
         ]

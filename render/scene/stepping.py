@@ -131,6 +131,7 @@ class Group:
     def change(self, member: Member, slicing: Slicing) -> SliceRequest:
         """One of them shows other axes, or another projection. Raises UsageError for what cannot be shown. What nobody stands
         on any more is not played on."""
+        self._pipeline.slices.note_unread(self)
         member.slice_to(self._slicing_of(member, slicing))
         if self.play is not None and not any(
             self.play.axis in _free(_spec(m), m.slicing) for m in self.members
@@ -157,6 +158,7 @@ class Group:
         for axis, at in wished.items():
             self._pace.step(self._now_ms, axis, self.position.get(axis, 0), at)
         self.position |= wished
+        self._pipeline.slices.note_unread(self)
         for member in self.members:
             member.slice_to(self._slicing_of(member))
         return self.ask()
