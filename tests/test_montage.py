@@ -158,7 +158,7 @@ def test_the_atlas_does_not_matter(stack: Path) -> None:
 
 def test_what_an_atlas_must_hold_is_said_of_all_views_at_once(stack: Path) -> None:
     options = {**LOOK, "montage": "auto", "index": "z=0:4"}
-    with pytest.raises(UsageError, match="at least") as caught:
+    with pytest.raises(UsageError, match="that takes") as caught:
         render([stack], ["fit"], size=(160, 120), options={**options, "atlas": "1"})
     least = caught.value.message.rsplit(" ", 2)[1]
     render([stack], ["fit"], size=(160, 120), options={**options, "atlas": least})
