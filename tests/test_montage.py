@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -160,7 +161,7 @@ def test_what_an_atlas_must_hold_is_said_of_all_views_at_once(stack: Path) -> No
     options = {**LOOK, "montage": "auto", "index": "z=0:4"}
     with pytest.raises(UsageError, match="that takes") as caught:
         render([stack], ["fit"], size=(160, 120), options={**options, "atlas": "1"})
-    least = caught.value.message.rsplit(" ", 2)[1]
+    (least,) = re.findall(r"--atlas (\d+KiB)", str(caught.value.hint))
     render([stack], ["fit"], size=(160, 120), options={**options, "atlas": least})
 
 
