@@ -11,6 +11,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from octree.pyramid.boxes import blocks_met, counts
 from octree.pyramid.model import Box
@@ -33,7 +34,6 @@ class ChunkFiles:
     def __init__(self, folder: Path, meta: ArrayMeta, reach: Reach, what: str, *, all_codecs: bool) -> None:
         self._folder, self._meta, self._reach, self._what = str(folder), meta, reach, what
         self._codecs = ChunkCodecs(meta, all_codecs=all_codecs)
-        self._inner = counts(meta.shards or meta.chunks, meta.chunks)
         self._known: set[str] = set()
 
     def check(self, box: Box) -> None:
@@ -70,7 +70,8 @@ class ChunkFiles:
         return facts
 
     def _check_chunks(self, box: Box) -> None:
-        for path, place in self._places(box):
+        for each in chunk_places(self._meta, box):
+            path, place = f"{self._folder}/{each.key}", each.number
             try:
                 fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
             except OSError:
@@ -83,15 +84,6 @@ class ChunkFiles:
                 raise ValueError(f'{error} (local file "{path}")') from None
             finally:
                 os.close(fd)
-
-    def _places(self, box: Box) -> Iterator[tuple[str, int]]:
-        """(file, number of the chunk in its shard) of every chunk that ``box`` meets."""
-        for index in itertools.product(*blocks_met(box, self._meta.chunks)):
-            places = [divmod(i, n) for i, n in zip(index, self._inner, strict=True)]
-            number = 0
-            for (_, within), n in zip(places, self._inner, strict=True):
-                number = number * n + within
-            yield f"{self._folder}/{_key(self._meta, [unit for unit, _ in places])}", number
 
     def _extent(self, fd: int, number: int) -> tuple[int, int] | None:
         """Where the encoded chunk lies in its file; None when it is not stored, or nobody here knows."""
@@ -106,6 +98,26 @@ class ChunkFiles:
         if len(entry) < 16 or offset == ABSENT or offset + length > size:
             return None  # not stored, or damaged, which the reader says
         return offset, length
+
+
+class ChunkPlace(NamedTuple):
+    """Where one chunk is stored: ``key`` of the file (shard, or chunk) below the array's folder, ``number`` in that shard,
+    ``chunk`` in the array's grid of chunks."""
+
+    key: str
+    number: int
+    chunk: tuple[int, ...]
+
+
+def chunk_places(meta: ArrayMeta, box: Box) -> Iterator[ChunkPlace]:
+    """Of every chunk that ``box`` meets, in C order. Pure."""
+    inner = counts(meta.shards or meta.chunks, meta.chunks)
+    for index in itertools.product(*blocks_met(box, meta.chunks)):
+        unit, number = [], 0
+        for i, n in zip(index, inner, strict=True):
+            unit.append(i // n)
+            number = number * n + i % n
+        yield ChunkPlace(_key(meta, unit), number, index)
 
 
 def _pread(fd: int, offset: int, count: int) -> bytes:

@@ -1,14 +1,16 @@
-"""Reads that have begun, and can be given up."""
+"""Reads that have begun, and can be given up; several that are begun together."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-__all__ = ["CancelledError", "Later", "Reading", "Started"]
+__all__ = ["CancelledError", "Later", "Reading", "Started", "begin_held", "hold", "together"]
 
 WAIT_S = 0.1
 
@@ -82,3 +84,45 @@ class Later:
 
     def cancel(self) -> None:
         self._cancelled = True
+
+
+class _Held(threading.local):
+    """What this thread has begun, and its store has not heard of."""
+
+    sends: dict[Callable[[list[Any]], None], list[Any]] | None = None
+
+
+_held = _Held()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Reads that this thread begins inside are told to their store at the end, all at once: a store that is far away has
+    neighbours come in one request."""
+    if _held.sends is not None:
+        yield
+        return
+    _held.sends = {}
+    try:
+        yield
+    finally:
+        begin_held()
+        _held.sends = None
+
+
+def hold(send: Callable[[list[Any]], None], read: Any) -> bool:
+    """``send`` a list with ``read`` when the thread has begun all it wants; False, and nothing is done, when it says
+    nothing of the kind."""
+    if _held.sends is None:
+        return False
+    _held.sends.setdefault(send, []).append(read)
+    return True
+
+
+def begin_held() -> None:
+    """Now, as this thread is about to wait."""
+    sends = _held.sends
+    if sends:
+        _held.sends = {}
+        for send, reads in sends.items():
+            send(reads)

@@ -24,6 +24,7 @@ class ArrayMeta:
     ``frame``  "zstd", "blosc" or "none" when a chunk's bytes are just that, and a checksum of ``checksum_bytes`` after it; ""
     when there is more to it.
     ``codecs``  of one chunk, in the order of encoding: name and configuration of each.
+    ``big_endian``, ``order``  how the numbers of a chunk are stored, and in which order: "C" or, in v2, "F".
     """
 
     zarr_format: int
@@ -41,6 +42,8 @@ class ArrayMeta:
     frame: str = ""
     checksum_bytes: int = 0
     codecs: tuple[Mapping[str, Any], ...] = ()
+    big_endian: bool = False
+    order: str = "C"
 
 
 _DTYPES = {
@@ -140,6 +143,7 @@ def _from_v3(node: Mapping[str, Any]) -> ArrayMeta:
         frame=_frame(names),
         checksum_bytes=checksum_bytes,
         codecs=tuple(codecs),
+        big_endian=any(_is_big(codec) for codec in codecs),
     )
 
 
@@ -157,6 +161,8 @@ def _from_v2(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> ArrayMet
         separator=str(node.get("dimension_separator") or "."),
         frame=_frame([str(step["id"]) for step in steps]),
         codecs=tuple({"name": step["id"], "configuration": step} for step in steps),
+        big_endian=str(node["dtype"]).startswith(">"),
+        order=str(node.get("order") or "C"),
         attributes=attributes,
     )
 
@@ -164,6 +170,10 @@ def _from_v2(node: Mapping[str, Any], attributes: Mapping[str, Any]) -> ArrayMet
 def _frame(names: list[str]) -> str:
     name = names[0] if len(names) == 1 else "" if names else "none"
     return name if name in ("zstd", "blosc", "none") else ""
+
+
+def _is_big(codec: Mapping[str, Any]) -> bool:
+    return codec["name"] == "bytes" and (codec.get("configuration") or {}).get("endian") == "big"
 
 
 def _object(given: Any) -> Mapping[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from octree.pyramid.store.reading import together
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import Clock, later_ms
 from octree.render.loading.hands import Hand, Job, hands_for
@@ -303,10 +304,11 @@ class PoolGroup:
     def _begin(self, pool: _Pool, hand: Hand) -> None:
         """Have the reads that were taken go on by themselves. One that cannot is left, if there is nothing else in hand; those
         who wait for others are for other threads."""
-        while hand.fresh and pool.may_begin(hand.fresh[0]):
-            if not hand.begin(pool.reader, self._trace):
-                pool.alone.add(hand.fresh[0].kind)
-                break
+        with together():
+            while hand.fresh and pool.may_begin(hand.fresh[0]):
+                if not hand.begin(pool.reader, self._trace):
+                    pool.alone.add(hand.fresh[0].kind)
+                    break
         keep = 0 if hand.begun else 1
         if len(hand.fresh) > keep:
             with self._lock:

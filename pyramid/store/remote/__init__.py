@@ -6,4 +6,12 @@ credentials.py  whose name requests go under: environment, profile, nobody
 faults.py       what a request that failed means, and whether it is tried again (pure)
 client.py       the only file that asks obstore; one event loop for the process
 place.py        a name in such a store, as a ``Place``
+
+Arrays by ranges of bytes:
+
+ranges.py       which bytes to ask for, so that many pieces come in few requests (pure)
+indices.py      where the chunks of a shard lie
+decoding.py     bytes of a chunk to its voxels (pure)
+assembling.py   chunks to a box, and errors that name them (pure)
+reader.py       reads that are begun together, planned together, given up
 """

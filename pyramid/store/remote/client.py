@@ -83,6 +83,11 @@ class _Loop:
 _loop = _Loop()
 
 
+def event_loop() -> asyncio.AbstractEventLoop:
+    """The loop in which requests run."""
+    return _loop.get()
+
+
 def in_loop(coroutine: Coroutine[Any, Any, T]) -> Future[T]:
     """Begin it in the loop, from any other thread. Cancelling the future cancels the task."""
     return asyncio.run_coroutine_threadsafe(coroutine, _loop.get())
