@@ -9,6 +9,7 @@ import typer
 
 from octree.cli.options import Debug, Json, Quiet, given_of, with_options
 from octree.pyramid.options import PATH
+from octree.pyramid.store.remote.options import REMOTE
 from octree.render.check.option_table import CHECK
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ def check(
         reason=wanted["reason"],
         scope=scope_of(wanted["scope"]),
         allow_outside=wanted["allow_outside"],
+        remote=given_of(REMOTE, given),
         on_case=None if quiet else _say_case,
     )
     if json_:

@@ -9,10 +9,11 @@ import typer
 from octree.cli.options import Debug, Json, given_of, with_options
 from octree.pyramid.limits import LIMITS
 from octree.pyramid.reach import OUTSIDE
+from octree.pyramid.store.remote.options import REMOTE, read_remote
 from octree.pyramid.units import bytes_text
 
 
-@with_options(LIMITS, OUTSIDE)
+@with_options(LIMITS, OUTSIDE, REMOTE)
 def info(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A pyramid, or any SOURCE of build.")],
     json_: Json = False,
@@ -25,7 +26,8 @@ def info(
     from octree.pyramid.sources.describe import describe
 
     limits = make_limits(**given_of(LIMITS, given))
-    facts = describe(path, limits=limits, **given_of(OUTSIDE, given))
+    remote = read_remote(given_of(REMOTE, given))
+    facts = describe(path, limits=limits, remote=remote, **given_of(OUTSIDE, given))
     if json_:
         print_json(facts)
     else:

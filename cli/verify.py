@@ -12,12 +12,13 @@ import typer
 from octree.cli.options import Debug, Json, Quiet, given_of, with_options
 from octree.pyramid.limits import LIMITS
 from octree.pyramid.reach import OUTSIDE
+from octree.pyramid.store.remote.options import REMOTE, read_remote
 
 if TYPE_CHECKING:
     from octree.pyramid.verify.run import VerifyResult
 
 
-@with_options(LIMITS, OUTSIDE)
+@with_options(LIMITS, OUTSIDE, REMOTE)
 def verify(
     pyramid: Annotated[str, typer.Argument(metavar="PYRAMID", help="An OME-Zarr pyramid.")],
     deep: Annotated[
@@ -42,7 +43,13 @@ def verify(
     limits = make_limits(**given_of(LIMITS, given))
     with _progress(deep and not quiet) as show:
         result = run(
-            pyramid, deep=deep, sample=sample, progress=show, limits=limits, **given_of(OUTSIDE, given)
+            pyramid,
+            deep=deep,
+            sample=sample,
+            progress=show,
+            limits=limits,
+            remote=read_remote(given_of(REMOTE, given)),
+            **given_of(OUTSIDE, given),
         )
     if json_:
         document = result.to_json()

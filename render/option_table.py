@@ -29,6 +29,7 @@ from octree.pyramid.options import (
     whole,
 )
 from octree.pyramid.reach import OUTSIDE
+from octree.pyramid.store.remote.options import REMOTE
 from octree.pyramid.units import parse_time_ms
 from octree.render.config import RenderSettings
 from octree.render.films import LATE, LEAST_FPS, MOST_FPS, parse_index
@@ -279,6 +280,7 @@ RENDER = Table(
                group=RUN, setting="atlas_bytes"),
         *LIMITS,
         *OUTSIDE,
+        *REMOTE,
         Option("clock", choice("real", "virtual"), "real or virtual.", "real", group=RUN),
         Option("latency", TIME, "Simulated latency of each read, as 50ms.", "0ms", group=RUN),
         Option("bandwidth", RATE, "Simulated bandwidth, as 20MB/s.", unset="no limit", group=RUN),

@@ -11,6 +11,7 @@ from typing import Any, Literal, cast
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.options import Option
+from octree.pyramid.store.remote.options import RemoteOptions, read_remote
 from octree.render.config import Settings, load_settings
 from octree.render.films import MAX_FRAMES, Place, PlaneRange
 from octree.render.loading.network import Network
@@ -75,6 +76,7 @@ class RenderRequest:
     gl: str
     allow_outside: bool
     allow_empty: bool
+    remote: RemoteOptions
     settings: Settings
     volume: VolumeOptions | None = None
     moved: frozenset[str] = frozenset()
@@ -150,6 +152,7 @@ def parse_request(
         network=_network(read),
         settings=replace(settings, render=replace(settings.render, **budgets)),
         volume=volume,
+        remote=read_remote(given),
         **{name: read[name] for name in same},
     )
 

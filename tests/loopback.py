@@ -42,6 +42,8 @@ class Loopback:
     open_connections: int = 0
     port: int = 0
     redirect_to: str = ""
+    together: Callable[[Asked], int] = lambda asked: 0
+    """How many such requests there must be before any of them is answered: who asks one by one waits for ever."""
 
     @property
     def url(self) -> str:
@@ -83,6 +85,9 @@ class Loopback:
 
     async def answer(self, asked: Asked, body: bytes, writer: asyncio.StreamWriter) -> bool:
         """Returns whether the connection goes on."""
+        count = self.together(asked)
+        while sum(self.together(one) == count for one in self.asked) < count:
+            await asyncio.sleep(0.005)
         fault = self.rule(asked) or ""
         if fault.isdecimal():
             words = (

@@ -170,7 +170,7 @@ def test_opengl_is_kept_to_its_rooms() -> None:
         ("typer", {"cli/"}),
         ("rich", {"cli/"}),
         ("tensorstore", {"pyramid/store/arrays.py"}),
-        ("zarr", {"pyramid/store/arrays.py"}),
+        ("zarr", {"pyramid/store/arrays.py", "pyramid/store/remote/zarr_engine.py"}),
         ("obstore", {"pyramid/store/remote/client.py"}),
         ("vispy", {"render/gl/", "render/live/"}),
         ("matplotlib", {"render/report/html.py", "render/report/pages.py"}),

@@ -23,8 +23,9 @@ from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import create_level, open_array
 from octree.pyramid.store.images import images_of
 from octree.pyramid.store.json_files import read_json, write_json
+from octree.pyramid.store.named import place_of
 from octree.pyramid.store.ngff_write import write_image_metadata
-from octree.pyramid.store.place import Place, place_of, values_below
+from octree.pyramid.store.place import Place, values_below
 from octree.pyramid.store.reading import CancelledError, Later, Started
 from octree.render.tiles.open_levels import open_levels
 from octree.render.tiles.tile_source import open_tile_source

@@ -20,7 +20,7 @@ from test_source_odd import whole
 from tifffile import TiffWriter, imwrite
 
 from octree.pyramid import build, open_pyramid
-from octree.pyramid.errors import SourceError, SourceWarning
+from octree.pyramid.errors import SourceError, SourceWarning, UsageError
 from octree.pyramid.sources.source import open_source
 
 MAKER = load_program("make_odd")
@@ -194,9 +194,9 @@ def test_old_jpeg_whose_strip_is_a_part_of_its_stream_names_the_tool(tmp_path: P
     assert "tiff2rgba a.tif" in (caught.value.hint or "")
 
 
-def test_a_url_is_no_missing_folder() -> None:
-    with pytest.raises(SourceError, match="s3://bucket/p is a URL"):
-        open_pyramid("s3://bucket/p")
+def test_a_url_of_no_store_is_no_missing_folder() -> None:
+    with pytest.raises(UsageError, match="octree knows no ftp:// stores"):
+        open_pyramid("ftp://bucket/p")
 
 
 # flat images

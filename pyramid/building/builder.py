@@ -184,6 +184,7 @@ def _open(source: Any, options: BuildOptions) -> ArraySource:
         labels=options.labels,
         limits=options.limits,
         allow_outside=options.allow_outside,
+        remote=options.remote,
         holes=options.on_error == "fill",
     )
 

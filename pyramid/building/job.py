@@ -211,6 +211,7 @@ class Job:
             again,
             self.options.limits,
             self.options.allow_outside,
+            self.options.remote,
         )
         resumed_bytes = done.bytes_read
         self._report(done, resumed_bytes)

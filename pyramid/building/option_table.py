@@ -10,6 +10,7 @@ from octree.pyramid.limits import LIMITS
 from octree.pyramid.options import ANY, FLAG, TEXT, Kind, Option, Table, choice, shown, whole
 from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.store.codecs import parse_codec
+from octree.pyramid.store.remote.options import REMOTE
 from octree.pyramid.units import parse_bytes
 
 METHODS = ("mean", "mode", "median", "min", "max", "nearest")
@@ -83,6 +84,7 @@ BUILD = Table(
                "fail, or fill: what of SOURCE cannot be read becomes nodata or 0, and is listed.", "fail", group=RUN),
         *LIMITS,
         *OUTSIDE,
+        *REMOTE,
     ),
 )  # fmt: skip
 """What a build is made from: these decide the plan, so ``plan_build`` takes them all."""

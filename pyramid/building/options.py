@@ -17,6 +17,7 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import Limits, make_limits
 from octree.pyramid.sources.source import ArraySource
 from octree.pyramid.store.codecs import Codec
+from octree.pyramid.store.remote.options import REMOTE, RemoteOptions, read_remote
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +42,13 @@ class BuildOptions:
     max_pixels: int | None
     max_decoded: int | None
     allow_outside: bool
+    remote: RemoteOptions
 
     @classmethod
     def read(cls, given: Mapping[str, Any]) -> BuildOptions:
         """From options by name, texts or values. Raises UsageError for what no build can have."""
-        return cls(**BUILD.read(given))
+        read = {name: value for name, value in BUILD.read(given).items() if name not in REMOTE.names}
+        return cls(**read, remote=read_remote(given))
 
     @property
     def limits(self) -> Limits:

@@ -25,7 +25,9 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.sources.source import open_source
 from octree.pyramid.store.arrays import LevelWriter, write_context
-from octree.pyramid.store.place import End, Where, place_of
+from octree.pyramid.store.named import Where, place_of
+from octree.pyramid.store.place import End
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 
 SLABS = 16  # that each of several threads reads of one block: what is on its way is little beside it
 
@@ -224,6 +226,7 @@ class Recipe:
     again: bool
     limits: Limits = DEFAULT_LIMITS
     allow_outside: bool = False
+    remote: RemoteOptions = DEFAULT_REMOTE
 
     def make_runner(self) -> TaskRunner:
         """Raises SourceError when this machine does not see SOURCE."""
@@ -236,6 +239,7 @@ class Recipe:
                 labels=labels,
                 limits=self.limits,
                 allow_outside=self.allow_outside,
+                remote=self.remote,
                 holes=self.fill_holes,
             )
         return TaskRunner(self.plan, source, self.folder, fill_holes=self.fill_holes, again=self.again)

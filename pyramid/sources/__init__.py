@@ -8,6 +8,7 @@ flat/          images that are decoded as a whole: PNG, JPEG, GIF, .npz, and wha
 hdf5.py        datasets of HDF5 files; hdf5_chunks.py   their chunks, decoded; hdf5_links.py   the other files that they lead to
 objects.py     arrays in memory: numpy, dask, zarr, xarray, and whatever slices like them
 plain.py       .npy, .npz and headerless files
+stored.py      sources in stores other than the file system
 zarr_array.py  Zarr arrays and OME-Zarr images
 tiff/          TIFF and what is built on it
 nodata.py      values that stand for none; scales that are not applied (pure)

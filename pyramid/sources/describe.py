@@ -10,14 +10,21 @@ from octree.pyramid.errors import SourceNotFound
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Axis, Channel, LevelInfo
 from octree.pyramid.sources.source import ArraySource, open_source
+from octree.pyramid.sources.stored import is_file_name
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import images_of
-from octree.pyramid.store.place import Place, place_of, reach_at
+from octree.pyramid.store.named import place_of
+from octree.pyramid.store.place import LocalPlace, Place
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.zarr_meta import is_array, read_array_meta
 
 
 def describe(
-    path: str | os.PathLike[str], *, limits: Limits = DEFAULT_LIMITS, allow_outside: bool = False
+    path: str | os.PathLike[str],
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_outside: bool = False,
+    remote: RemoteOptions = DEFAULT_REMOTE,
 ) -> dict[str, Any]:
     """Levels with shapes, chunks, shards, codec, scales and sizes of the pyramid or SOURCE at ``path``.
 
@@ -27,10 +34,11 @@ def describe(
     Raises SourceNotFound or SourceError, LimitError for what is above ``limits``; OutsideError when it leads out of its
     folder, unless ``allow_outside``.
     """
-    place = place_of(path, anywhere=allow_outside)
-    if place.kind() == "folder" and ngff.is_pyramid(place):
+    place = place_of(path, anywhere=allow_outside, remote=remote)
+    if not is_file_name(place) and ngff.is_pyramid(place):
         return _describe_pyramid(place, limits)
-    with open_source(path, limits=limits, allow_outside=allow_outside, holes=True) as source:
+    given = path if isinstance(place, LocalPlace) else place
+    with open_source(given, limits=limits, allow_outside=allow_outside, remote=remote, holes=True) as source:
         return _describe_source(place, source)
 
 
@@ -41,7 +49,7 @@ def _describe_pyramid(place: Place, limits: Limits) -> dict[str, Any]:
     for level in image.levels:
         size = math.prod(level.chunks) * itemsize
         limits.check_bytes(str(place), f"one chunk of level {level.path}", size)
-        files, stored = disk_usage(image.group.child(level.path))
+        files, stored = _stored(image.group.child(level.path))
         levels.append(_level(level, itemsize, stored, files))
     base = image.levels[0]
     return {
@@ -65,7 +73,7 @@ def _describe_pyramid(place: Place, limits: Limits) -> dict[str, Any]:
 def _describe_source(place: Place, source: ArraySource) -> dict[str, Any]:
     chunks, shards, codec = source.read_shape, None, source.codec
     files, stored = _stored(place)
-    if place.kind() == "folder" and is_array(place):
+    if not is_file_name(place) and is_array(place):
         meta = read_array_meta(place)
         if meta.shards and len(meta.shards) == len(source.shape):
             chunks, shards = source.in_canonical_order(meta.chunks), source.in_canonical_order(meta.shards)
@@ -130,16 +138,20 @@ def _totals(levels: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _stored(place: Place) -> tuple[int | None, int | None]:
-    """(files, bytes) of a SOURCE on disk; None for a dataset inside a file."""
+    """(files, bytes) of a SOURCE on disk; None for a dataset inside a file, and in other stores: who lists a million
+    chunks there waits and pays for it."""
+    if not isinstance(place, LocalPlace):
+        stamp = place.stamp() if is_file_name(place) else None
+        return (None, None) if stamp is None else (1, stamp.size)
     try:
         return disk_usage(place) if place.kind() == "folder" else (1, place.local().stat().st_size)
     except FileNotFoundError:
         return None, None
 
 
-def disk_usage(place: Place) -> tuple[int, int]:
+def disk_usage(place: LocalPlace) -> tuple[int, int]:
     """(files, bytes) below a folder. Raises SourceNotFound; OutsideError for a link that leads out."""
-    folder, reach = place.local(), reach_at(place)
+    folder, reach = place.path, place.reach
     files = size = 0
     pending = [str(folder)]
     try:

@@ -29,6 +29,9 @@ from octree.pyramid.reach import Reach, open_file, reach_of
 from octree.pyramid.sources.measures import Measures, measure
 from octree.pyramid.sources.protocol import RawArray
 from octree.pyramid.sources.views import MergedSamples
+from octree.pyramid.store.named import local_name, named_url, place_of
+from octree.pyramid.store.place import LocalPlace, Place
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.units import space_unit
 
 DTYPES = frozenset(
@@ -202,9 +205,10 @@ def open_source(
     labels: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     allow_outside: bool = False,
+    remote: RemoteOptions = DEFAULT_REMOTE,
     holes: bool = False,
 ) -> ArraySource:
-    """Open ``source``: a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
+    """Open ``source``: a path (``file.h5::/dataset`` inside HDF5), a URL, a Place, or an object with shape, dtype and slicing.
 
     ``axes``        names in the SOURCE's own order, out of "tczyxs"; else what the file says; else by rank.
     ``voxel_size``  world units per axis letter, over what the file says.
@@ -215,6 +219,7 @@ def open_source(
     ``limits``      what a flat image, a tile or a chunk may take; an object in memory has none.
 
     ``allow_outside``  files that the source names, and links, may lie outside of its folder.
+    ``remote``      how a URL is reached.
     ``holes``       planes that no file has are no error yet; reading one is.
 
     What is lost or taken by a rule is in ``warnings`` of the result, and given as SourceWarning.
@@ -224,8 +229,8 @@ def open_source(
     if engine not in ENGINES:
         raise UsageError(f"there is no engine {engine!r}", hint=f"use {', '.join(ENGINES)}")
     word = space_unit(unit) if unit else None
-    what = str(source) if isinstance(source, (str, os.PathLike)) else "the source"
-    how = _How(engine, threads, labels, limits, allow_outside)
+    what = str(source) if isinstance(source, (str, os.PathLike, Place)) else "the source"
+    how = _How(engine, threads, labels, limits, allow_outside, remote)
     raw, path, name = within_time(what, lambda: _open_raw(source, how))
     try:
         _check_array(raw, path)
@@ -290,16 +295,21 @@ class _How:
     labels: bool
     limits: Limits
     allow_outside: bool
+    remote: RemoteOptions
 
 
 def _open_raw(source: Any, how: _How) -> tuple[RawArray, str, str]:
     """The format's reader, what to call the source in messages, and the image's name."""
+    if isinstance(source, Place):
+        return _open_place(source, how)
     if not isinstance(source, (str, os.PathLike)):
         from octree.pyramid.sources.objects import wrap_array
 
         raw = wrap_array(source)
         return raw, f"<{raw.engine} array>", "image"
-    text = os.fspath(source)
+    text = local_name(os.fspath(source))
+    if named_url(text) is not None:
+        return _open_place(place_of(text, anywhere=how.allow_outside, remote=how.remote), how)
     if "::" in text and not os.path.exists(text):
         file, _, inner = text.partition("::")
         reach = reach_of(file, anywhere=how.allow_outside)
@@ -317,11 +327,16 @@ def _open_raw(source: Any, how: _How) -> tuple[RawArray, str, str]:
     if not text:
         raise SourceNotFound("the name of the source is empty", hint="name a file or folder")
     path = Path(text)
-    if "://" in text and not path.exists():
-        raise SourceError(
-            f"{text} is a URL; octree reads local files and folders", hint="copy it here first", path=text
-        )
     return _open_existing(path, how, reach_of(path, anywhere=how.allow_outside))
+
+
+def _open_place(place: Place, how: _How) -> tuple[RawArray, str, str]:
+    if isinstance(place, LocalPlace):
+        return _open_existing(place.path, how, place.reach)
+    from octree.pyramid.sources.stored import open_stored
+
+    raw = open_stored(place, engine=how.engine, threads=how.threads, as_stored=how.labels, limits=how.limits)
+    return raw, str(place), stem_of(place.name)
 
 
 def _open_existing(path: Path, how: _How, reach: Reach) -> tuple[RawArray, str, str]:
@@ -333,11 +348,15 @@ def _open_existing(path: Path, how: _How, reach: Reach) -> tuple[RawArray, str, 
 
 
 def _stem(path: Path) -> str:
-    name = path.resolve().name
+    return stem_of(path.resolve().name)
+
+
+def stem_of(name: str) -> str:
+    """The name of a file or folder without its ending."""
     for ending in (".ome.tiff", ".ome.tif", ".ome.zarr", ".ome.btf"):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
-    return path.resolve().stem or name
+    return Path(name).stem or name
 
 
 def _open_file(path: Path, how: _How, reach: Reach) -> RawArray:

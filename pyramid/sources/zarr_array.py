@@ -21,7 +21,9 @@ from octree.pyramid.sources.attributes import kept
 from octree.pyramid.sources.nodata import by_conventions
 from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.store import ngff
-from octree.pyramid.store.place import Place, place_of, reach_at
+from octree.pyramid.store.chunk_files import few_keys
+from octree.pyramid.store.named import place_of
+from octree.pyramid.store.place import LocalPlace, Place
 from octree.pyramid.store.zarr_meta import ArrayMeta, is_array, read_array_meta
 
 
@@ -33,8 +35,8 @@ class ZarrArray:
     ) -> None:
         from octree.pyramid.store.arrays import open_array
 
-        self._path, self._meta, self._reach = place.local(), meta, reach_at(place)
-        self._array = open_array(place, engine=engine, threads=threads, limits=limits)
+        self._place, self._meta = place, meta
+        self._array = open_array(place, engine=engine, threads=threads, limits=limits, meta=meta)
         self.shape, self.dtype, self.facts = meta.shape, meta.dtype, facts
         self.block = fitted(meta.shards or meta.chunks, meta.shape)
         self.engine = self._array.engine
@@ -52,22 +54,36 @@ class ZarrArray:
 
     def identity(self) -> dict[str, Any]:
         """A digest of the metadata and of the sizes and dates of all chunk files, each of which whoever reads the array
-        opens anyway; and the last of these dates."""
+        opens anyway; and the last of these dates. Elsewhere than on this machine, of the ends of a few chunks."""
+        if not isinstance(self._place, LocalPlace):
+            return {"path": str(self._place), "digest": self._quick_digest()}
         digest, last_ns = hashlib.sha256(), 0
-        for entry in _walk(str(self._path), self._reach, set()):
-            facts = entry.stat(follow_symlinks=self._reach.anywhere)
+        path, reach = self._place.path, self._place.reach
+        for entry in _walk(str(path), reach, set()):
+            facts = entry.stat(follow_symlinks=reach.anywhere)
             last_ns = max(last_ns, facts.st_mtime_ns)
             digest.update(
-                f"{entry.path[len(str(self._path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode(
+                f"{entry.path[len(str(path)) :]} {facts.st_size} {facts.st_mtime_ns}\n".encode(
                     "utf-8", "surrogateescape"
                 )
             )
-        for file in (self._path / "zarr.json", self._path / ".zarray"):
+        for file in (path / "zarr.json", path / ".zarray"):
             digest.update(file.read_bytes() if file.is_file() else b"")
-        return {"path": str(self._path.absolute()), "digest": digest.hexdigest(), "mtime_ns": last_ns}
+        return {"path": str(path.absolute()), "digest": digest.hexdigest(), "mtime_ns": last_ns}
+
+    def _quick_digest(self) -> str:
+        digest = hashlib.sha256()
+        for name in ("zarr.json", ".zarray"):
+            digest.update(self._place.child(name).read() or b"")
+        for end in self._place.peek(few_keys(self._meta, DIGEST_CHUNKS), DIGEST_BYTES):
+            digest.update(b"|" if end is None else f"|{end.size}|".encode() + end.last)
+        return digest.hexdigest()
 
     def close(self) -> None:
         """The store keeps no file open between reads."""
+
+
+DIGEST_CHUNKS, DIGEST_BYTES = 4, 64 * 2**10
 
 
 def _walk(folder: str, reach: Reach, seen: set[tuple[int, int]]) -> Iterator[os.DirEntry[str]]:
@@ -87,7 +103,7 @@ def _walk(folder: str, reach: Reach, seen: set[tuple[int, int]]) -> Iterator[os.
 
 
 def open_zarr(
-    path: Path,
+    path: Path | Place,
     engine: str = "auto",
     threads: int | None = None,
     reach: Reach | None = None,
@@ -157,7 +173,7 @@ def _no_image(place: Place) -> SourceError:
         names = [name.rstrip("/") for name in place.names() or ()]
         inner = [name for name in names if is_array(place.child(name))]
         if inner:
-            hint = f"name one of its arrays: {', '.join(str(place.local() / name) for name in inner[:8])}"
+            hint = f"name one of its arrays: {', '.join(str(place.child(name)) for name in inner[:8])}"
         else:
             try:
                 ngff.read_multiscale(place)

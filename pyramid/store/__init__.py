@@ -2,6 +2,7 @@
 
 arrays.py      the only file that opens or creates arrays
 place.py       where things lie: one name in a store, and how far what it names may lead
+named.py       what a user names, a path or a URL, as a place
 reading.py     reads that have begun, and can be given up
 ngff.py        what OME-Zarr metadata say; ngff_write.py   writing them
 doubts.py      levels that lie elsewhere than level 0 (pure)

@@ -11,7 +11,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,17 +24,22 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.memory import check_room, room_bytes
 from octree.pyramid.model import Box, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff
+from octree.pyramid.store.chunk_codecs import ChunkCodecs
 from octree.pyramid.store.chunk_files import ChunkFiles
 from octree.pyramid.store.codecs import Codec
-from octree.pyramid.store.place import End, LocalPlace, Place, Where, place_of, reach_at
+from octree.pyramid.store.named import Where, place_of
+from octree.pyramid.store.place import End, LocalPlace, Place
 from octree.pyramid.store.reading import Later, Reading, Started
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 
 Explain = Callable[[BaseException], Exception]
 _LIBRARY_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
 
 
-class _Readable(Protocol):
+class Readable(Protocol):
+    """What reads the chunks of one array."""
+
     def start(self, box: Box, explain: Explain) -> Reading: ...
 
 
@@ -62,12 +67,16 @@ class StoredArray:
         self.shape, self.dtype = meta.shape, meta.dtype
         self.chunks, self.shards = meta.chunks, meta.shards
         self._limited = room_bytes() is not None
-        self._reader: _Readable
+        self._reader: Readable
         self._files: ChunkFiles | None = None
         if engine == "zarr":
             self._open_zarr()
             return
         try:
+            own = place.reader(meta, what)
+            if own is not None:
+                self.engine, self._reader = "ranges", own
+                return
             self.engine, self._reader = "tensorstore", _TensorStoreReader(place, meta, threads)
         except ValueError as error:
             if engine == "tensorstore":
@@ -81,9 +90,12 @@ class StoredArray:
 
     def _open_zarr(self) -> None:
         """By the zarr library, which knows more codecs, and decodes whatever there is."""
-        place = self.place.local()
         try:
-            self._files = ChunkFiles(place, self.meta, reach_at(self.place), self.what, all_codecs=True)
+            if isinstance(self.place, LocalPlace):
+                path, reach = self.place.path, self.place.reach
+                self._files = ChunkFiles(path, self.meta, reach, self.what, all_codecs=True)
+            else:
+                ChunkCodecs(self.meta, all_codecs=True)
         except ValueError as error:
             raise SourceError(
                 f"{self.what}: the Zarr array at {self.place} cannot be read: {error}",
@@ -127,11 +139,11 @@ class _TensorStoreReader:
 
 class _ZarrReader:
     def __init__(self, place: Place, what: str) -> None:
-        folder = place.local()
+        store = place.zarr_store
         import zarr
 
         try:
-            array = zarr.open_array(folder, mode="r")
+            array = zarr.open_array(store, mode="r")
         except Exception as error:  # zarr raises whatever its codecs raise
             raise SourceError(
                 f"{what}: the Zarr array at {place} cannot be opened: {_first_line(error)}",
@@ -186,7 +198,7 @@ def _chunk_error(array: StoredArray, box: Box, error: BaseException) -> SourceEr
     text = _first_line(error)
     found = re.search(r'local file "([^"]+)"', text)
     file = found.group(1) if found else None
-    chunk = os.path.relpath(file, array.place.local()) if file else chunk_text(box, array.chunks)
+    chunk = os.path.relpath(file, str(array.place)) if file else chunk_text(box, array.chunks)
     return SourceError(
         f"{array.what} at {array.place}: chunk {chunk} cannot be read: {text}",
         hint="the file is damaged or incomplete: copy it again",
@@ -210,25 +222,27 @@ def open_array(
     what: str | None = None,
     threads: int | None = None,
     limits: Limits = DEFAULT_LIMITS,
+    meta: ArrayMeta | None = None,
 ) -> StoredArray:
     """The Zarr array at ``where`` for reading.
 
     ``engine``   "auto" (TensorStore, else zarr), "tensorstore" or "zarr".
     ``threads``  how many decode chunks at a time, all cores by default.
     ``limits``   what one chunk may decode to.
+    ``meta``     its metadata, where they have been read.
 
     Raises SourceNotFound or SourceError when there is no array or it cannot be opened, LimitError for chunks above
     ``limits``.
     """
     place = place_of(where)
     name = what or f"array {place.name}"
-    return StoredArray(place, read_array_meta(place, name), engine, name, threads, limits)
+    return StoredArray(place, meta or read_array_meta(place, name), engine, name, threads, limits)
 
 
 class Pyramid:
     """An OME-Zarr pyramid opened for reading. ``spec`` says what it is, ``read`` gives voxels.
 
-    ``group`` is where its levels lie, ``path`` what the user called it. Levels are opened when first read. Owner of the open arrays: this object, under its lock; any thread reads.
+    ``group`` is where its levels lie, ``path`` what the user called it, ``metas`` what is known of its levels. Levels are opened when first read. Owner of the open arrays: this object, under its lock; any thread reads.
     """
 
     def __init__(
@@ -238,7 +252,9 @@ class Pyramid:
         engine: str = "auto",
         limits: Limits = DEFAULT_LIMITS,
         path: str | None = None,
+        metas: Sequence[ArrayMeta] = (),
     ) -> None:
+        self.metas = tuple(metas)
         self.group, self.spec, self._limits = place_of(group), spec, limits
         self.path = path or str(group)
         self._wanted_engine = engine
@@ -262,6 +278,7 @@ class Pyramid:
                         engine=self._wanted_engine,
                         what=f"level {level}",
                         limits=self._limits,
+                        meta=self.metas[level] if self.metas else None,
                     )
                     self._arrays[level] = array
         return array
@@ -284,17 +301,18 @@ def open_pyramid(
     engine: str = "auto",
     limits: Limits = DEFAULT_LIMITS,
     allow_outside: bool = False,
+    remote: RemoteOptions = DEFAULT_REMOTE,
 ) -> Pyramid:
     """The OME-Zarr pyramid at ``where``. Raises SourceNotFound or SourceError for a folder that is none, LimitError when
     a chunk of one of its levels is above ``limits``, OutsideError when a name in it or a link leads out of the folder,
-    unless ``allow_outside``."""
-    place = place_of(where, anywhere=allow_outside)
+    unless ``allow_outside``. A URL is reached as ``remote`` says."""
+    place = place_of(where, anywhere=allow_outside, remote=remote)
     scale = within_time(str(where), lambda: ngff.read_multiscale(place))
     spec = ngff.spec_of(scale)
     for level in spec.levels:
         size = math.prod(level.chunks) * spec.dtype.itemsize
         limits.check_bytes(str(where), f"one chunk of level {level.path}", size)
-    return Pyramid(scale.group, spec, engine, limits, str(where))
+    return Pyramid(scale.group, spec, engine, limits, str(where), scale.arrays)
 
 
 class LevelWriter:

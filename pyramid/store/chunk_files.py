@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import math
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -128,6 +129,23 @@ def chunk_keys(meta: ArrayMeta, box: Box) -> Iterator[str]:
     """Names of the files (shards, or chunks) that ``box`` meets, below the array's folder. Pure."""
     for numbers in itertools.product(*blocks_met(box, meta.shards or meta.chunks)):
         yield _key(meta, numbers)
+
+
+def few_keys(meta: ArrayMeta, most: int) -> list[str]:
+    """At most so many names of an array's files, spread evenly from the first to the last. Pure."""
+    grid = counts(meta.shape, meta.shards or meta.chunks)
+    total = math.prod(grid)
+    numbers = sorted({i * (total - 1) // max(1, most - 1) for i in range(most)}) if total else []
+    return [_key(meta, _place_in(grid, number)) for number in numbers]
+
+
+def _place_in(grid: Sequence[int], number: int) -> list[int]:
+    """Which block the ``number``th of a grid is, in C order; Python's numbers: there may be more than 2^63."""
+    place: list[int] = []
+    for length in reversed(grid):
+        number, own = divmod(number, length)
+        place.insert(0, own)
+    return place
 
 
 def _key(meta: ArrayMeta, numbers: Sequence[int]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 
 from octree.pyramid.errors import OutsideError, SourceError
 from octree.pyramid.store import ngff
-from octree.pyramid.store.place import Place, Where, place_of
+from octree.pyramid.store.named import Where, place_of
+from octree.pyramid.store.place import Place
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,8 +19,9 @@ from octree.pyramid.axes import SAMPLE_COUNTS, name_axes
 from octree.pyramid.errors import OutsideError, SourceError, SourceNotFound
 from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LabelFacts, LevelInfo, PyramidSpec
 from octree.pyramid.store.json_files import finite, read_json
-from octree.pyramid.store.place import Place, Where, place_of
-from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
+from octree.pyramid.store.named import Where, place_of
+from octree.pyramid.store.place import Place
+from octree.pyramid.store.zarr_meta import ArrayMeta, metadata_name, read_array_meta
 from octree.pyramid.units import known_unit
 
 _SAME_SCALE = 1e-3
@@ -76,8 +77,8 @@ def group_attributes(place: Place) -> tuple[dict[str, Any], str] | None:
         attributes = _object(node.get("attributes"))
         ome = attributes.get("ome", attributes)
         return (ome if isinstance(ome, dict) else {}), "0.5"
-    is_array = place.child(".zarray").stamp() is not None
-    if not is_array and (found := read_json(place.child(".zattrs"))) is not None:
+    found = read_json(place.child(".zattrs"))
+    if found is not None and (IMAGES_KEY in found or place.child(".zarray").stamp() is None):
         return found, "0.4"
     return None if place.child(".zgroup").stamp() is None else ({}, "0.4")
 
@@ -285,7 +286,7 @@ def _no_group(place: Place) -> SourceError:
 
 def _multiscale(group: Place, attributes: Mapping[str, Any], version: str) -> Multiscale:
     entry = attributes[IMAGES_KEY][0]
-    arrays = _arrays(entry, group)
+    arrays = _arrays(entry, group, 3 if version == "0.5" else 2)
     axes, names = _axes(entry, len(arrays[0].shape), group)
     given = entry.get("metadata")
     metadata: dict[str, Any] = dict(given) if isinstance(given, dict) else {}
@@ -317,13 +318,16 @@ def _label_facts(given: Any) -> LabelFacts:
     )
 
 
-def _arrays(entry: Mapping[str, Any], group: Place) -> tuple[ArrayMeta, ...]:
+def _arrays(entry: Mapping[str, Any], group: Place, zarr_format: int) -> tuple[ArrayMeta, ...]:
     datasets = [str(dataset["path"]) for dataset in entry["datasets"]]
     if not datasets:
         raise SourceError(f"{group}: the multiscale image lists no levels", path=str(group))
     # all of them are checked before the first is read
     places = [group.child(name, f"{group}: level {i}, {name!r},") for i, name in enumerate(datasets)]
-    arrays = tuple(read_array_meta(place, f"level {i}") for i, place in enumerate(places))
+    group.prefetch(f"{name}/{metadata_name(zarr_format)}" for name in datasets)
+    arrays = tuple(
+        read_array_meta(place, f"level {i}", zarr_format=zarr_format) for i, place in enumerate(places)
+    )
     rank = len(arrays[0].shape)
     for index, array in enumerate(arrays):
         if len(array.shape) != rank or 0 in array.shape:

@@ -10,8 +10,8 @@ import numpy as np
 
 from octree.pyramid.model import Axis, Channel, PyramidSpec
 from octree.pyramid.store.json_files import finite, write_json
+from octree.pyramid.store.named import Where, place_of
 from octree.pyramid.store.ngff import DISPLAY_KEY, IMAGES_KEY, LABEL_KEY, RGB_COLORS, TOOL, VERSIONS
-from octree.pyramid.store.place import Where, place_of
 from octree.pyramid.units import known_unit, space_unit
 
 

@@ -13,11 +13,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.store.removal import remove_units, replacing
+
+if TYPE_CHECKING:
+    from octree.pyramid.store.zarr_meta import ArrayMeta
 
 _FLAGS = getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
 _NOT_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
@@ -31,8 +34,8 @@ class Stamp(NamedTuple):
 
 
 class End(NamedTuple):
-    """A value's length in bytes, and its last 4 (or all, of fewer): of a shard the checksum of its index, of a chunk that
-    of its bytes, where it has one."""
+    """A value's length in bytes, and its last 4 (or as many as were asked for, or all, of fewer): of a shard the checksum of
+    its index, of a chunk that of its bytes, where it has one."""
 
     size: int
     last: bytes
@@ -92,6 +95,29 @@ class Place(ABC):
     @abstractmethod
     def identity(self) -> str:
         """The same for the same place, whatever it is called."""
+
+    def prefetch(self, names: Iterable[str]) -> None:  # noqa: B027 nothing is what most do
+        """The metadata at ``names`` below are about to be read: stores far away read them together, others do nothing.
+        What is wrong is said when they are read."""
+
+    def peek(self, keys: Iterable[str], count: int) -> list[End | None]:
+        """Size and last ``count`` bytes of the values at ``keys`` below; None of those that are not there."""
+        found: list[End | None] = []
+        for value in map(self.child, keys):
+            stamp = value.stamp()
+            data = None if stamp is None else value.read(max(0, stamp.size - count))
+            found.append(None if stamp is None or data is None else End(stamp.size, data))
+        return found
+
+    def reader(self, meta: ArrayMeta, what: str) -> Any:
+        """The store's own way of reading an array here (``arrays.Readable``); None where that is TensorStore's. Raises
+        ValueError for an array with codecs that it does not know."""
+        return None
+
+    @property
+    def zarr_store(self) -> Any:
+        """What the zarr library reads an array here from. Raises SourceError where it cannot."""
+        return self.local()
 
     def local(self) -> Path:
         """Where it lies in the file system. Raises SourceError in other stores."""
@@ -209,22 +235,6 @@ def end_of(file: int) -> End:
     size = os.fstat(file).st_size
     os.lseek(file, max(0, size - 4), os.SEEK_SET)
     return End(size, os.read(file, 4))
-
-
-Where = str | os.PathLike[str] | Place
-"""What a user names, or a place already."""
-
-
-def place_of(where: Where, *, anywhere: bool = False, reach: Reach | None = None) -> Place:
-    """The place of a local path: of what it names, links and ``..`` too, only what lies below it, or ``anywhere``, or
-    within ``reach``. A Place is given back as it is."""
-    if isinstance(where, Place):
-        return where
-    if isinstance(where, str) and "://" in where and not os.path.exists(where):
-        raise SourceError(
-            f"{where} is a URL; octree reads local files and folders", hint="copy it here first", path=where
-        )
-    return LocalPlace(Path(where), reach or reach_of(where, anywhere=anywhere))
 
 
 def reach_at(place: Place) -> Reach:

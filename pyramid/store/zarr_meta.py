@@ -12,7 +12,7 @@ import numpy as np
 
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.store.json_files import read_json
-from octree.pyramid.store.place import Place, Where, place_of
+from octree.pyramid.store.place import Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +76,17 @@ def is_array(place: Place) -> bool:
     return place.child(".zarray").stamp() is not None
 
 
-def read_array_meta(where: Where, what: str = "array") -> ArrayMeta:
-    """Metadata of the array at ``where``; ``what`` names it in errors. Raises SourceNotFound, SourceError, OutsideError."""
-    place = place_of(where)
+def metadata_name(zarr_format: int) -> str:
+    """The value that holds an array's metadata."""
+    return ".zarray" if zarr_format == 2 else "zarr.json"
+
+
+def read_array_meta(place: Place, what: str = "array", *, zarr_format: int | None = None) -> ArrayMeta:
+    """Metadata of the array at ``place``; ``what`` names it in errors. ``zarr_format`` that it most likely has: then only
+    its own metadata are read, of v2 without attributes. Raises SourceNotFound, SourceError, OutsideError."""
     try:
+        if zarr_format == 2 and (node := read_json(place.child(".zarray"))) is not None:
+            return _checked(_from_v2(node, {}))
         if (node := read_json(place.child("zarr.json"))) is not None:
             if node.get("node_type") != "array":
                 raise SourceError(f"{what}: {place} is a Zarr group, not an array", path=str(place))

@@ -14,7 +14,9 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import Absent, Listed, images_of
-from octree.pyramid.store.place import place_of, reach_at
+from octree.pyramid.store.named import place_of
+from octree.pyramid.store.place import reach_at
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.verify.files import Stored, leftovers, survey
 from octree.pyramid.verify.findings import Finding, Findings, VerifyResult
 from octree.pyramid.verify.schema import display_errors, own_errors, schema_errors
@@ -37,6 +39,7 @@ def verify(
     progress: Callable[[int, int], None] | None = None,
     limits: Limits = DEFAULT_LIMITS,
     allow_outside: bool = False,
+    remote: RemoteOptions = DEFAULT_REMOTE,
 ) -> VerifyResult:
     """Check the pyramid at ``path``; what is wrong is in the result's ``findings``.
 
@@ -45,12 +48,13 @@ def verify(
     ``progress``  called with (blocks done, blocks) from this thread.
     ``limits``    what one chunk may decode to.
     ``allow_outside``  what it names, and links, may lead out of its folder.
+    ``remote``    how a URL is reached.
 
     Raises SourceNotFound or SourceError when there is no pyramid at ``path`` at all, LimitError for chunks above ``limits``,
     OutsideError.
     """
     how = _How(deep, sample, workers or _cores(), progress, limits)
-    listed = images_of(place_of(path, anywhere=allow_outside))
+    listed = images_of(place_of(path, anywhere=allow_outside, remote=remote))
     parts = [_verify_image(image, how) for image in listed]
     return VerifyResult(
         path=str(path),

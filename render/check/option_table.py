@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from octree.pyramid.options import FLAG, PATH, TEXT, Option, Table, choice
+from octree.pyramid.store.remote.options import REMOTE
 
 SCOPES = ("auto", "exact", "family", "default")
 CHECK = Table(
@@ -20,5 +21,6 @@ CHECK = Table(
         Option("allow_outside", FLAG,
                "Let settings files that SUITE names write logs outside the folder of SUITE, and what its sources "
                "name (companion files, links) lie outside of theirs."),
+        *REMOTE,
     ),
 )  # fmt: skip

@@ -261,12 +261,16 @@ def check_name(name: Any, where: str) -> str:
     return str(name)
 
 
+NOT_IN_SUITES = ("endpoint", "profile", "allow_http")
+"""Options that say who hears of the credentials of whoever runs a suite."""
+
+
 def parse_options(where: str, table: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
     """Render options with ``_`` for ``-``. Size has its own key; values are read when the case is rendered."""
     from octree.render.option_table import RENDER
 
     # a suite may come from somebody else: what it may read is for who runs it to say
-    refused = ("size", "allow_outside") if folder else ("size",)
+    refused = ("size", "allow_outside", *NOT_IN_SUITES) if folder else ("size",)
     allowed = [name for name in RENDER.names if name not in refused]
     options: dict[str, Any] = {}
     for key, value in table.items():

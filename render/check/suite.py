@@ -87,6 +87,7 @@ def run(
     scope: Scope = "auto",
     ci: bool | None = None,
     allow_outside: bool = False,
+    remote: Mapping[str, Any] | None = None,
     render_case: RenderCase | None = None,
     on_case: Progress | None = None,
 ) -> SuiteResult:
@@ -96,7 +97,7 @@ def run(
     one for all, accepts the frames that the run in ``output`` staged, those bytes; cases are rendered for it only
     where ``output`` holds no run. ``ci`` None looks at the variable CI: there a missing baseline fails.
     ``allow_outside``: settings files that the suite names may have logs written outside its folder, and what its sources
-    name may lie outside of theirs. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
+    name may lie outside of theirs. ``remote``: options of ``octree render`` for remote stores. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
     cannot be written, ``GLError`` when nothing can be drawn here at all; whatever else goes wrong in a case
     is that case's verdict.
     """
@@ -109,7 +110,7 @@ def run(
     runner = CaseRunner(
         BaselineStore(Path(baselines) if baselines is not None else suite.default_baselines),
         Path(output),
-        render_case or functools.partial(render_with_pipeline, allow_outside=allow_outside),
+        render_case or functools.partial(render_with_pipeline, allow_outside=allow_outside, remote=remote),
         missing_fails=is_ci() if ci is None else ci,
         reason=reason,
         scope=scope,
@@ -181,7 +182,9 @@ def chosen(suite: Suite, names: Sequence[str]) -> tuple[Case, ...]:
     return tuple(case for case in suite.cases if not names or case.name in names)
 
 
-def render_with_pipeline(case: Case, *, allow_outside: bool = False) -> RunResult:
+def render_with_pipeline(
+    case: Case, *, allow_outside: bool = False, remote: Mapping[str, Any] | None = None
+) -> RunResult:
     """Render a case as ``octree render`` would; pixels are kept of the frames that are compared."""
     from octree.render import frames as loop
     from octree.render.request import parse_request
@@ -196,6 +199,7 @@ def render_with_pipeline(case: Case, *, allow_outside: bool = False) -> RunResul
             **({"no_titles": True} if case.options.get("montage") else {}),
             "size": size,
             **({"allow_outside": True} if allow_outside else {}),
+            **(remote or {}),
         },
         settings=case.settings,
     )

@@ -13,8 +13,8 @@ from octree.pyramid.building.planning.request import VOLUME_CHUNK
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.model import AXIS_ORDER
+from octree.pyramid.store.named import place_of
 from octree.pyramid.store.ngff import Well, wells_of
-from octree.pyramid.store.place import place_of
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
@@ -153,6 +153,7 @@ class OpenedSources:
             "options": {
                 **options,
                 "display": "".join(request.display),
+                "remote": asdict(request.remote),
                 "network": asdict(request.network) if request.network else None,
                 "layers": [asdict(layer) for layer in request.layers],
                 "volume": request.volume.to_json() if request.volume else None,
@@ -187,7 +188,9 @@ def _of_plate(request: RenderRequest) -> tuple[RenderRequest, tuple[Well, ...]]:
         raise UsageError(
             "--montage-by wells shows the wells of one plate", hint="give the plate's folder alone"
         )
-    wells = wells_of(place_of(os.fspath(request.sources[0]), anywhere=request.allow_outside))
+    wells = wells_of(
+        place_of(os.fspath(request.sources[0]), anywhere=request.allow_outside, remote=request.remote)
+    )
     sources = tuple([str(well.image) for well in wells])
     return replace(request, sources=sources, layers=request.layers * len(wells)), wells
 
@@ -249,6 +252,7 @@ def open_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTil
         untiled=not octree.enabled,
         limits=request.settings.render.limits,
         allow_outside=request.allow_outside,
+        remote=request.remote,
     )
 
 

@@ -11,7 +11,7 @@ import queue
 import threading
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +22,16 @@ from octree.pyramid.errors import LimitError, OutsideError, SourceError, SourceW
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import AXIS_ORDER, Box, LevelInfo, PyramidSpec
 from octree.pyramid.sources.source import ArraySource, open_source
+from octree.pyramid.sources.stored import is_file_name
 from octree.pyramid.store import ngff
 from octree.pyramid.store.arrays import open_pyramid
+from octree.pyramid.store.chunk_files import few_keys
 from octree.pyramid.store.doubts import doubts
-from octree.pyramid.store.place import Place, place_of, values_below
+from octree.pyramid.store.named import place_of
+from octree.pyramid.store.place import LocalPlace, Place
 from octree.pyramid.store.reading import Later, Reading
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
+from octree.pyramid.store.zarr_meta import is_array, read_array_meta
 from octree.render.config import MAX_WORKERS
 from octree.render.tiles.cancelling import Levels
 
@@ -34,8 +39,8 @@ DIGEST_BYTES = 64 * 2**10
 """Of a file so much of its beginning and of its end is looked at."""
 DIGEST_S = 10.0
 """A look at an array takes no longer."""
-DIGEST_VALUES = 64
-"""Files of a folder that are looked at."""
+DIGEST_VALUES = 4
+"""Chunks of an array that are looked at."""
 _numbers = itertools.count()
 _objects: dict[int, tuple[weakref.ref[Any], int]] = {}
 """Of objects in memory that have been opened and are still there, by ``id``: (the object, its number)."""
@@ -64,13 +69,17 @@ class Opened:
 
 
 def open_levels(
-    source: Any, *, labels: bool = False, limits: Limits = DEFAULT_LIMITS, allow_outside: bool = False
+    source: Any,
+    *,
+    labels: bool = False,
+    limits: Limits = DEFAULT_LIMITS,
+    allow_outside: bool = False,
+    remote: RemoteOptions = DEFAULT_REMOTE,
 ) -> Opened:
-    """Open the path or Place of a pyramid, or anything ``open_source`` takes; ``labels``, ``limits`` and ``allow_outside`` as
-    there. Raises SourceError, SourceNotFound, OutsideError."""
+    """Open the path, URL or Place of a pyramid, or anything ``open_source`` takes; the options are as there. Raises SourceError, SourceNotFound, OutsideError."""
     if isinstance(source, str | os.PathLike | Place):
-        place = place_of(source, anywhere=allow_outside)
-        if ngff.is_pyramid(place):
+        place = place_of(source, anywhere=allow_outside, remote=remote)
+        if not is_file_name(place) and ngff.is_pyramid(place):
             try:
                 return _open_pyramid(place, limits)
             except (LimitError, OutsideError):
@@ -80,8 +89,10 @@ def open_levels(
                 names = [axis.name for axis in ngff.read_multiscale(place).axes]
                 if names == sorted(names, key=AXIS_ORDER.index):
                     raise
-        if isinstance(source, Place):
-            source = place.local()
+        if not isinstance(place, LocalPlace):
+            source = place
+        elif isinstance(source, Place):
+            source = place.path
     return _open_array(source, labels, limits, allow_outside)
 
 
@@ -154,16 +165,18 @@ def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) 
     voxel = Box((0,) * len(array.shape), (1,) * len(array.shape))
     blocks = array.transient_bytes(voxel) >= math.prod(array.read_shape) * array.dtype.itemsize
     close = _nothing if array is source else array.close
-    if isinstance(source, str | os.PathLike):
-        identity = json.dumps(array.fingerprint(), sort_keys=True, default=str)
-        place = place_of(
-            array.path.partition("::")[0], anywhere=allow_outside
-        )  # of ``file.h5::/dataset`` the file
+    if isinstance(source, str | os.PathLike | Place):
+        place = (
+            source
+            if isinstance(source, Place)  # of ``file.h5::/dataset`` the file
+            else place_of(array.path.partition("::")[0], anywhere=allow_outside)
+        )
+        place, keys = _pixels_at(place)
         return Opened(
             levels,
             array.path,
-            identity,
-            lambda: _digest(facts, place),
+            _identity(array, place, keys),
+            lambda: _digest(facts, place, keys),
             close,
             blocks=blocks,
             warnings=array.warnings,
@@ -194,8 +207,9 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
     facts = json.dumps(
         [spec.dtype.str, spec.axis_names, [[v.shape, v.chunks, v.scale, v.translation] for v in spec.levels]]
     )
-    stamps = [group.child(name).stamp() for name in ("zarr.json", ".zattrs")]
+    stamps = [next(filter(None, (group.child(name).stamp() for name in ("zarr.json", ".zattrs"))), None)]
     coarsest = group.child(spec.levels[-1].path)
+    keys = few_keys(pyramid.metas[-1], DIGEST_VALUES)
     said = doubts(spec)
     for text in said:
         warnings.warn(f"{place}: {text}", SourceWarning, stacklevel=2)
@@ -204,7 +218,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         levels,
         str(place),
         f"{group.identity}|{stamps}|{facts}",
-        lambda: _digest(facts, coarsest),
+        lambda: _digest(facts, coarsest, keys),
         _nothing,
         private=True,  # neither TensorStore nor zarr gives what it keeps
         chunked=True,
@@ -218,31 +232,48 @@ def _nothing() -> None:
     pass
 
 
-def _digest(facts: str, place: Place) -> str:
-    """Of ``facts``, and the size, beginning and end of the value (of the first values of a folder)."""
+def _pixels_at(place: Place) -> tuple[Place, list[str]]:
+    """The array that a folder's pixels are in, and a few of its chunks; a file itself, and none."""
+    if is_file_name(place):
+        return place, []
+    if is_array(place):
+        return place, few_keys(read_array_meta(place), DIGEST_VALUES)
+    if not ngff.is_pyramid(place):
+        return place, []
+    scale = ngff.read_multiscale(place, base_only=True)
+    return scale.group.child(scale.levels[0].path), few_keys(scale.arrays[0], DIGEST_VALUES)
+
+
+def _identity(array: ArraySource, place: Place, keys: Sequence[str]) -> str:
+    """Of an array of chunks not by all of them: there may be millions."""
+    if not keys:
+        return json.dumps(array.fingerprint(), sort_keys=True, default=str)
+    stamps = [place.child(name).stamp() for name in ("zarr.json", ".zarray", ".zattrs")]
+    facts = [array.shape, array.dtype.str, [axis.name for axis in array.axes], array.rgb]
+    return f"{place.identity}|{stamps}|{facts}|{_digest('', place, keys)}"
+
+
+def _digest(facts: str, place: Place, keys: Sequence[str]) -> str:
+    """Of ``facts``, and sizes and ends of the values at ``keys`` below, or beginning and end of the value itself. At most 4
+    reads, whatever its size."""
     found = hashlib.sha256(facts.encode())
-    values = filter(_is_ours, values_below(place)) if place.kind() == "folder" else iter([place])
-    for value in itertools.islice(values, DIGEST_VALUES):
-        try:
-            stamp = value.stamp()
-            if stamp is None:
-                raise FileNotFoundError(str(value))
-            parts = [value.read(start, start + DIGEST_BYTES) for start in _ends(stamp.size)]
-        except OSError:
-            found.update(b"|unreadable|")
-            continue
-        found.update(f"|{stamp.size}|".encode())
-        for part in parts:
-            found.update(part or b"")
-    return found.hexdigest()
-
-
-def _is_ours(value: Place) -> bool:
-    """Is it a value that may be read?"""
     try:
-        return value.stamp() is not None
-    except (OutsideError, OSError):
-        return False
+        if keys:
+            ends = place.peek(keys, DIGEST_BYTES)
+            parts = [None if end is None else (end.size, end.last) for end in ends]
+        else:
+            stamp = place.stamp()
+            if stamp is None:
+                raise FileNotFoundError(str(place))
+            parts = [
+                (stamp.size, place.read(start, start + DIGEST_BYTES) or b"") for start in _ends(stamp.size)
+            ]
+    except (OSError, SourceError):
+        found.update(b"|unreadable|")
+        return found.hexdigest()
+    for part in parts:
+        found.update(b"|none|" if part is None else f"|{part[0]}|".encode() + part[1])
+    return found.hexdigest()
 
 
 def _ends(size: int) -> tuple[int, ...]:

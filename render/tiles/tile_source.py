@@ -17,6 +17,7 @@ from octree.pyramid.downsample import METHODS, Method
 from octree.pyramid.errors import SourceWarning, UsageError
 from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import PyramidSpec
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.render.tiles.cancelling import CancellableLevels, Close, FreshLevels, Levels
 from octree.render.tiles.face import BRICK, Face, Voxels, fitting_tile
 from octree.render.tiles.made_bricks import MadeBricks
@@ -150,6 +151,7 @@ def open_tile_source(
     untiled: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     allow_outside: bool = False,
+    remote: RemoteOptions = DEFAULT_REMOTE,
 ) -> OpenTileSource:
     """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.sources.source.open_source`` takes.
 
@@ -160,10 +162,14 @@ def open_tile_source(
     ``limits``        what one chunk, tile or flat image may take.
 
     ``allow_outside`` what the source names, and links, may lie outside of its folder.
+    ``remote``        how a URL is reached.
 
     Raises SourceError, SourceNotFound, OutsideError, UsageError (labels of several samples).
     """
-    opened = open_levels(source, labels=labels, limits=limits, allow_outside=allow_outside)
+    reopen = partial(
+        open_levels, source, labels=labels, limits=limits, allow_outside=allow_outside, remote=remote
+    )
+    opened = reopen()
     spec = opened.levels.spec
     try:
         if labels and spec.rgb:
@@ -177,6 +183,7 @@ def open_tile_source(
             "untiled": untiled,
             "limits": limits,
             "allow_outside": allow_outside,
+            "remote": remote,
         }
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
         return OpenTileSource(
@@ -186,7 +193,7 @@ def open_tile_source(
             single_level=single_level,
             untiled=untiled,
             recipe=recipe,
-            reopen=partial(open_levels, source, labels=labels, limits=limits, allow_outside=allow_outside),
+            reopen=reopen,
         )
     except BaseException:
         opened.close()

@@ -5,6 +5,7 @@ url.py          what a URL names, and which are refused (pure)
 credentials.py  whose name requests go under: environment, profile, nobody
 faults.py       what a request that failed means, and whether it is tried again (pure)
 client.py       the only file that asks obstore; one event loop for the process
+zarr_engine.py  arrays with codecs that only the zarr library knows
 place.py        a name in such a store, as a ``Place``
 
 Arrays by ranges of bytes:

@@ -51,11 +51,12 @@ class Bytes(Protocol):
 
 
 class Counts(NamedTuple):
-    """Requests made, tries again among them, and bytes that came."""
+    """Requests made, tries again among them (``retries``), bytes that came, and chunks that are not stored."""
 
     requests: int = 0
     bytes: int = 0
     retries: int = 0
+    fill_tiles: int = 0
 
     def since(self, before: Counts) -> Counts:
         return Counts(*(now - then for now, then in zip(self, before, strict=True)))
@@ -76,7 +77,7 @@ class _Loop:
         with self._lock:
             if self._loop is None or self._process != os.getpid():
                 self._loop, self._process = asyncio.new_event_loop(), os.getpid()
-                threading.Thread(target=self._loop.run_forever, name="octree-remote", daemon=True).start()
+                threading.Thread(target=self._loop.run_forever, name="remote-requests", daemon=True).start()
             return self._loop
 
 
@@ -121,7 +122,8 @@ class RemoteClient:
         self._web = root.startswith(("http://", "https://"))
         self._store = _open_store(root, options, settings)
         self._busy = asyncio.Semaphore(options.in_flight)
-        self._requests = self._bytes = self._retries = 0
+        self._requests = self._bytes = self._retries = self._fill_tiles = 0
+        self._noting = threading.Lock()
         self._no_ranges = False
 
     def __repr__(self) -> str:
@@ -131,7 +133,12 @@ class RemoteClient:
         return client_of, (self.root, self.options)
 
     def counts(self) -> Counts:
-        return Counts(self._requests, self._bytes, self._retries)
+        return Counts(self._requests, self._bytes, self._retries, self._fill_tiles)
+
+    def note_fill(self, count: int = 1) -> None:
+        """So many chunks were asked for that are not stored. Any thread."""
+        with self._noting:
+            self._fill_tiles += count
 
     def url(self, key: str) -> str:
         return said(self.root, key)

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import posixpath
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from octree.pyramid.errors import OutsideError
 from octree.pyramid.store.place import End, Place, Stamp
 from octree.pyramid.store.remote.client import RemoteClient, client_of, waited
+from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.remote.url import parse_url, said
+
+METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +29,11 @@ class RemotePlace(Place):
     client: RemoteClient
     key: str
     fence: str
+    _known: dict[str, bytes | None] = field(default_factory=dict, compare=False, repr=False)
+    """Metadata that have been read, of this place and all that came of it: each is asked for once."""
+
+    def __reduce__(self) -> Any:
+        return RemotePlace, (self.client, self.key, self.fence)
 
     def __str__(self) -> str:
         return said(self.client.root, self.key)
@@ -36,7 +46,7 @@ class RemotePlace(Place):
         outside = key == ".." or key.startswith("../")
         if outside or (self.fence and key != self.fence and not key.startswith(f"{self.fence}/")):
             raise self._outside(name, what, key)
-        return RemotePlace(self.client, key, self.fence)
+        return RemotePlace(self.client, key, self.fence, self._known)
 
     def _outside(self, name: str, what: str, to: str) -> OutsideError:
         inside = said(self.client.root, self.fence)
@@ -49,11 +59,48 @@ class RemotePlace(Place):
         )
 
     def read(self, start: int = 0, stop: int | None = None) -> bytes | None:
+        if self.name in METADATA:
+            data = self._metadata()
+            return data if data is None else data[start:stop]
         got = waited(self.client.get(self.key, start, stop))
         return None if got is None else bytes(got.data)
 
+    def _metadata(self) -> bytes | None:
+        if self.key not in self._known:
+            waited(self._learn([self.key]))
+        return self._known[self.key]
+
+    async def _learn(self, keys: Iterable[str]) -> None:
+        async def one(key: str) -> None:
+            got = await self.client.get(key)
+            self._known[key] = None if got is None else bytes(got.data)
+
+        await asyncio.gather(*(one(key) for key in keys if key not in self._known))
+
+    def prefetch(self, names: Iterable[str]) -> None:
+        with suppress(RemoteError):  # whoever reads it is told
+            waited(self._learn([self.child(name).key for name in names]))
+
     def stamp(self) -> Stamp | None:
+        if self.name in METADATA:
+            data = self._metadata()
+            return None if data is None else Stamp(len(data), hashlib.sha256(data).hexdigest())
         return waited(self.client.head(self.key))
+
+    def peek(self, keys: Iterable[str], count: int) -> list[End | None]:
+        places = [self.child(key) for key in keys]
+
+        async def tails() -> list[End | None]:
+            found = await asyncio.gather(*(self.client.tail(place.key, count) for place in places))
+            return [None if got is None else End(got.size, bytes(got.data)) for got in found]
+
+        return waited(tails())
+
+    @property
+    def zarr_store(self) -> Any:
+        from octree.pyramid.store.remote.zarr_engine import ClientStore
+
+        return ClientStore(self)
 
     def names(self) -> list[str] | None:
         return waited(self.client.names(self.key))
@@ -64,6 +111,7 @@ class RemotePlace(Place):
         return "folder" if waited(self.client.any_below(self.key)) else "nothing"
 
     def write(self, data: bytes) -> None:
+        self._known.pop(self.key, None)
         waited(self.client.put(self.key, data))
 
     def ends(self, keys: Iterable[str]) -> list[End]:
@@ -74,7 +122,10 @@ class RemotePlace(Place):
         return waited(tails())
 
     def remove(self, keys: Iterable[str]) -> None:
-        waited(self.client.delete(f"{self.key}/{key}" for key in keys))
+        names = [f"{self.key}/{key}" for key in keys]
+        for name in names:
+            self._known.pop(name, None)
+        waited(self.client.delete(names))
 
     @property
     def name(self) -> str:

@@ -1,0 +1,54 @@
+"""What a user names, as a Place: a path of this machine or a URL."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from octree.pyramid.reach import Reach, reach_of
+from octree.pyramid.store.place import LocalPlace, Place
+from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
+
+Where = str | os.PathLike[str] | Place
+"""What a user names, or a place already."""
+
+
+def named_url(where: object) -> str | None:
+    """The URL that ``where`` is; None for a path, and for a file or folder that is there under such a name."""
+    return where if isinstance(where, str) and "://" in where and not os.path.exists(where) else None
+
+
+def local_name(where: str) -> str:
+    """``where``, of a ``file://`` URL its path. Raises UsageError for a file of another machine."""
+    if named_url(where) is None:
+        return where
+    from octree.pyramid.store.remote.url import local_path
+
+    path = local_path(where)
+    return where if path is None else path
+
+
+def place_of(
+    where: Where,
+    *,
+    anywhere: bool = False,
+    reach: Reach | None = None,
+    remote: RemoteOptions = DEFAULT_REMOTE,
+) -> Place:
+    """The place of a local path: of what it names, links and ``..`` too, only what lies below it, or ``anywhere``, or
+    within ``reach``. That of a URL, and of what lies at ``::NAME`` in it, reached as ``remote`` says. A Place is given back
+    as it is.
+
+    Raises UsageError for a URL of a store that octree does not know, or that holds credentials.
+    """
+    if isinstance(where, Place):
+        return where
+    where = local_name(where) if isinstance(where, str) else where
+    url = named_url(where)
+    if url is not None:
+        from octree.pyramid.store.remote.place import remote_place
+
+        outer, _, inner = url.partition("::")
+        place = remote_place(outer, remote, anywhere=anywhere)
+        return place.child(inner.strip("/"), f"{place}: the path inside") if inner else place
+    return LocalPlace(Path(where), reach or reach_of(where, anywhere=anywhere))
