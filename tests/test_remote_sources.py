@@ -75,6 +75,14 @@ def test_pyramids_arrays_and_groups_inside_are_read(server: Loopback) -> None:
             assert source.fingerprint() == open_source(url).fingerprint()
 
 
+@pytest.mark.parametrize("name", ["v3.zarr", "v2.zarr"])
+def test_the_zarr_library_reads_the_same(name: str, server: Loopback) -> None:
+    """As it does for codecs that only it knows."""
+    with open_source(f"{server.url}/{name}", engine="zarr") as source:
+        assert source.engine == "zarr"
+        np.testing.assert_array_equal(source.read(Box((100, 100), (400, 500))), PIXELS[100:400, 100:500])
+
+
 def test_a_build_from_far_is_that_from_here(folder: Path, server: Loopback, tmp_path: Path) -> None:
     build(f"{server.url}/v3.zarr", tmp_path / "far.zarr", tile=64)
     build(folder / "v3.zarr", tmp_path / "near.zarr", tile=64)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from octree.pyramid.errors import OutsideError
 from octree.pyramid.store.place import End, Place, Stamp
@@ -17,6 +17,9 @@ from octree.pyramid.store.remote.client import RemoteClient, client_of, waited
 from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.remote.url import parse_url, said
+
+if TYPE_CHECKING:
+    from octree.pyramid.store.zarr_meta import ArrayMeta
 
 METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup"})
 
@@ -95,6 +98,11 @@ class RemotePlace(Place):
             return [None if got is None else End(got.size, bytes(got.data)) for got in found]
 
         return waited(tails())
+
+    def reader(self, meta: ArrayMeta, what: str) -> Any:
+        from octree.pyramid.store.remote.reader import RangeReader
+
+        return RangeReader(self.client, self.key, meta, what, str(self))
 
     @property
     def zarr_store(self) -> Any:
