@@ -39,6 +39,7 @@ from octree.render.volume_options import (
     auto_or_number,
     auto_or_positive,
     parse_clip,
+    parse_planes,
     parse_slab,
 )
 
@@ -239,6 +240,9 @@ RENDER = Table(
                unset="off", group=VIEW),
         Option("clip", Kind("a box such as x=100:900,z=:50", parse_clip, "BOX"),
                "Only this box of a volume, level-0 positions: x=100:900,z=:50.", unset="all of it", group=VIEW),
+        Option("planes", Kind("planes such as x=100,y=80,z=12, or none", parse_planes, "PLACES"),
+               "A volume's planes in its place, opaque: x=100,y=80,z=12; of an image without z where it lies: z=12.",
+               unset="none; z=0 of an image without z beside a volume", group=VIEW, many=True),
         Option("detail", number(0, 1e6, above=True), "Of volumes: voxels of the wanted level are at most so many pixels.",
                unset="1", group=VIEW),
         Option("box", FLAG, "Outline of a volume, with ticks, and its axes.", group=VIEW),

@@ -19,7 +19,7 @@ from octree.render.option_table import RENDER, ChannelOption, Projection
 from octree.render.view.camera_text import is_path, is_volume_camera
 from octree.render.view.montage import Shape
 from octree.render.view.state import VOLUME, Slicing
-from octree.render.volume_options import SLICE, VolumeMode, VolumeOptions
+from octree.render.volume_options import SLICE, Planes, VolumeMode, VolumeOptions
 
 Blending = Literal["translucent", "additive", "opaque"]
 Late = Literal["coarse", "hold", "wait"]
@@ -29,7 +29,7 @@ Interpolation = Literal["nearest", "linear"]
 @dataclass(frozen=True, slots=True)
 class LayerOptions:
     """How one layer is drawn; ``clim``, ``opacity``, ``iso`` and ``attenuation`` None are automatic, ``channels`` None is what the source
-    says."""
+    says, ``planes`` None is all of a volume."""
 
     clim: tuple[float, float] | None
     gamma: float
@@ -40,6 +40,7 @@ class LayerOptions:
     channels: tuple[ChannelOption, ...] | None
     iso: float | None = None
     attenuation: float | None = None
+    planes: Planes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +184,7 @@ def _volume(
                 f"--mode slice shows planes, and --camera {around} looks at a volume",
                 hint="--mode mip, minip, mean, attenuated-mip, alpha or iso shows volumes",
             )
-        for name in ("slab", "clip", "detail", "box", "iso", "attenuation"):
+        for name in ("slab", "clip", "detail", "box", "iso", "attenuation", "planes"):
             if given.get(name) not in (None, False):
                 raise UsageError(
                     f"{RENDER[name].long} is of volumes, and planes are shown",

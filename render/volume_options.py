@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.options import finite
+from octree.pyramid.options import finite, shown
 from octree.pyramid.units import space_unit
+from octree.render.films import PlaneRange, parse_index
 
 VolumeMode: TypeAlias = Literal["mip", "minip", "mean", "attenuated-mip", "alpha", "iso"]
 VOLUME_MODES: tuple[VolumeMode, ...] = get_args(VolumeMode)
 SLICE = "slice"
 CLIP_AXES = ("x", "y", "z")
+Planes: TypeAlias = tuple[tuple[str, int], ...]
+"""Planes across some of the axes x, y and z: (axis, level-0 position) each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,22 @@ def _ends(axis: str, ends: Any) -> tuple[float | None, float | None]:
             f"{axis}={ends} holds nothing", hint="FROM is at least 0 and below TO, which is not part of it"
         )
     return low, high
+
+
+def parse_planes(value: Any) -> Planes | None:
+    """``x=40,z=12``: level-0 positions, one for an axis at most, of a fraction the plane below; None for ``none``."""
+    if isinstance(value, str) and value.strip() == "none":
+        return None
+    if isinstance(value, tuple) and all(isinstance(pair, tuple) for pair in value):
+        value = dict(value)
+    example = "for example x=100,y=80,z=12, in level-0 positions"
+    places = parse_index(value)
+    for axis, place in places.items():
+        if axis not in CLIP_AXES:
+            raise UsageError(f"{shown(value)}: {axis!r} is not x, y or z", hint=example)
+        if isinstance(place, PlaneRange):
+            raise UsageError(f"{shown(value)}: a plane lies at one position of {axis}", hint=example)
+    return tuple([(axis, place) for axis, place in places.items() if not isinstance(place, PlaneRange)])
 
 
 def auto_or_number(value: Any) -> float | None:

@@ -31,6 +31,7 @@ from octree.render.request import RenderRequest
 from octree.render.scene.look import Look
 from octree.render.scene.volume.around import Around, around_of
 from octree.render.scene.volume.layer import VolumeLayer, make_volume_layer
+from octree.render.scene.volume.placing import with_planes
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.plan import ViewPlan
 from octree.render.view.volume.rate import Pacer
@@ -41,7 +42,7 @@ from octree.render.volume_options import SLICE
 STILL_MS = 150.0
 """A camera that has not moved for so long stands."""
 _PLANES_ONLY = ("display", "project", "show_grid", "mark_pending")
-_OF_VOLUMES = ("mode", "iso", "attenuation", "slab", "clip", "detail")
+_OF_VOLUMES = ("mode", "iso", "attenuation", "slab", "clip", "planes", "detail")
 
 
 class _March(create_visual_node(MarchVisual)):  # type: ignore[misc] # made by vispy at run time
@@ -79,8 +80,8 @@ class TiledVolume(LiveNode):
     ``source``, ``settings``, ``pipeline``, ``group``, ``swap``   as for ``TiledImage``: t and c are axes to choose on.
     ``fps``       while the camera moves, the volume is drawn as much coarser as it takes to draw so many frames in each
                   second; once it stands, as fine as is wanted.
-    ``options``   of ``octree render`` by their long names: mode, iso, attenuation, slab, clip, detail; clim, gamma, colormap,
-                  opacity, blending, interpolation, channels, index, labels, single_level, allow_outside.
+    ``options``   of ``octree render`` by their long names: mode, iso, attenuation, slab, clip, planes, detail; clim, gamma,
+                  colormap, opacity, blending, interpolation, channels, index, labels, single_level, allow_outside.
 
     ``visuals`` are the vispy visuals, one for each channel: ``mode``, ``iso``, ``attenuation``, ``clim``, ``gamma``, ``colormap`` and
     ``opacity`` may be set at any time. Events, ``go_to``, ``play``, ``settle`` and ``close`` are those of ``TiledImage``. Raises OctreeError
@@ -115,6 +116,7 @@ class TiledVolume(LiveNode):
         self, source: OpenTileSource, looks: Sequence[Look], request: RenderRequest
     ) -> VolumeLayer:
         assert request.volume is not None
+        with_planes(request, source.spec, [False], [source.labels])
         self._around: Around = around_of(request.volume, source.spec)
         return make_volume_layer(self.pipeline, source, looks, partial(_March, parent=self), self._around)
 
@@ -186,7 +188,7 @@ class TiledVolume(LiveNode):
             nothing = Region(box.low, box.low)
             found = sight_through(np.diag((1.0, 1.0, 1.0, 1.0)), seen.size_px, (1.0,) * 3, nothing)
             assert found is not None
-        return replace(found, slab=around.slab)
+        return replace(found, slab=around.slab, planes=self._layer.planes)
 
     def _drew(self, ms: float) -> None:
         self._pacer.note(ms * len(self.visuals), self._drawn_coarser)

@@ -18,6 +18,7 @@ from octree.render.scene.contrast import measured_range, type_range, whole_range
 from octree.render.tiles.texels import base_for, lost_steps
 from octree.render.tiles.tile_source import OpenTileSource
 from octree.render.view.state import Section, Slicing, resolve
+from octree.render.volume_options import Planes
 
 CHANNEL_COLORS = ("#ff0000", "#00ff00", "#0000ff", "#ffff00", "#ff00ff", "#00ffff", "#ffffff")
 """For channels whose source names no colour, in order."""
@@ -38,12 +39,14 @@ class Look:
     rgb: bool
     iso: float | None = None
     attenuation: float | None = None
+    planes: Planes | None = None
+    """Of a volume these are shown, camera coordinates; None: all of it."""
     auto_opacity: bool = False
     """Nobody has said how opaque it is."""
 
     def drawing(self) -> dict[str, Any]:
         """The arguments that ``TiledImageVisual`` and ``MarchVisual`` have in common."""
-        others = ("channel", "iso", "attenuation", "auto_opacity")
+        others = ("channel", "iso", "attenuation", "planes", "auto_opacity")
         return {f.name: getattr(self, f.name) for f in fields(self) if f.name not in others}
 
 
@@ -92,6 +95,7 @@ def _looks(source: OpenTileSource, options: LayerOptions, request: RenderRequest
         rgb=source.rgb,
         iso=options.iso,
         attenuation=options.attenuation,
+        planes=options.planes,
     )
     if channels is None:
         return [replace(look, clim=_clim(source, request.slicing, None, options, request.settings.loader))]

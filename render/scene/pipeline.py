@@ -38,6 +38,7 @@ from octree.render.view.plan import ViewPlan
 if TYPE_CHECKING:
     from octree.render.gl.volume.brick_atlas import BrickAtlas
     from octree.render.gl.volume.counting import SampleCounter
+    from octree.render.gl.volume.surfaces import Surfaces
     from octree.render.scene.volume.layer import VolumeLayer
 
 _SLACK = 1.1
@@ -114,7 +115,8 @@ class Pipeline:
         self._shared: dict[str, OpenTileSource] = {}
         self._packed: list[ViewPlan] = []
         self._bricks: BrickAtlas | None = None
-        self._counter: SampleCounter | None = None
+        self._counters: dict[bool, SampleCounter] = {}
+        self._surfaces: Surfaces | None = None
         self._lent_bytes = 0  # of the atlas' budget, to the bricks
         self._stack = ExitStack()
         if self._owns_atlas:
@@ -132,15 +134,24 @@ class Pipeline:
             self._stack.callback(self._bricks.close)
         return self._bricks
 
-    @property
-    def counter(self) -> SampleCounter:
-        """Who counts the samples of rays, made when somebody asks."""
-        if self._counter is None:
+    def counter(self, *, planes: bool) -> SampleCounter:
+        """Who counts the samples of rays, of all or of those on ``planes``, made when somebody asks."""
+        if planes not in self._counters:
             from octree.render.gl.volume.counting import SampleCounter
 
-            self._counter = SampleCounter()
-            self._stack.callback(self._counter.close)
-        return self._counter
+            self._counters[planes] = SampleCounter(planes=planes)
+            self._stack.callback(self._counters[planes].close)
+        return self._counters[planes]
+
+    @property
+    def surfaces(self) -> Surfaces:
+        """What of the volumes of a frame hides others, made when somebody asks."""
+        if self._surfaces is None:
+            from octree.render.gl.volume.surfaces import Surfaces
+
+            self._surfaces = Surfaces()
+            self._stack.callback(self._surfaces.close)
+        return self._surfaces
 
     @property
     def _atlases(self) -> Iterator[Atlas | BrickAtlas]:

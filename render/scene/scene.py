@@ -196,11 +196,19 @@ class Scene:
 
     def draw(self, part: Part | None = None) -> None:
         """``part``: only these pixels of the frame change."""
-        visuals = [part.visual for layer in self.images for part in layer.parts]
         first = self.images[0]
         if self.overview is not None and isinstance(first, Layer):
             self.overview.mark(first.view)
-        self.canvas.draw([*visuals, *self._over()], part)
+        self.canvas.draw([*self._images_drawn(), *self._over()], part)
+
+    def _images_drawn(self) -> list[Drawable]:
+        """The images, bottom first; of several volumes each as far as others do not hide it."""
+        layers = [[part.visual for part in layer.parts] for layer in self.images]
+        if len(layers) < 2 or not any(layer.is_volume for layer in self.images):
+            return [visual for layer in layers for visual in layer]
+        from octree.render.gl.volume.surfaces import met
+
+        return [*met(layers, self.pipeline.surfaces)]
 
     def _over(self) -> list[Drawable]:
         """What is drawn over the images: of volumes outlines, of planes the inset."""

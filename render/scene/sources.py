@@ -27,7 +27,9 @@ from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import Scene
 from octree.render.scene.stage import Stage
 from octree.render.scene.volume.around import around_of
+from octree.render.scene.volume.placing import slab_of, with_planes
 from octree.render.tiles.face import Face
+from octree.render.tiles.slab import Slab
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.camera import Camera, CameraPath
 from octree.render.view.camera_text import is_volume_camera, parse_camera
@@ -173,12 +175,19 @@ def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
             stack.enter_context(closing(open_source(source, request, labels=request.labels and alone)))
             for source in request.sources
         ]
-        if request.labels and not alone:
-            for number in _which_are_labels(sources):
+        first = sources[0].spec
+        slabs = [slab_of(request, number, source.spec, first) for number, source in enumerate(sources)]
+        labels = set(_which_are_labels(sources)) if request.labels and not alone else set()
+        for number, slab in enumerate(slabs):
+            if number in labels or slab is not None:
                 sources[number].close()
-                again = open_source(request.sources[number], request, labels=True)
+                again = open_source(request.sources[number], request, labels=number in labels, slab=slab)
                 sources[number] = stack.enter_context(closing(again))
         check_slicing(request, sources)
+        if request.volume is not None:
+            request = with_planes(
+                request, first, [slab is not None for slab in slabs], [source.labels for source in sources]
+            )
         yield OpenedSources(request, tuple(sources), wells)
 
 
@@ -207,7 +216,10 @@ def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> 
             around = next(filter(is_volume_camera, request.cameras), None)
             if option == "--mode" and around is not None:
                 option = f"--camera {around}"
-            raise UsageError(f"{option}: {source.path}: {error.message}", hint=error.hint) from None
+            hint = error.hint
+            if source is sources[0] and any(set(VOLUME) <= set(other.spec.free_axes) for other in sources):
+                hint = "give the volume first: cameras are in its voxels, and the plane is placed in it"
+            raise UsageError(f"{option}: {source.path}: {error.message}", hint=hint) from None
     lengths = lengths_of(sources, wishes.displayed)
     for axis, at in wishes.position:
         try:
@@ -241,8 +253,10 @@ def _building_anew(source: OpenTileSource, face: Face) -> str:
     return f"octree build --chunks {edges} makes that {then:.0f} times"
 
 
-def open_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTileSource:
-    """One source as the request's settings and options want it drawn."""
+def open_source(
+    source: Any, request: RenderRequest, *, labels: bool, slab: Slab | None = None
+) -> OpenTileSource:
+    """One source as the request's settings and options want it drawn; without z, as a ``slab`` of a volume."""
     octree = request.settings.octree
     return open_tile_source(
         source,
@@ -253,6 +267,7 @@ def open_source(source: Any, request: RenderRequest, *, labels: bool) -> OpenTil
         limits=request.settings.render.limits,
         allow_outside=request.allow_outside,
         remote=request.remote,
+        slab=slab,
     )
 
 

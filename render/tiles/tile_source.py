@@ -10,7 +10,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Mapping
-from functools import partial
+from dataclasses import replace
 from typing import Any
 
 from octree.pyramid.downsample import METHODS, Method
@@ -23,6 +23,7 @@ from octree.render.tiles.face import BRICK, Face, Voxels, fitting_tile
 from octree.render.tiles.made_bricks import MadeBricks
 from octree.render.tiles.made_levels import MadeLevels
 from octree.render.tiles.open_levels import Opened, open_levels
+from octree.render.tiles.slab import Slab, SlabLevels
 from octree.render.tiles.texels import NO_BASE, Base
 from octree.render.view.state import PLANE, VOLUME, Displayed, Section
 
@@ -31,7 +32,7 @@ class OpenTileSource(Face):
     """One source, opened: its plain face, rows y and columns x, and the owner of the others. Main thread only, but for
     what ``Face`` says of reading.
 
-    ``path``   what to call it.
+    ``path``   what to call it.  ``slab``   where on z an image without z lies.
     ``faces``  those that have been asked for, this one among them.
     """
 
@@ -45,6 +46,7 @@ class OpenTileSource(Face):
         untiled: bool,
         recipe: tuple[Any, ...] | None,
         reopen: Callable[[], Opened],
+        slab: Slab | None = None,
     ) -> None:
         def again() -> tuple[Levels, Close]:
             anew = reopen()
@@ -64,7 +66,7 @@ class OpenTileSource(Face):
         way = f"{opened.identity}|{edges}|{labels}|{single_level}|{untiled}"
         token = hashlib.sha256(way.encode("utf-8", "surrogatepass")).hexdigest()
         super().__init__(Voxels(opened, levels, volume, stored, token, tile, labels, untiled, recipe))
-        self._opened, self.path = opened, opened.path
+        self._opened, self.path, self.slab = opened, opened.path, slab
         self._faces: dict[tuple[Any, ...], Face] = {(PLANE, "", None, None): self}
 
     @property
@@ -152,6 +154,7 @@ def open_tile_source(
     limits: Limits = DEFAULT_LIMITS,
     allow_outside: bool = False,
     remote: RemoteOptions = DEFAULT_REMOTE,
+    slab: Slab | None = None,
 ) -> OpenTileSource:
     """Open ``source``: the path of a pyramid, or anything ``octree.pyramid.sources.source.open_source`` takes.
 
@@ -163,13 +166,18 @@ def open_tile_source(
 
     ``allow_outside`` what the source names, and links, may lie outside of its folder.
     ``remote``        how a URL is reached.
+    ``slab``          an image without z is this slab of a volume.
 
     Raises SourceError, SourceNotFound, OutsideError, UsageError (labels of several samples).
     """
-    reopen = partial(
-        open_levels, source, labels=labels, limits=limits, allow_outside=allow_outside, remote=remote
-    )
-    opened = reopen()
+
+    def open_it() -> Opened:
+        opened = open_levels(source, labels=labels, limits=limits, allow_outside=allow_outside, remote=remote)
+        if slab is None:
+            return opened
+        return replace(opened, levels=SlabLevels(opened.levels, slab), identity=f"{opened.identity}|{slab}")
+
+    opened = open_it()
     spec = opened.levels.spec
     try:
         if labels and spec.rgb:
@@ -184,6 +192,7 @@ def open_tile_source(
             "limits": limits,
             "allow_outside": allow_outside,
             "remote": remote,
+            "slab": slab,
         }
         recipe = (_reopen, str(source), options) if isinstance(source, str | os.PathLike) else None
         return OpenTileSource(
@@ -193,7 +202,8 @@ def open_tile_source(
             single_level=single_level,
             untiled=untiled,
             recipe=recipe,
-            reopen=reopen,
+            reopen=open_it,
+            slab=slab,
         )
     except BaseException:
         opened.close()

@@ -6,7 +6,9 @@ brick_atlas.py   BrickAtlas: uploads with gutters from the 26 neighbours, lowest
 march.py         MarchVisual: one part of a layer, one ray for each pixel, all modes
 tables.py        what its shader is told of cells and rays
 counting.py      SampleCounter: samples of each kind of row, for coverage
-march.vert march.frag   the shader of both
+surfaces.py      Surfaces: how deep what hides lies; layers that meet in depth
+march.vert march.frag   the shader of march and counting
+planes.frag      its rays through planes of a volume
 box.py           BoxVisual: outline, ticks, axes mark, failed bricks
 box.vert box.frag       its shader
 """

@@ -39,9 +39,10 @@ _HALF = 4096
 
 
 class SampleCounter:
-    """Owner of a program and a framebuffer, made when they are first needed."""
+    """Owner of a program and a framebuffer, made when they are first needed. ``planes``: rays have samples on these alone."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, planes: bool = False) -> None:
+        self._planes = planes
         self._program: Any = None
         self._tables = Tables()
         self._buffer: Any = None
@@ -80,9 +81,8 @@ class SampleCounter:
 
     def _make(self) -> None:
         constants = [f"#define {name} {value}" for name, value in colors.shader_constants().items()]
-        self._program = gloo.Program(
-            *shader_pair("volume/march", "\n".join(["#define COUNT", *constants, ""]))
-        )
+        variant = ["#define COUNT", *(["#define PLANES"] if self._planes else []), *constants, ""]
+        self._program = gloo.Program(*shader_pair("volume/march", "\n".join(variant)))
         self._program["a_position"] = np.array([[-1, -1], [3, -1], [-1, 3]], np.float32)
         for name in ("u_cells", "u_planes", "u_rows"):
             self._tables.send(name, EMPTY[name], self._program.__setitem__)

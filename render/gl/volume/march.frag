@@ -4,6 +4,9 @@
 //   MIP MINIP MEAN ATTENUATED ALPHA ISO COUNT   the mode
 //   PLAIN         ALPHA: gray, and steps of one unit: a quarter faster than a table
 //   STRIDE        bricks that are coarser than wanted take only every so many-th sample
+//   PLANES        planes of it, and not all of it: planes.frag
+//   DEPTH         how deep the first thing lies that hides what is behind it, and no colour (ISO, PLANES)
+//   STOPS         nothing is seen behind what other layers show
 //   EDGES         some bricks must not be looked at beyond some of their faces
 //   the others    as in tiled_image.frag
 uniform sampler3D u_page;
@@ -38,6 +41,9 @@ uniform vec4 u_surface;        // ISO: colour
 uniform float u_sample_alpha;  // LABELS, ALPHA: of one sample
 uniform sampler2D u_transfer;  // ALPHA: TABLE_SIZE x 1, what one sample adds, premultiplied
 uniform vec2 u_classes;        // COUNT: the first class that is counted, and how many samples one half of a number holds
+uniform float u_depth;         // of the origins, world units
+uniform sampler2D u_surfaces;  // STOPS: how deep what hides them lies, pixel by pixel of the framebuffer
+uniform vec2 u_surfaces_texel;
 #define WINDOW u_window
 #include colored.frag
 
@@ -137,6 +143,31 @@ float lit(vec3 at, vec3 slot, vec3 least, vec3 most, vec3 scale, vec3 d) {
 }
 #endif
 
+// At which step the ray is so deep.
+float step_at(float depth) {
+    return (depth - u_depth) / u_step_world;
+}
+
+#ifdef STOPS
+// The step at which something else hides what lies behind it. What lies in the same place is seen.
+float stops_at() {
+    return step_at(texture2D(u_surfaces, gl_FragCoord.xy * u_surfaces_texel).r) + 0.01;
+}
+#endif
+
+// Something at this step hides all that lies behind it.
+void surface_at(float at) {
+#ifdef STOPS
+    if (at > stops_at()) discard;
+#endif
+#ifdef DEPTH
+    gl_FragColor = vec4(u_depth + at * u_step_world);
+#endif
+}
+
+#ifdef PLANES
+#include volume/planes.frag
+#else
 void main() {
     vec2 pixel = u_frame.xy + gl_FragCoord.xy * u_frame.zw;
     vec3 o = u_origin + pixel.x * u_across + pixel.y * u_down;
@@ -150,6 +181,9 @@ void main() {
     vec3 far = max(first, last);
     float at = max(max(max(near.x, near.y), near.z), u_range.x);
     float stop = min(min(min(far.x, far.y), far.z), u_range.y);
+#ifdef STOPS
+    stop = min(stop, ceil(stops_at() - 0.5));
+#endif
     if (!(at < stop)) discard;
 
     bool some = false;         // a value was met: not nothing, nor NaN
@@ -280,7 +314,7 @@ void main() {
 #if defined(LABELS) && !defined(ALPHA)
         for (float i = begin; i < to; i += stride) {
             SAMPLES value = SAMPLE(i);
-            if (value != vec4(0.0)) { shown = value; done = true; break; }
+            if (value != vec4(0.0)) { shown = value; hit = i; done = true; break; }
         }
 #elif defined(ISO)
         for (float i = begin; i < to; i += stride) {
@@ -388,9 +422,14 @@ void main() {
 #endif
 #elif defined(LABELS)
     if (!done) discard;
+    surface_at(hit + 0.5);
+#ifndef DEPTH
     show(colored(shown), vec4(0.0));
+#endif
 #elif defined(ISO)
     if (!done) discard;
+    surface_at(hit + 0.5);
+#ifndef DEPTH
     light = lit((o + (hit + 0.5) * d) * hit_scale + hit_offset, hit_slot, hit_least, hit_most, hit_scale, d);
 #ifdef RGB
     vec4 color = colored(shown);
@@ -398,6 +437,7 @@ void main() {
     vec4 color = u_surface;
 #endif
     show(vec4(color.rgb * light, color.a), vec4(0.0));
+#endif
 #else
     if (!some && nans == 0.0) discard;
 #ifdef MEAN
@@ -422,3 +462,4 @@ void main() {
     show(color, vec4(0.0));
 #endif
 }
+#endif

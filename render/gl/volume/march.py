@@ -29,6 +29,7 @@ from octree.pyramid.errors import UsageError
 from octree.render.gl import colors
 from octree.render.gl.colored import Blending, ColoredVisual, Interpolation, Page
 from octree.render.gl.library import gloo
+from octree.render.gl.page import PageTexture
 from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.gl.volume.tables import (
     EMPTY,
@@ -59,7 +60,7 @@ class MarchVisual(ColoredVisual):
     """Draws ``Cells`` from a ``BrickAtlas``: one part (channel) of a layer.
 
     ``mode``  see above. ``iso`` is in values of the texels, None: the middle of the contrast limits. ``attenuation`` per world
-    unit. ``stride``: bricks that are so many times coarser than what is wanted take only every so many-th sample. Other
+    unit. ``planes``: its rays have planes, each in its place; the nearest that is something is shown, whatever the mode. ``stride``: bricks that are so many times coarser than what is wanted take only every so many-th sample. Other
     arguments as for ``TiledImageVisual``.
     """
 
@@ -83,6 +84,7 @@ class MarchVisual(ColoredVisual):
         rgb: bool = False,
         nan_color: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0),
         base: tuple[float, float] = (0.0, 1.0),
+        planes: bool = False,
     ) -> None:
         self._atlas = atlas
         self.keys: tuple[LoadKey | None, ...] = ()
@@ -97,6 +99,7 @@ class MarchVisual(ColoredVisual):
         self._sent_for: tuple[Any, ...] = ()
         self._bounds = (0.0, 0.0)
         self._tables = Tables()
+        self._depths: MarchVisual | None = None
         self._transfer_of: tuple[Any, ...] = ()
         self._triangle = gloo.VertexBuffer(np.array([[-1, -1], [3, -1], [-1, 3]], np.float32))
         self._mode: Mode = "mip"
@@ -113,7 +116,7 @@ class MarchVisual(ColoredVisual):
             nan_color=nan_color,
             base=base,
         )
-        self._defines.add(_DEFINES[self._mode])
+        self._defines |= {_DEFINES[self._mode], *(["PLANES"] if planes else [])}
         self.mode, self.stride = mode, stride
         for name, value in UNIFORMS.items():  # vispy warns of any that a shader has, and nobody has set
             self._set(name, value)
@@ -141,6 +144,20 @@ class MarchVisual(ColoredVisual):
     @stride.setter
     def stride(self, value: bool) -> None:
         self._define("STRIDE", value)
+
+    @property
+    def hides(self) -> bool:
+        """Nothing is seen behind what it shows: planes, and surfaces."""
+        return "PLANES" in self._defines or self._mode == "iso"
+
+    def stop_at(self, depths: PageTexture | None) -> None:
+        """Show nothing that lies deeper than these, from now on; see ``Surfaces``."""
+        if depths is None:
+            self._define("STOPS", on=False)
+            return
+        self._define("STOPS", on=True)
+        self._set_table("u_surfaces", depths)
+        self._set("u_surfaces_texel", tuple([1.0 / size for size in depths.shape[1::-1]]))
 
     # what to draw
 
@@ -177,6 +194,21 @@ class MarchVisual(ColoredVisual):
             return
         if self._page is not None:
             self._draw_page(self._atlas.texture(self._page))
+
+    def draw_depths(self, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
+        """As ``draw_part``, of what ``hides``: into each pixel how deep it lies, where nothing is there that lies less deep."""
+        if self._depths is None:  # a shader of its own: one that changes is built anew
+            labels, rgb, planes = (name in self._defines for name in ("LABELS", "RGB", "PLANES"))
+            self._depths = MarchVisual(self._atlas, labels=labels, rgb=rgb, planes=planes)
+            self._depths._define("DEPTH", on=True)
+        depths = self._depths
+        for name in ("mode", "iso", "clim", "interpolation", "base"):
+            if getattr(depths, name) != (own := getattr(self, name)):
+                setattr(depths, name, own)
+        if depths._cells is not self._cells and self._cells is not None:
+            depths.set_cells(self._cells, self.keys, self._closed)
+        depths._rays, depths._world = self._rays, self._world
+        depths.draw_part(offset_px, size_px)
 
     def rehearse(self, page: VolumeTexture, offset_px: tuple[int, int], size_px: tuple[int, int]) -> None:
         """As ``draw_part``, but nothing is seen: a driver builds its shaders now, and not in the frame that first shows a
@@ -302,6 +334,13 @@ class MarchVisual(ColoredVisual):
         self._transfer_of = look
         table = transfer_table(self._colormap, self._gamma, self._strength, step)[None]
         self._tables.send("u_transfer", table, self._set_table)
+
+    def _use_state(self, pages: Sequence[Page], *, may_skip: bool) -> None:
+        if "DEPTH" not in self._defines:
+            super()._use_state(pages, may_skip=may_skip)
+            return
+        self.set_gl_state(None, depth_test=False, cull_face=False, blend=True, blend_equation="min")
+        self._configure_gl_state()
 
     def _is_solid(self, pages: Sequence[Page]) -> bool:
         return self._mode != "alpha" and super()._is_solid(pages)

@@ -23,7 +23,8 @@ UNIFORMS: dict[str, Any] = {
     **dict.fromkeys(("u_counts", "u_world"), (1.0, 1.0, 1.0)),
     **dict.fromkeys(("u_range", "u_bounds", "u_limits"), (0.0, 0.0)),
     **dict.fromkeys(("u_rows_high", "u_half", "u_step_world", "u_samples"), 1.0),
-    **dict.fromkeys(("u_attenuation", "u_threshold", "u_sample_alpha"), 0.0),
+    **dict.fromkeys(("u_attenuation", "u_threshold", "u_sample_alpha", "u_depth"), 0.0),
+    **dict.fromkeys(("u_at", "u_on"), _NOWHERE),
     "u_classes": (0.0, 0.0),
     "u_surface": (0.0, 0.0, 0.0, 0.0),
     "u_frame": (0.0, 0.0, 1.0, 1.0),
@@ -36,6 +37,7 @@ EMPTY: dict[str, NDArray[Any]] = {
     "u_planes": np.zeros((3, 2)),
     "u_rows": np.zeros((1, TEXELS, 4)),
     "u_transfer": np.zeros((1, colors.TABLE_SIZE, 4)),
+    "u_surfaces": np.zeros((1, 1)),
 }
 """Tables of no cell."""
 
@@ -76,6 +78,7 @@ class Tables:
             "u_planes": Table(PageTexture, "float32"),
             "u_rows": Table(PageTexture, "float32", 4),
             "u_transfer": Table(PageTexture, "uint16", 4),
+            "u_surfaces": Table(PageTexture, "float32"),
         }
 
     def send(self, name: str, values: NDArray[Any], tell: Callable[[str, Any], None]) -> None:
@@ -115,11 +118,17 @@ def cell_uniforms(cells: Cells) -> dict[str, Any]:
 def ray_uniforms(rays: Rays, cells: Cells) -> dict[str, Any]:
     apart = [ours - theirs for ours, theirs in zip(rays.centre, cells.centre, strict=True)]
     names = ("across", "down", "step", "step_across", "step_down")
-    return {
+    found = {
         "u_origin": tuple([a + b for a, b in zip(rays.origin, apart, strict=True)]),
         "u_range": (rays.first_k, rays.stop_k),
+        "u_depth": rays.depth,
         **{f"u_{name}": tuple(getattr(rays, name)) for name in names},
     }
+    if rays.planes is not None:
+        at = zip(rays.planes, apart, strict=True)
+        found["u_at"] = tuple([0.0 if own is None else own + by for own, by in at])
+        found["u_on"] = tuple([float(own is not None) for own in rays.planes])
+    return found
 
 
 def rows_of(

@@ -33,8 +33,9 @@ from octree.render.view.state import VOLUME, Slicing, ViewState
 from octree.render.view.volume.cells import Cells, cells_of, closed_faces
 from octree.render.view.volume.cover import cover_volume, coverage_of_classes, is_known
 from octree.render.view.volume.plan import plan_volume, step_of
-from octree.render.view.volume.samples import owned
-from octree.render.view.volume.sight import Rays, Sight, rays_of, sight_of
+from octree.render.view.volume.samples import seen_samples
+from octree.render.view.volume.sight import Places, Rays, Sight, rays_of, sight_of
+from octree.render.volume_options import Planes
 
 if TYPE_CHECKING:
     from octree.render.gl.volume.march import MarchVisual
@@ -63,13 +64,17 @@ def make_volume_layer(
         )
         for look in looks
     ]
-    linear = looks[0].interpolation == "linear"
-    return VolumeLayer(source, parts, pipeline, around, first=first or source.spec, linear=linear)
+    linear, planes = looks[0].interpolation == "linear", looks[0].planes
+    return VolumeLayer(
+        source, parts, pipeline, around, first=first or source.spec, linear=linear, planes=planes
+    )
 
 
 def _drawing(look: Look, around: Around) -> dict[str, Any]:
     """The arguments of ``MarchVisual``; what nobody has said goes by the size of the volume."""
     drawing = look.drawing()
+    if look.planes is not None:
+        return {**drawing, "mode": "mip", "planes": True}
     if look.auto_opacity and around.options.mode == "alpha" and not look.labels:
         drawing["opacity"] = 1.0 - _SHOWS ** (1.0 / (_AFTER * max(around.longest, 1.0 / _AFTER)))
     attenuation = _DARKENS / around.longest if look.attenuation is None else look.attenuation
@@ -90,11 +95,12 @@ class VolumeLayer(TileLayer):
         *,
         first: PyramidSpec,
         linear: bool,
+        planes: Planes | None = None,
     ) -> None:
         super().__init__(source, parts, pipeline, pipeline.bricks, first=first, linear=linear)
         self._bricks = pipeline.bricks
         self.go_to(Slicing(displayed=VOLUME))  # bricks, from the first: room is made for them
-        self._around = around
+        self._around, self._planes = around, planes
         self._sight: Sight | None = None
         self._seen: tuple[Camera, tuple[int, int]] | None = None  # what ``_sight`` is of
         self._rays: Rays | None = None
@@ -120,6 +126,24 @@ class VolumeLayer(TileLayer):
             extent=self.face.lattice.extent,
             clip=around.clip,
             slab=around.slab,
+            planes=self.planes,
+        )
+
+    @property
+    def planes(self) -> Places | None:
+        """The middles of the planes that are shown, base coordinates (x, y, z); None: all of the volume is."""
+        if self._planes is None:
+            return None
+        if self.source.slab is not None:
+            return None, None, 0.5
+        z, y, x = zip(self.to_base.scale, self.to_base.offset, strict=True)
+        places = dict(self._planes)
+        ways = (("x", x), ("y", y), ("z", z))
+        return _places(
+            [
+                (places[axis] + 0.5) * scale + offset if axis in places else None
+                for axis, (scale, offset) in ways
+            ]
         )
 
     def aim(self, state: ViewState, size_px: tuple[int, int]) -> None:
@@ -361,18 +385,16 @@ class VolumeLayer(TileLayer):
             assert cells is not None
             coverage = cover.coverage
             if not self.is_beyond and not is_known(cover, self._plan):
-                coverage = coverage_of_classes(self._pipeline.counter.count(cells, rays))
-            self._counted = _samples_in(rays, self._sight, self.is_beyond), coverage
+                counter = self._pipeline.counter(planes=rays.planes is not None)
+                coverage = coverage_of_classes(counter.count(cells, rays))
+            nothing = np.zeros(rays.size_px[::-1], np.int64)
+            self._counted = nothing if self.is_beyond else seen_samples(rays, self._sight), coverage
         return self._counted
 
 
-def _samples_in(rays: Rays, sight: Sight, nothing: bool) -> NDArray[np.int64]:
-    """Of each pixel's ray in what is shown of a layer, (height, width)."""
-    if sight.box.is_empty or nothing:
-        return np.zeros(sight.size_px[::-1], np.int64)
-    low, high = (np.subtract(ends[::-1], rays.centre).tolist() for ends in sight.box)
-    first, stop = owned(rays, low, high)
-    return np.maximum(stop - first, 0).astype(np.int64)
+def _places(each: Sequence[float | None]) -> Places:
+    x, y, z = each
+    return x, y, z
 
 
 def hull_of(lattice: Lattice, tiles: Sequence[TileKey]) -> Region:

@@ -14,7 +14,7 @@ from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
 from octree.render.view.plan import finest_of_equals, texel_px
 from octree.render.view.volume.frustum import Frustum
-from octree.render.view.volume.sight import Sight
+from octree.render.view.volume.sight import Places, Sight
 
 Grids = NDArray[np.int64]
 Numbers = NDArray[np.float64]
@@ -53,7 +53,19 @@ class Bricks:
     def shown(self, level: int, start: Grids, stop: Grids) -> NDArray[np.bool_]:
         low, high = self.bounds(level, start, stop)
         seen: NDArray[np.bool_] = self.frustum.meets(low, high) & (low < high).all(axis=1)
-        return seen
+        return seen if self.sight.planes is None else seen & self._crossed(low, high, self.sight.planes)
+
+    def _crossed(self, low: Numbers, high: Numbers, planes: Places) -> NDArray[np.bool_]:
+        """Which boxes a plane crosses where it is in view."""
+        found = np.zeros(len(low), bool)
+        for axis, at in enumerate(planes):
+            if at is not None:
+                world = at * self.sight.voxel[axis] + self.sight.corner[axis] - self.sight.target[axis]
+                flat, across = (low.copy(), high.copy()), (low[:, axis] <= world) & (world <= high[:, axis])
+                for ends in flat:
+                    ends[:, axis] = world
+                found |= across & self.frustum.meets(*flat)
+        return found
 
     def texels_px(self, level: int, low: Numbers, high: Numbers) -> Numbers:
         """How long a level's texels are on the screen where the boxes come nearest."""

@@ -29,8 +29,9 @@ class Frustum:
         depths = [np.array(c) @ forward for c in itertools.product(*zip(low, high, strict=True))]
         self.near, self.far = float(min(depths)), float(max(depths))
         if sight.slab is not None:
-            behind = sight.slab / 2 + BIAS * most_step
-            self.near, self.far = max(self.near, -sight.slab / 2), min(self.far, behind)
+            # planes are cut off, not sampled: what is a step thick is seen as such
+            reach = sight.slab / 2 if sight.planes is None else max(sight.slab, most_step) / 2
+            self.near, self.far = max(self.near, -reach), min(self.far, reach + BIAS * most_step)
         self.near = max(self.near, -sight.distance)
         self.is_empty = sight.box.is_empty or self.near > self.far
         half = [((edge - 1) / 2 + _MARGIN_PX) / sight.zoom for edge in sight.size_px]

@@ -69,8 +69,29 @@ def seen_samples(rays: Rays, sight: Sight) -> NDArray[np.int64]:
     if sight.box.is_empty:
         return np.zeros(rays.size_px[::-1], np.int64)
     low, high = (np.subtract(ends[::-1], rays.centre).tolist() for ends in sight.box)
+    if rays.planes is not None:
+        return crossed_planes(rays, low, high)
     first, stop = owned(rays, low, high)
     return np.maximum(stop - first, 0).astype(np.int64)
+
+
+def crossed_planes(
+    rays: Rays, low: Sequence[float], high: Sequence[float], dtype: type[np.floating[Any]] = np.float32
+) -> NDArray[np.int64]:
+    """How many of ``rays.planes`` each ray crosses in a box, (height, width). ``low`` and ``high`` as of ``owned``."""
+    assert rays.planes is not None
+    count = np.zeros(rays.size_px[::-1], np.int64)
+    along = [_along(rays, axis, dtype) for axis in range(3)]
+    for across, at in enumerate(rays.planes):
+        if at is None or not low[across] <= at < high[across]:
+            continue
+        t = (dtype(at) - along[across][0]) * (dtype(1) / along[across][1])
+        inside = (t >= dtype(rays.first_k)) & (t < dtype(rays.stop_k))
+        for axis in {0, 1, 2} - {across}:
+            place = along[axis][0] + t * along[axis][1]
+            inside = inside & (place >= dtype(low[axis])) & (place < dtype(high[axis]))
+        count += np.broadcast_to(inside, count.shape)
+    return count
 
 
 def count_samples(rays: Rays, cells: Cells, dtype: type[np.floating[Any]] = np.float32) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +20,16 @@ from octree.render.view.camera import Camera
 from octree.render.view.register import ToBase
 from octree.render.view.volume.orbit import Vec, basis_of
 
+Places: TypeAlias = tuple[float | None, float | None, float | None]
+"""Where planes across x, y and z lie; None: there is none across that axis."""
 EVER = 1e9
 """More samples than any ray has."""
 BIAS = 2.0**-9
 """Pixels, and steps: rays and samples that would lie on the border between two voxels all lie on the same side of it, in
 float32, too."""
 
+_BEFORE_EYE = 1e-3
+"""Steps: planes are seen from there on."""
 _LEAST_FOV = 1e-4
 """Degrees. A narrower view moves no corner by a hundredth of a pixel: it is orthographic."""
 
@@ -42,6 +46,9 @@ class Rays:
     ``centre``      base coordinates: what is near it is exact in float32, too.
     ``first_k``, ``stop_k``     samples from the first, before the other, exist: those of a slab, or in front of the eye.
     ``step_world``  how far two planes of samples lie apart, in level-0 voxels of x.
+    ``depth``       of the origins, see above.
+    ``planes``      of the volume these are shown alone, relative to ``centre``: a ray has a sample where it crosses each, from the
+                    ``first_k``-th step on, before the other. None: all of the volume is.
     """
 
     size_px: tuple[int, int]
@@ -55,6 +62,8 @@ class Rays:
     first_k: float
     stop_k: float
     step_world: float
+    depth: float = 0.0
+    planes: Places | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,6 +78,7 @@ class Sight:
     ``voxel``     world edges of a base voxel.  ``corner``  the world point of base coordinate 0.
     ``box``       what is shown of the layer, base coordinates (z, y, x); empty when nothing is.
     ``slab``      only so much of it, about the target across the view axis, world; None: all.
+    ``planes``    these are shown alone, base coordinates; None: all of the volume is.
     """
 
     size_px: tuple[int, int]
@@ -82,6 +92,7 @@ class Sight:
     corner: Vec
     box: Region
     slab: float | None = None
+    planes: Places | None = None
 
     @property
     def centre(self) -> Vec:
@@ -124,6 +135,7 @@ def sight_of(
     extent: Region,
     clip: Region | None = None,
     slab: float | None = None,
+    planes: Places | None = None,
 ) -> Sight:
     """What ``camera``, which has an orbit, shows of a layer in a frame of ``size_px`` (width, height).
 
@@ -132,6 +144,7 @@ def sight_of(
     ``extent``   of the layer, base coordinates.
     ``clip``     shows only what lies in it, camera coordinates (z, y, x); infinite ends are none.
     ``slab``     world units.
+    ``planes``   base coordinates.
     """
     orbit = camera.orbit
     if orbit is None:
@@ -144,9 +157,8 @@ def sight_of(
     if orbit.fov >= _LEAST_FOV:
         distance = size_px[1] / (2 * camera.zoom * math.tan(math.radians(orbit.fov / 2)))
     box = extent if clip is None else extent.intersect(to_base.region(clip))
-    return Sight(
-        size_px, *basis_of(orbit), _vec(target), camera.zoom, distance, _vec(voxel), _vec(corner), box, slab
-    )
+    basis, seen = basis_of(orbit), (_vec(target), camera.zoom, distance)
+    return Sight(size_px, *basis, *seen, _vec(voxel), _vec(corner), box, slab, planes)
 
 
 def rays_of(sight: Sight, step_world: float) -> Rays:
@@ -165,9 +177,14 @@ def rays_of(sight: Sight, step_world: float) -> Rays:
         count = slab_samples(sight.slab, step_world)
         start = -step_world / 2 if count % 2 else 0.0
         first_k, stop_k = float(-(count // 2)), float(count - count // 2)
+        if sight.planes is not None:
+            first_k, stop_k = (
+                (sign * max(sight.slab, step_world) / 2 - start) / step_world for sign in (-1, 1)
+            )
     if math.isfinite(sight.distance):
-        behind = (-sight.distance - start) / step_world - 0.5  # the sample that would lie in the eye
-        first_k = max(first_k, math.floor(behind + 1e-6) + 1.0)
+        eye = (-sight.distance - start) / step_world
+        behind = math.floor(eye - 0.5 + 1e-6)  # the sample that would lie in the eye
+        first_k = max(first_k, behind + 1.0 if sight.planes is None else eye + _BEFORE_EYE)
         stop_k = max(stop_k, first_k)
     start += 0.4 * BIAS * step_world  # other shares than 1: no tie on diagonals, either
     left, top = (BIAS * share - edge / 2 for share, edge in zip((1.0, 0.7), sight.size_px, strict=True))
@@ -192,7 +209,17 @@ def rays_of(sight: Sight, step_world: float) -> Rays:
         first_k=first_k,
         stop_k=stop_k,
         step_world=step_world,
+        depth=start,
+        planes=_relative(sight),
     )
+
+
+def _relative(sight: Sight) -> Places | None:
+    if sight.planes is None:
+        return None
+    pairs = zip(sight.planes, sight.centre, strict=True)
+    x, y, z = (None if at is None else at - middle for at, middle in pairs)
+    return x, y, z
 
 
 def slab_samples(slab: float, step_world: float) -> int:
