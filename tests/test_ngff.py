@@ -20,6 +20,7 @@ from octree.pyramid.errors import SourceError, SourceNotFound, UsageError, Write
 from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LevelInfo, PyramidSpec
 from octree.pyramid.store import ngff, ngff_write
 from octree.pyramid.store.json_files import finite
+from octree.pyramid.store.named import place_of
 from octree.pyramid.store.zarr_meta import fill_of, read_array_meta
 from octree.pyramid.verify.schema import display_errors, schema_errors
 
@@ -431,7 +432,7 @@ def test_arrays_are_read_as_zarr_reads_them(tmp_path: Path, zarr_format: int, dt
     made = zarr.create_array(
         tmp_path / "a", shape=(30, 40), dtype=dtype, chunks=(8, 16), zarr_format=zarr_format, fill_value=1
     )
-    meta = read_array_meta(tmp_path / "a")
+    meta = read_array_meta(place_of(tmp_path / "a"))
     assert (meta.shape, meta.chunks, meta.shards, meta.dtype) == (made.shape, made.chunks, None, made.dtype)
     assert meta.zarr_format == zarr_format
     assert fill_of(meta) == 1
@@ -443,7 +444,7 @@ def test_fill_values_that_json_cannot_write(tmp_path: Path, zarr_format: int, va
     zarr.create_array(
         tmp_path / "a", shape=(3, 4), dtype="f4", chunks=(3, 4), zarr_format=zarr_format, fill_value=value
     )
-    np.testing.assert_equal(fill_of(read_array_meta(tmp_path / "a")), np.float32(value))
+    np.testing.assert_equal(fill_of(read_array_meta(place_of(tmp_path / "a"))), np.float32(value))
 
 
 @pytest.mark.parametrize(
@@ -464,7 +465,7 @@ def test_lengths_that_fit_no_array(tmp_path: Path, change: dict[str, Any]) -> No
     file.write_text(json.dumps(json.loads(file.read_text()) | change))
     words = "has dtype object" if change.get("dtype") == "|O" else "metadata"
     with pytest.raises(SourceError, match=words):
-        read_array_meta(tmp_path / "a")
+        read_array_meta(place_of(tmp_path / "a"))
 
 
 def test_shards_and_codecs(tmp_path: Path) -> None:
@@ -478,10 +479,10 @@ def test_shards_and_codecs(tmp_path: Path) -> None:
         zarr.create_array(
             tmp_path / name, shape=(64, 64), dtype="u2", chunks=(8, 8), shards=(32, 16), compressors=[codec]
         )
-        meta = read_array_meta(tmp_path / name)
+        meta = read_array_meta(place_of(tmp_path / name))
         assert (meta.chunks, meta.shards, meta.codec, meta.index_location) == ((8, 8), (32, 16), text, "end")
     zarr.create_array(tmp_path / "d", shape=(64, 64), dtype="u2", chunks=(8, 8), compressors=None)
-    assert read_array_meta(tmp_path / "d").codec == "none"
+    assert read_array_meta(place_of(tmp_path / "d")).codec == "none"
 
 
 def test_reading_metadata_imports_no_zarr(tmp_path: Path) -> None:

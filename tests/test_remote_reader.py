@@ -29,6 +29,7 @@ from octree.pyramid.model import Box, LevelInfo
 from octree.pyramid.store.arrays import LevelWriter, create_level, write_context
 from octree.pyramid.store.chunk_files import ChunkPlace
 from octree.pyramid.store.codecs import Codec
+from octree.pyramid.store.named import place_of
 from octree.pyramid.store.reading import CancelledError
 from octree.pyramid.store.reading import together as beginning_together
 from octree.pyramid.store.remote.assembling import Assembler
@@ -82,7 +83,7 @@ def reader_of(values: FakeValues, meta: ArrayMeta, **more: Any) -> RangeReader:
 
 def opened(folder: Path, **more: Any) -> tuple[RangeReader, FakeValues]:
     values = FakeValues.of(folder)
-    return reader_of(values, read_array_meta(folder), **more), values
+    return reader_of(values, read_array_meta(place_of(folder)), **more), values
 
 
 def read(reader: RangeReader, box: Box) -> NDArray[Any]:
@@ -426,7 +427,7 @@ def test_a_shard_that_is_written_anew_is_looked_at_again(sharded: Path) -> None:
     with pytest.raises(
         SourceError, match=r"level 0 at s3://bucket/array: chunk 0/0 .* changed again and again"
     ):
-        read(reader_of(changing, read_array_meta(sharded)), tile(0, 0))
+        read(reader_of(changing, read_array_meta(place_of(sharded))), tile(0, 0))
 
 
 # what is not there, and what is wrong

@@ -16,6 +16,7 @@ from build_tools import image, octree
 from octree.cli.app import run
 from octree.pyramid import build
 from octree.pyramid.errors import SourceError, SourceNotFound
+from octree.pyramid.store.named import place_of
 from octree.pyramid.store.zarr_meta import read_array_meta
 from octree.pyramid.verify.chunk_lengths import wrong_length
 from octree.pyramid.verify.files import Stored
@@ -239,11 +240,13 @@ def test_frames_of_large_and_constant_chunks(tmp_path: Path) -> None:
             path = tmp_path / f"{number}-{zarr_format}"
             array = zarr.create_array(path, data=data, chunks=(512, 512), zarr_format=zarr_format)
             assert (
-                wrong_length(chunk_files(path)[0], chunk_files(path)[0].stat().st_size, read_array_meta(path))
+                wrong_length(
+                    chunk_files(path)[0], chunk_files(path)[0].stat().st_size, read_array_meta(place_of(path))
+                )
                 is None
             )
             assert array.shape == (512, 512)
-            assert read_array_meta(path).frame == "zstd"
+            assert read_array_meta(place_of(path)).frame == "zstd"
 
 
 def test_frames_with_more_around_them_are_not_judged(tmp_path: Path) -> None:
@@ -254,7 +257,7 @@ def test_frames_with_more_around_them_are_not_judged(tmp_path: Path) -> None:
         compressors=[zarr.codecs.ZstdCodec(), zarr.codecs.Crc32cCodec()],
     )
     file = chunk_files(tmp_path / "a")[0]
-    assert wrong_length(file, file.stat().st_size, read_array_meta(tmp_path / "a")) is None
+    assert wrong_length(file, file.stat().st_size, read_array_meta(place_of(tmp_path / "a"))) is None
 
 
 def test_empty_chunk_file(good: Path) -> None:
