@@ -53,7 +53,8 @@ def check(
         scope=scope_of(wanted["scope"]),
         allow_outside=wanted["allow_outside"],
         remote=given_of(REMOTE, given),
-        on_case=None if quiet else _say_case,
+        whole_pictures=wanted["whole_pictures"],
+        on_case=_say_failing if quiet else _say_case,
     )
     if json_:
         print_json(to_json(result))
@@ -90,6 +91,15 @@ def _say_case(case: CaseResult) -> None:
         say(f"         hint: {case.error['hint']}")
     for warning in case.warnings:
         say(f"         warning: {warning}")
+
+
+def _say_failing(case: CaseResult) -> None:
+    """One line per case that fails."""
+    from octree.cli.console import say
+
+    if case.failed:
+        verdict = case.verdict.value
+        say(f"{case.name}: {'; '.join(case.reasons)}", style=_COLOURS[verdict], lead=f"{verdict:>8} ")
 
 
 def _say_end(result: SuiteResult) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -208,6 +209,11 @@ def test_the_command_fails_stages_accepts_and_passes(tmp_path: Path) -> None:
     assert "| close | fail |" in summary.read_text(encoding="utf-8")
     for name in ("report.html", "report.json", "junit.xml", "summary.md", "actual/close/frame-0000.png"):
         assert (tmp_path / "octree-check" / name).exists()
+    code, out, err = octree(tmp_path, "suite.toml", "-q")
+    assert (code, out, len(err.splitlines())) == (1, "", 2)
+    assert all(re.match(r" +fail (close|all of it): .* pixels differ", line) for line in err.splitlines()), (
+        err
+    )
     code, out, err = octree(tmp_path, "suite.toml", "--accept", "close", "--json")
     assert code == 0
     assert [case["name"] for case in json.loads(out)["cases"]] == ["close"]

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,8 +15,11 @@ import numpy as np
 import pytest
 from browser import ask
 from check_cases import Bench, FakeRenderer, Shown, pixels, tile_set
+from PIL import Image
 
 from octree.pyramid.errors import DestinationError, SourceNotFound
+from octree.render.check.compare import Frame
+from octree.render.check.pictures import Album, lossless
 from octree.render.check.reports import to_markdown, write_reports
 from octree.render.check.suite import SuiteResult
 from octree.render.output.png import read_png
@@ -131,14 +138,15 @@ def test_the_page_works_in_a_browser(mixed: SuiteResult, tmp_path: Path) -> None
           button.click();
           views[button.dataset.view] = Array.from(item.querySelectorAll("img")).filter(shown).map((i) => i.alt);
         }}
-        const broken = Array.from(document.images).filter((i) => !i.complete || !i.naturalWidth).length;
-        const clip = over.style.clipPath;
-        return {{order, failing, views, broken, clip, pictures: document.querySelectorAll(".frame").length}};
+        const broken = Array.from(document.images).filter((i) => i.hasAttribute("src") && (!i.complete || !i.naturalWidth)).length;
+        const clip = over.style.clipPath, line = item.querySelector(".line").style.left;
+        return {{order, failing, views, broken, clip, line, pictures: document.querySelectorAll(".frame").length}};
         """,
     )
     assert answer["order"] == ["broken", "path", NASTY, "shaky", "fresh", "good"]
     assert answer["failing"] == ["path", NASTY]
     assert answer["clip"] == "inset(0px 0px 0px 25%)"
+    assert answer["line"] == "25%"
     assert answer["broken"] == 0
     assert answer["pictures"] == 6 + 1 + 1 + 1  # six of the path's nine
     assert answer["views"] == {
@@ -160,3 +168,80 @@ def test_sizes_that_differ_are_shown_side_by_side(tmp_path: Path) -> None:
     assert "the frame is 64x20, the baseline 64x48" in text
     assert 'data-view="side by side"' in text
     assert 'data-view="slider"' not in text
+
+
+def noise(seed: int, edge: int = 1024) -> Frame:
+    """A picture that no encoder makes smaller: four of it are twelve megabytes."""
+    frame = np.random.default_rng(seed).integers(0, 256, (edge, edge, 4), np.uint8)
+    frame[..., 3] = 255
+    return frame
+
+
+def page_of(folder: Path, change: Callable[[Frame], Frame], **options: Any) -> str:
+    """The page of a run of one case whose frame was noise, and is ``change`` of it now."""
+    bench = Bench(folder, FakeRenderer())
+    bench.renderer.shown["a"] = Shown(frames=[noise(1)])
+    bench.run("a", accept=[])
+    bench.renderer.shown["a"] = Shown(frames=[change(noise(1))])
+    return (bench.run("a", **options).output / "report.html").read_text(encoding="utf-8")
+
+
+def sizes(page: str) -> set[tuple[int, int]]:
+    return {
+        Image.open(io.BytesIO(base64.b64decode(data))).size
+        for data in re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    }
+
+
+def negative(frame: Frame) -> Frame:
+    return np.dstack([255 - frame[..., :3], frame[..., 3:]])
+
+
+def with_a_hole(frame: Frame) -> Frame:
+    frame[100:200, 300:500, :3] = 0
+    return frame
+
+
+def test_large_pictures_are_cut_to_what_differs(tmp_path: Path) -> None:
+    page = page_of(tmp_path, with_a_hole)
+    assert len(page) < 1_000_000
+    assert sizes(page) == {(248, 148)}
+    assert "shown: x 276 to 524, y 76 to 224; --whole-pictures" in page
+
+
+def test_larger_ones_lose_pixels_and_it_is_said(tmp_path: Path) -> None:
+    page = page_of(tmp_path, negative)
+    assert 1_000_000 < len(page) < 5_000_000
+    assert sizes(page) == {(512, 512)}
+    assert "one pixel of 2 each way" in page
+
+
+def test_whole_pictures_are_had_on_request(tmp_path: Path) -> None:
+    page = page_of(tmp_path, negative, whole_pictures=True)
+    assert len(page) > 8_000_000
+    assert sizes(page) == {(1024, 1024)}
+    assert "--whole-pictures" not in page
+
+
+def test_pictures_are_to_the_last_bit() -> None:
+    frame = noise(2, 64)
+    frame[..., 3] = np.arange(64)  # what is hardly seen, too
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(lossless(frame)))), frame)
+
+
+@pytest.mark.parametrize("frames", [1, 7, 300, 20_000])
+def test_however_many_pictures_the_page_stays_small(frames: int) -> None:
+    album = Album(frames, cases=frames)
+    pictures = [noise(seed, 128) for seed in range(2)]
+    taken = [sum(map(len, album.pictures(pictures).urls)) for _ in range(min(frames, 300))]
+    assert sum(taken) + 2_000 * frames < 5_000_000 or not any(taken)
+    assert (taken[0] > 0) == (frames < 20_000)
+
+
+def test_reasons_begin_with_what_people_see(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, FakeRenderer())
+    bench.run("a", accept=[])
+    bench.renderer.shown["a"] = Shown(frames=[negative(pixels())], tiles=[tile_set(level=1)])
+    (case,) = bench.run("a").cases
+    assert re.match(r"\d+ % of pixels differ, by up to \d+ of 255; ", case.reasons[0])
+    assert "tiles: " in case.reasons[0]

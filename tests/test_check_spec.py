@@ -115,7 +115,7 @@ CASE = '[[case]]\nname = "a"\nsource = "a.zarr"\n'
         (CASE + "size = '0x5'", "size"),
         (CASE + "options = {clmi = 3}", "unknown option 'clmi'"),
         (CASE + "options = {size = '1x1'}", "unknown option 'size'"),
-        (CASE + "options = {clim = '9,1'}", "--clim"),
+        (CASE + "options = {clim = '9,9'}", "--clim"),
         (CASE + "options = {clock = 'vitrual'}", "--clock"),
         (CASE + "options = 'x'", "options must be a table"),
         (CASE + "frames = [-1]", "frames must be"),

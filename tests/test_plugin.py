@@ -10,6 +10,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 TEST = """
@@ -147,3 +148,22 @@ def _clean(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(("PYTEST_", "COV_")):
             monkeypatch.delenv(name)
+
+
+def test_relative_sources_lie_beside_the_test(tmp_path: Path) -> None:
+    """As those of a suite lie beside the suite; pytest is called from above."""
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    np.save(deep / "a.npy", np.add.outer(np.arange(90), np.arange(120)).astype(np.uint16))
+    keys = [{"t_s": 0, "x": 60, "y": 45, "zoom": 1}]
+    (deep / "way.json").write_text(json.dumps({"keyframes": keys}))
+    (deep / "test_deep.py").write_text(
+        "from pathlib import Path\n"
+        "def test_deep(octree_check):\n"
+        "    for name, source in (('text', 'a.npy'), ('path', Path('a.npy'))):\n"
+        "        octree_check(name, source, 'way.json', size='60x40', frames=[0])\n"
+    )
+    outer = Outer(tmp_path)
+    code, said = outer.run("deep/test_deep.py", "--octree-accept")
+    assert (code, "1 passed" in said) == (0, True), said
+    assert (deep / "baselines" / "default" / "path" / "frame-0000.png").exists()

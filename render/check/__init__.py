@@ -9,6 +9,7 @@ record.py      what is kept of a rendered case: frames, tile sets, coverage
 baseline.py    baselines on disk, looked up by renderer, family, default; stage and accept
 compare.py     two frames → numbers, and pictures of the difference (pure)
 judge.py       a case and its baseline → a verdict (pure)
+pictures.py    pictures of report.html, within so many bytes
 reports.py     report.json, junit.xml, summary.md, report.html
 plugin.py      the pytest plugin: ``octree_check``
 """

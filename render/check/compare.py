@@ -76,6 +76,13 @@ class ImageDiff:
     reasons: tuple[str, ...] = ()
 
     @property
+    def summary(self) -> str:
+        """In a few words: 88 % of pixels differ, by up to 120 of 255."""
+        share = 100 * self.differing_px / max(1, self.compared_px)
+        some = f"{self.differing_px} pixels differ" if share < 1 else f"{share:.0f} % of pixels differ"
+        return f"{some}, by up to {self.worst_delta} of 255"
+
+    @property
     def passed(self) -> bool:
         return not self.reasons
 

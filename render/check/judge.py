@@ -1,6 +1,6 @@
 """From a rendered case and its baseline to a verdict. Pure, but for reading the baseline's pixels.
 
-What a renderer cannot change is compared first: the tiles drawn, then the coverage, then pixels.
+Reasons begin with what a person sees, the pixels; coverage and tiles, which no renderer changes, say why.
 """
 
 from __future__ import annotations
@@ -213,13 +213,13 @@ def _differences(
     if expected.shape[:2] != actual.shape[:2]:
         sizes = [f"{frame.shape[1]}x{frame.shape[0]}" for frame in (expected, actual)]
         return [("size", f"the frame is {sizes[1]}, the baseline {sizes[0]}")], None
-    if "tiles" in case.compare and (reason := tiles_differ(before, now)):
-        found.append(("tiles", reason))
+    diff = compare_frames(expected, actual, case.tolerance, masks=case.masks)
+    if "pixels" in case.compare and not diff.passed:  # first, since it is what people see
+        found.append(("pixels", "; ".join((diff.summary, *diff.reasons))))
     if "coverage" in case.compare and (reason := coverage_differs(before, now)):
         found.append(("coverage", reason))
-    diff = compare_frames(expected, actual, case.tolerance, masks=case.masks)
-    if "pixels" in case.compare and not diff.passed:
-        found.append(("pixels", "; ".join(diff.reasons)))
+    if "tiles" in case.compare and (reason := tiles_differ(before, now)):
+        found.append(("tiles", reason))
     return found, diff
 
 

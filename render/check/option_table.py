@@ -16,6 +16,7 @@ CHECK = Table(
                "For which renderers an accepted baseline holds: exact (this one), family, default (all), or auto.", "auto"),
         Option("baselines", PATH, "Folder of baselines.", unset="baselines/ beside SUITE"),
         Option("output", PATH, "Folder for reports and staged frames.", "octree-check"),
+        Option("whole_pictures", FLAG, "Pictures of report.html whole, also beyond 5 MB: else where they differ, or every second pixel."),
         Option("require_renderer", TEXT,
                "Fail unless the renderer's name or fingerprint contains this, as llvmpipe."),
         Option("allow_outside", FLAG,

@@ -114,7 +114,8 @@ class Session:
 def octree_check(request: pytest.FixtureRequest) -> Callable[..., CaseResult]:
     """Check rendered frames: ``octree_check(name, source, camera="fit", **options)``.
 
-    ``name`` names the baseline. ``source`` is what ``octree render`` takes, an array, or a list of layers;
+    ``name`` names the baseline. ``source`` is what ``octree render`` takes, an array, or a list of layers; relative paths lie beside the
+    file of the test;
     ``camera`` a text or a list. ``size``, ``frames``, ``masks``, ``tolerance`` (a dict), ``compare`` and
     ``repeat`` are those of a suite's case; all else are options of ``octree render`` (``clim``, ``clock`` …).
     Fails the test when the case fails; returns the ``CaseResult``.
@@ -156,6 +157,7 @@ def octree_check(request: pytest.FixtureRequest) -> Callable[..., CaseResult]:
             compare=compare,
             repeat=repeat,
             options=options,
+            folder=request.path.parent,
         )
         result = session.check(case, folder, request.node.nodeid)
         _tell(result, session.output)

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from octree.pyramid.foreign import json_text, markdown, xml_text
 from octree.pyramid.store.removal import Folder, append_to
-from octree.render.check.compare import Frame, amplified, highlighted
+from octree.render.check.compare import amplified, highlighted
 from octree.render.check.folders import frames_folder, remove_frames
 from octree.render.check.judge import CaseResult, FrameResult, Verdict
+from octree.render.check.pictures import Album
 from octree.render.check.record import frame_file
 from octree.render.output.files import atomic_file, write_error
 from octree.render.output.png import encode_png
-from octree.render.report.pages import data_url, render_page
+from octree.render.report.pages import render_page
 from octree.render.report.values import plain_json, utc_now, version
 
 if TYPE_CHECKING:
@@ -27,8 +28,11 @@ _THUMBNAIL_PX = 220
 _GRAVITY = (Verdict.ERROR, Verdict.FAIL, Verdict.UNSTABLE, Verdict.NEW, Verdict.PASS)
 
 
-def write_reports(result: SuiteResult, env: Mapping[str, str] = os.environ) -> None:
-    """Write every report into ``result.output``; the summary also where GITHUB_STEP_SUMMARY says.
+def write_reports(
+    result: SuiteResult, env: Mapping[str, str] = os.environ, *, whole_pictures: bool = False
+) -> None:
+    """Write every report into ``result.output``; the summary also where GITHUB_STEP_SUMMARY says. ``whole_pictures``: in the
+    page, however large it gets.
 
     Raises ``DestinationError`` or ``WriteError``."""
     document = to_json(result)
@@ -37,7 +41,7 @@ def write_reports(result: SuiteResult, env: Mapping[str, str] = os.environ) -> N
     _write(output / "report.json", json_text(document, indent=1) + "\n")
     _write(output / "junit.xml", to_junit(result))
     _write(output / "summary.md", to_markdown(result))
-    _write(output / "report.html", to_html(result))
+    _write(output / "report.html", to_html(result, whole_pictures=whole_pictures))
     summary = env.get("GITHUB_STEP_SUMMARY")
     if summary:
         try:
@@ -204,8 +208,10 @@ def by_gravity(cases: Iterable[CaseResult]) -> list[CaseResult]:
 # HTML
 
 
-def to_html(result: SuiteResult) -> str:
+def to_html(result: SuiteResult, *, whole_pictures: bool = False) -> str:
     """One page that works offline, worst cases first."""
+    frames = sum(max(1, len(case.shown)) for case in result.cases)
+    album = Album(frames, len(result.cases), whole=whole_pictures)
     return render_page(
         "check.html.jinja",
         passed=result.passed,
@@ -216,11 +222,11 @@ def to_html(result: SuiteResult) -> str:
         counts={verdict.value: result.count(verdict) for verdict in Verdict},
         unused=result.unused,
         accept_all=result.accept_command(),
-        cases=[_case_view(case, result) for case in by_gravity(result.cases)],
+        cases=[_case_view(case, result, album) for case in by_gravity(result.cases)],
     )
 
 
-def _case_view(case: CaseResult, result: SuiteResult) -> dict[str, Any]:
+def _case_view(case: CaseResult, result: SuiteResult, album: Album) -> dict[str, Any]:
     failing = [frame for frame in case.frames if frame.verdict is not Verdict.PASS]
     return {
         "name": case.name,
@@ -233,8 +239,8 @@ def _case_view(case: CaseResult, result: SuiteResult) -> dict[str, Any]:
         "hint": (case.error or {}).get("hint"),
         "frames_in_all": len(case.frames),
         "more": len(failing) - len(case.shown),
-        "frames": [_frame_view(frame, case) for frame in case.shown],
-        "thumbnail": _thumbnail(case),
+        "frames": [_frame_view(frame, case, album) for frame in case.shown],
+        "thumbnail": _thumbnail(case, album),
         "masks": len(case.case.masks),
         "accept": result.accept_command(case.name)
         if case.stageable and case.verdict is not Verdict.PASS
@@ -242,34 +248,34 @@ def _case_view(case: CaseResult, result: SuiteResult) -> dict[str, Any]:
     }
 
 
-def _frame_view(frame: FrameResult, case: CaseResult) -> dict[str, Any]:
-    view: dict[str, Any] = {
+def _frame_view(frame: FrameResult, case: CaseResult, album: Album) -> dict[str, Any]:
+    expected, actual = frame.expected, frame.actual
+    names, pictures, box = ["expected", "actual"], [expected, actual], None
+    if expected is not None and actual is not None and frame.diff is not None:
+        names += ["amplified", "highlighted"]
+        marked = highlighted(expected, actual, case.case.tolerance, masks=case.case.masks)
+        pictures, box = [expected, actual, amplified(expected, actual), marked], frame.diff.box
+    named = [
+        (name, each) for name, each in zip(names, pictures, strict=True) if each is not None and each.size
+    ]
+    found = album.pictures([each for _, each in named], box) if named else None
+    urls = dict(zip((name for name, _ in named), found.urls, strict=False)) if found else {}
+    x0, y0, x1, y1 = found.box if found else (0, 0, 0, 0)
+    return {
         "index": frame.index,
         "camera": frame.camera,
         "reasons": frame.reasons,
         "diff": frame.diff,
-        "expected": _url(frame.expected),
-        "actual": _url(frame.actual),
-        "amplified": None,
-        "highlighted": None,
-        "size": (frame.actual.shape[1], frame.actual.shape[0]) if frame.actual is not None else (0, 0),
+        "size": (x1 - x0, y1 - y0),
+        "said": found.said if found else "",
+        **{name: urls.get(name) for name in ("expected", "actual", "amplified", "highlighted")},
     }
-    if frame.expected is not None and frame.actual is not None and frame.diff is not None:
-        view["amplified"] = _url(amplified(frame.expected, frame.actual))
-        view["highlighted"] = _url(
-            highlighted(frame.expected, frame.actual, case.case.tolerance, masks=case.case.masks)
-        )
-    return view
 
 
-def _url(frame: Frame | None) -> str | None:
-    return data_url(encode_png(frame)) if frame is not None and frame.size else None
-
-
-def _thumbnail(case: CaseResult) -> str | None:
+def _thumbnail(case: CaseResult, album: Album) -> Any:
     """A small picture of the last frame of a case that passed."""
     frame = case.frames[-1].actual if case.frames and case.verdict is Verdict.PASS else None
     if frame is None or not frame.size:
         return None
     step = max(1, -(-max(frame.shape[:2]) // _THUMBNAIL_PX))
-    return _url(frame[::step, ::step])
+    return next(iter(album.pictures([frame[::step, ::step]]).urls), None)

@@ -210,18 +210,22 @@ def make_case(
     compare: Sequence[str] | None = None,
     repeat: int = 2,
     options: Mapping[str, Any] | None = None,
+    folder: Path | None = None,
 ) -> Case:
     """A case from Python values, read as strictly as a suite. ``source`` may be an array, a path or a list
-    of them. Raises ``UsageError``."""
+    of them; what is relative lies in ``folder``, or in the current one. Raises ``UsageError``."""
     where = f"case {name!r}"
+    folder = folder or Path()
     case = Case(
         name=check_name(name, where),
         sources=tuple(
-            _plain_source(each) for each in (source if isinstance(source, list | tuple) else [source])
+            _located(each, folder) for each in (source if isinstance(source, list | tuple) else [source])
         ),
-        cameras=(camera,) if isinstance(camera, str) else tuple(camera),
+        cameras=tuple(
+            _located_camera(text, folder) for text in ([camera] if isinstance(camera, str) else camera)
+        ),
         size_px=_size(where, list(size) if isinstance(size, tuple) else size),
-        options=parse_options(where, options or {}),
+        options=parse_options(where, options or {}, folder, own=True),
         frames=_frames(where, None if frames is None else list(frames)),
         masks=parse_masks(where, [list(mask) for mask in masks]),
         tolerance=parse_tolerance(where, tolerance or {}),
@@ -230,10 +234,6 @@ def make_case(
     )
     check_values(case)
     return case
-
-
-def _plain_source(source: Any) -> Any:
-    return str(source) if isinstance(source, Path) else source
 
 
 def check_values(case: Case) -> None:
@@ -265,12 +265,15 @@ NOT_IN_SUITES = ("endpoint", "profile", "allow_http")
 """Options that say who hears of the credentials of whoever runs a suite."""
 
 
-def parse_options(where: str, table: Mapping[str, Any], folder: Path | None = None) -> dict[str, Any]:
-    """Render options with ``_`` for ``-``. Size has its own key; values are read when the case is rendered."""
+def parse_options(
+    where: str, table: Mapping[str, Any], folder: Path | None = None, *, own: bool = False
+) -> dict[str, Any]:
+    """Render options with ``_`` for ``-``. Size has its own key; values are read when the case is rendered. ``own``: they
+    are those of whoever runs it."""
     from octree.render.option_table import RENDER
 
     # a suite may come from somebody else: what it may read is for who runs it to say
-    refused = ("size", "allow_outside", *NOT_IN_SUITES) if folder else ("size",)
+    refused = ("size", "allow_outside", *NOT_IN_SUITES) if folder and not own else ("size",)
     allowed = [name for name in RENDER.names if name not in refused]
     options: dict[str, Any] = {}
     for key, value in table.items():
@@ -334,6 +337,8 @@ def _texts(where: str, key: str, value: Any) -> list[str]:
 
 def _located(text: Any, folder: Path) -> Any:
     """A path relative to the suite as an absolute one; addresses with a scheme stay as they are."""
+    if isinstance(text, Path):
+        return str(folder / text)
     return text if not isinstance(text, str) or "://" in text else str(folder / text)
 
 

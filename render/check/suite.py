@@ -88,6 +88,7 @@ def run(
     ci: bool | None = None,
     allow_outside: bool = False,
     remote: Mapping[str, Any] | None = None,
+    whole_pictures: bool = False,
     render_case: RenderCase | None = None,
     on_case: Progress | None = None,
 ) -> SuiteResult:
@@ -97,7 +98,7 @@ def run(
     one for all, accepts the frames that the run in ``output`` staged, those bytes; cases are rendered for it only
     where ``output`` holds no run. ``ci`` None looks at the variable CI: there a missing baseline fails.
     ``allow_outside``: settings files that the suite names may have logs written outside its folder, and what its sources
-    name may lie outside of theirs. ``remote``: options of ``octree render`` for remote stores. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
+    name may lie outside of theirs. ``remote``: options of ``octree render`` for remote stores. ``whole_pictures``: as ``write_reports`` takes it. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
     cannot be written, ``GLError`` when nothing can be drawn here at all; whatever else goes wrong in a case
     is that case's verdict.
     """
@@ -134,7 +135,7 @@ def run(
     )
     from octree.render.check.reports import write_reports
 
-    write_reports(outcome)
+    write_reports(outcome, whole_pictures=whole_pictures)
     return outcome
 
 

@@ -67,11 +67,11 @@ def _shown(value: Any) -> Any:
     return printable(value) if type(value) is str else value
 
 
-def data_url(png: bytes) -> str:
+def data_url(picture: bytes, kind: str = "png") -> str:
     """A picture as an address that is the picture; marked as safe, being of letters and digits."""
     from markupsafe import Markup
 
-    return Markup("data:image/png;base64," + base64.b64encode(png).decode("ascii"))
+    return Markup(f"data:image/{kind};base64," + base64.b64encode(picture).decode("ascii"))
 
 
 def bytes_or_dash(count: float | None) -> str:
