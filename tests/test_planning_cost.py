@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from octree.pyramid.grid import BlockRange, Region
+from octree.pyramid.model import TileKey
 from octree.render.config import Settings, default_settings
 from octree.render.loading.clock import VirtualClock
 from octree.render.loading.network import Network
@@ -99,6 +100,28 @@ def test_a_turn_hashes_the_keys_of_a_view_of_thousands_few_times(layer: Layer) -
         assert turn(layer, 100 + 300.0 * step, 200 + 300.0 * step) < 5 * wanted
     # within a tile, moving: the same tiles in the same order
     assert turn(layer, 100 + 300.0 * 7 + 1, 200 + 300.0 * 7 + 1) < 0.5 * wanted
+
+
+def test_a_view_that_moves_slowly_hashes_each_key_about_once(layer: Layer) -> None:
+    """Where other tiles come into view, which is every other turn here; what stays as it is is handed on as it was."""
+    turn(layer, 100, 200)
+    counts = [turn(layer, 100.0 + 37 * step, 200.0 + 53 * step) for step in range(1, 21)]
+    wanted = len(layer.plan_in_force.wanted)
+    assert sum(counts) < 2 * wanted * len(counts)
+    assert min(counts) < 0.1 * wanted
+
+
+def test_a_view_of_thousands_keeps_its_order_while_it_moves_by_a_tile(layer: Layer) -> None:
+    def wanted(tiles: int) -> Sequence[TileKey]:
+        turn(layer, 100.0 + TILE * tiles, 200.0)
+        return layer.plan_in_force.wanted
+
+    first, second = wanted(0), wanted(1)
+    both = set(first) & set(second)
+    assert len(both) > 0.9 * len(first)
+    assert [tile for tile in first if tile in both] == [tile for tile in second if tile in both]
+    middle = np.array(first[0].grid)
+    assert abs(middle - 23).max() <= 3, "loading begins near the middle"
 
 
 def test_queued_loads_are_ranked_when_a_worker_can_take_one(

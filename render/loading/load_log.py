@@ -12,7 +12,7 @@ from octree.pyramid.errors import DestinationError
 from octree.pyramid.foreign import printable
 from octree.pyramid.store.removal import append_to
 from octree.render.loading.load import Arrival
-from octree.render.loading.values import LoadRequest, Tier
+from octree.render.loading.values import LoadRun, Tier, Wish
 
 
 class TextLog:
@@ -59,11 +59,14 @@ def load_line(arrival: Arrival, wanted: bool) -> str:
     return " ".join(facts).rstrip()
 
 
-def plan_line(
-    now_ms: float, generation: int, requests: Sequence[LoadRequest], begun: int, moved: bool
-) -> str:
+def plan_line(now_ms: float, generation: int, wishes: Sequence[Wish], begun: int, moved: bool) -> str:
     """What one owner wants from now on."""
-    tiers = Counter(request.tier for request in requests)
-    level = next((r.key.tile.level for r in requests if r.tier is Tier.IDEAL), None)
+    tiers: Counter[Tier] = Counter()
+    level = None
+    for wish in wishes:
+        keys = wish.keys if isinstance(wish, LoadRun) else (wish.key,)
+        tiers[wish.tier] += len(keys)
+        if wish.tier is Tier.IDEAL and level is None:
+            level = next((key.tile.level for key in keys), None)
     counts = " ".join(f"{tier.name.lower()}={tiers[tier]}" for tier in Tier)
     return f"{now_ms:12.3f} ms  plan {generation}  level={level} {counts} begun={begun} moved={moved}"

@@ -34,6 +34,7 @@ from octree.render.loading.values import (
     State,
     Tier,
     TileSource,
+    Wish,
 )
 from octree.render.loading.wishes import Wishes
 from octree.render.view.ahead import latency_of, workers_needed
@@ -199,8 +200,8 @@ class TileLoader:
 
     # wishes
 
-    def plan(self, owner: Owner, requests: Sequence[LoadRequest], *, moved: bool) -> None:
-        """What ``owner`` wants from now on, instead of what it wanted before; its most urgent request first.
+    def plan(self, owner: Owner, wishes: Sequence[Wish], *, moved: bool) -> None:
+        """What ``owner`` wants from now on, instead of what it wanted before; its most urgent wish first.
 
         ``moved``: the camera has moved since the owner's last plan; ``delay_queue_ms`` counts from there. What no
         owner wants any more is cancelled, or given up when its worker is needed.
@@ -210,7 +211,7 @@ class TileLoader:
         now_ms = self._clock.now_ms()
         if moved:
             self._last_motion_ms[owner] = now_ms
-        change = self._wishes.replace(owner, requests)
+        change = self._wishes.replace(owner, wishes)
         if change is None:
             return
         self._generation += 1
@@ -218,7 +219,7 @@ class TileLoader:
         again: list[Load] = []
         begun = [load for r in change.begin if (load := self._new_load(owner, r, now_ms, again)) is not None]
         if self._plan_log.is_on:
-            self._plan_log.write(plan_line(now_ms, self._generation, requests, len(begun), moved))
+            self._plan_log.write(plan_line(now_ms, self._generation, wishes, len(begun), moved))
         ranks = self._wishes.ranks() if len(self._loads) > len(begun) else None
         self._tell(self._without(change.drop, change.hold)._replace(begin=begun, again=again, ranks=ranks))
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping, Set
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from itertools import product
 from operator import add
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -108,6 +108,23 @@ class LoadRequest(NamedTuple):
     tier: Tier
     levels_above_ideal: int = 0
     load: bool = True
+
+
+class LoadRun(NamedTuple):
+    """Many wanted tiles that are alike: a request for each of ``keys``, in the order of their ``places``, which may have others.
+    Of thousands no object is made for each; neither changes any more."""
+
+    keys: Set[LoadKey]
+    places: Mapping[LoadKey, int]
+    tier: Tier
+    levels_above_ideal: int = 0
+    load: bool = True
+
+    def request(self, key: LoadKey) -> LoadRequest:
+        return LoadRequest(key, self.tier, self.levels_above_ideal, self.load)
+
+
+Wish: TypeAlias = LoadRequest | LoadRun
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -44,7 +44,7 @@ class Keys(dict[TileKey, tuple[LoadKey, ...]]):
     def __init__(self, face: Face, parts: Sequence[Standing]) -> None:
         self.version = face.version
         self._source, self._indices = face.token, [part.indices for part in parts]
-        self._tables: dict[int, tuple[Sequence[TileKey], dict[LoadKey, TileKey]]] = {}
+        self._tables: dict[int, tuple[Sequence[TileKey], dict[LoadKey, int]]] = {}
 
     def __missing__(self, tile: TileKey) -> tuple[LoadKey, ...]:
         if len(self) >= MOST_KEYS:
@@ -69,17 +69,18 @@ class Keys(dict[TileKey, tuple[LoadKey, ...]]):
             for index in self._indices
         ]
 
-    def table(self, tiles: Sequence[TileKey]) -> dict[LoadKey, TileKey]:
-        """The tile of each of their keys, in order; the last long ones are remembered, as dicts and sets can be made of
-        them without hashing a key. Not to be changed."""
+    def table(self, tiles: Sequence[TileKey]) -> dict[LoadKey, int]:
+        """Of each of their keys the tile's place among them, in order; the last long ones are remembered, as dicts and sets can
+        be made of them without hashing a key. Not to be changed."""
         found = self._tables.pop(id(tiles), None)
         if found is not None:
             self._tables[id(tiles)] = found
             return found[1]
         if len(self._indices) == 1:
-            table = dict(zip(map(itemgetter(0), map(self.__getitem__, tiles)), tiles, strict=True))
+            keys = map(itemgetter(0), map(self.__getitem__, tiles))
+            table = dict(zip(keys, range(len(tiles)), strict=True))
         else:
-            table = {key: tile for tile in tiles for key in self[tile]}
+            table = {key: place for place, tile in enumerate(tiles) for key in self[tile]}
         if len(tiles) >= LONG:
             if len(self._tables) >= TABLES:
                 del self._tables[next(iter(self._tables))]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.grid import Region
 from octree.pyramid.model import PyramidSpec, TileKey
-from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRequest, Tier
+from octree.render.loading.values import FailedTile, LoadedTile, LoadKey, LoadRun, Tier, Wish
 from octree.render.loading.wishes import load_requests
 from octree.render.scene.keys import Keys, Part, Standing
 from octree.render.scene.shown import Shown
@@ -384,19 +384,26 @@ class TileLayer(ABC):
         absent = self._loader.lacking(set(table).difference(self.atlas.resident))
         if len(absent) == len(table) == len(tiles):
             return tiles
-        return list(dict.fromkeys([table[key] for key in table if key in absent])) if absent else []
+        return [tiles[place] for place in sorted({table[key] for key in absent})]
 
-    def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[LoadRequest]:
+    def _requests(self, plan: ViewPlan, at_hand: tuple[TileKey, ...]) -> list[Wish]:
         keys, resident = self._known_keys, self.atlas.resident
-        wanted = keys.table(plan.wanted)
-        below = set(wanted).difference(resident)
-        if len(below) < len(wanted):
-            wanted = {key: tile for key, tile in wanted.items() if key in below}
-        requests = load_requests(plan, keys.__getitem__, at_hand, but=resident, wanted=wanted)
+        places = keys.table(plan.wanted)
+        asked = set(places).difference(resident)
+        leaving = {key for tile in plan.leaving for key in keys[tile]}
+        wanted, prefetch = [LoadRun(asked - leaving, places, Tier.IDEAL)], None
+        if leaving:
+            wanted.append(LoadRun(asked & leaving, places, Tier.IDEAL, load=False))
+        if {tile.level for tile in plan.prefetch} == {plan.level}:
+            places = keys.table(plan.prefetch)
+            prefetch = [LoadRun(set(places).difference(resident), places, Tier.PREFETCH)]
+        wishes = load_requests(
+            plan, keys.__getitem__, at_hand, but=resident, wanted=wanted, prefetch=prefetch
+        )
         held = self._held_from
         if held is None:
-            return requests
-        return [each._replace(load=each.load and each.tier < held) for each in requests]
+            return wishes
+        return [each._replace(load=each.load and each.tier < held) for each in wishes]
 
     def waiting(self) -> Iterator[LoadedTile]:
         """Tiles in memory that this view wants and the atlas does not hold, in loading order: coarse first. Stand-ins

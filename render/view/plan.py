@@ -31,6 +31,8 @@ MAX_WANTED = 16_384
 _SAME_SCALE = 1e-6
 MOST_PREFETCH = 256
 """A view of thousands of tiles would plan a thousand more, sixty times a second, of which few are read before it has moved on."""
+MANY, MIDDLE_STEP = 512, 4
+"""Of more tiles than that the middle, where loading begins, moves in steps of so many."""
 STAND_IN_SHARE = 3
 """Stand-ins may add one read for so many missing tiles."""
 
@@ -235,8 +237,15 @@ def _nearest_first(
     """Keys of ``tiles`` but for those in ``without``, those first that are nearest to the tile at ``centre`` (base voxels),
     ties in the order of the grid. A view that moves within a tile has one order."""
     info = lattice.levels[level]
-    middle = tuple([info.block_at(axis, at) for axis, at in enumerate(centre)])
-    return _keys_in_order(level, info, tiles, middle, without)
+    return _keys_in_order(level, info, tiles, _middle_tile(info, tiles.size, centre), without)
+
+
+def _middle_tile(info: LatticeLevel, count: int, centre: tuple[float, ...]) -> tuple[int, ...]:
+    """The tile at the centre of a view; of one of many hundreds a tile near it, so that the view has one order while it moves by
+    a few."""
+    step = MIDDLE_STEP if count > MANY else 1
+    blocks = [info.block_at(axis, at) for axis, at in enumerate(centre)]
+    return tuple([block // step * step + step // 2 for block in blocks])
 
 
 @lru_cache(maxsize=16)  # a view of thousands moves by pixels: the same order, sixty times a second
@@ -403,15 +412,36 @@ def _prefetch(
         regions.append(view.grown([margin * length for length in view.size]))
     centre, level = later.centre, plan.level
     info = lattice.levels[level]
-    middle = tuple([info.block_at(axis, at) for axis, at in enumerate(centre)])
+    middle = _middle_tile(info, wanted.size, centre)
+    around = tuple(
+        [_middle(info, lattice.blocks_meeting(level, region), centre, MAX_WANTED) for region in regions]
+    )
+    nearest = _nearest_around(level, info, around, middle, wanted, most)
+    if len(lacking(nearest)) == len(nearest):
+        return nearest
     found: dict[TileKey, None] = {}
-    for region in regions:
-        near = _middle(info, lattice.blocks_meeting(level, region), centre, MAX_WANTED)
+    for near in around:
         grids = _grids_in_order(info, near, middle, wanted)
         for first in range(0, grids.shape[1], MOST_PREFETCH):
             if len(found) >= most:
                 break
             found.update(dict.fromkeys(lacking(_keys(level, info, grids[:, first : first + MOST_PREFETCH]))))
+    return tuple(itertools.islice(found, most))
+
+
+@lru_cache(maxsize=16)  # as long as none of them has come, the same tuple
+def _nearest_around(
+    level: int,
+    info: LatticeLevel,
+    around: tuple[BlockRange, ...],
+    middle: tuple[int, ...],
+    wanted: BlockRange,
+    most: int,
+) -> tuple[TileKey, ...]:
+    """The first of the tiles around those that are wanted, range after range."""
+    found: dict[TileKey, None] = {}
+    for near in around:
+        found.update(dict.fromkeys(_keys(level, info, _grids_in_order(info, near, middle, wanted)[:, :most])))
     return tuple(itertools.islice(found, most))
 
 
