@@ -295,15 +295,20 @@ class Renderer:
     ) -> None:
         """Take in and upload until all that is planned is there or has failed, or until the deadline; then make its
         cover. ``before``: see ``_cover``."""
-        covered = False
+        covered, patient = False, True
         while True:
+            late = self._now_ms() >= deadline_ms
+            patient = patient and not late
             with meter.part("upload", self._trace):
                 self._pipeline.take_in(wait=False)
-                uploaded = self._pipeline.upload(budgeted=False)
+                uploaded = self._pipeline.upload(budgeted=False, patient=patient)
             done = self.scene.is_complete
             # what waits has no room when nothing is under way that could change this view
             stuck = not uploaded and not self._pipeline.is_loading
-            last = done or stuck or self._now_ms() >= deadline_ms
+            last = done or stuck or late
+            if last and patient and not done:  # then with what stands in
+                patient = False
+                continue
             # a cover is the dearest part of a turn: those that nobody draws are for milestones and watchers
             news = uploaded or (not covered and (self._on_progress is not None or self.scene.holds_some))
             if last or (news and self._is_watched):

@@ -107,7 +107,7 @@ class VolumeStage:
         cut = tuple(slice(n * size, (n + 1) * size) for n, size in zip(tile.grid, sizes, strict=True))
         return np.ascontiguousarray(self.arrays[tile.level][cut])
 
-    def texels_beside(self, tile: TileKey, by: Sequence[int]) -> NDArray[Any] | None:
+    def texels_beside(self, tile: TileKey, by: Any) -> NDArray[Any] | None:
         """All of the volume is in memory, wherever there is something of it."""
         grid = tuple(np.add(tile.grid, by).tolist())
         counts = self.lattice.levels[tile.level].tile_counts
@@ -120,8 +120,8 @@ class VolumeStage:
             data = self.texels(tile)
             loaded = LoadedTile(load_key(tile, self.source), data, data.nbytes, 0.0)
 
-            def beside(*by: int, tile: TileKey = tile) -> NDArray[Any] | None:
-                return self.texels_beside(tile, by)
+            def beside(grid: tuple[int, ...], tile: TileKey = tile) -> NDArray[Any] | None:
+                return self.texels_beside(tile, np.subtract(grid, tile.grid))
 
             total += self.atlas.upload(loaded, beside, self.part)
         return total
@@ -158,6 +158,7 @@ class VolumeStage:
 
     def show(self, sight: Sight, cover: Cover, step: float = 1.0) -> None:
         cells = cells_of(self.lattice, cover, sight)
+        self.atlas.refresh()
         self.visual.set_cells(
             cells, [None if tile is None else load_key(tile, self.source) for tile in cells.keys]
         )

@@ -31,6 +31,7 @@ def loaded(data: Any, *grid: int, source: str = "source") -> LoadedTile:
 
 def slot_of(atlas: BrickAtlas, key: LoadKey) -> NDArray[Any]:
     """The texels of a brick with its gutter, as OpenGL holds them."""
+    atlas.refresh()
     place = atlas.place(key)
     texture = atlas.texture(place.page)
     assert texture.is_current()

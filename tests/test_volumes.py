@@ -21,6 +21,7 @@ from octree.pyramid import build, open_pyramid
 from octree.pyramid.model import Box
 from octree.render import render
 from octree.render.frames import RunResult
+from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.output.png import encode_png
 from octree.render.report.html import write_html
 from octree.render.report.values import report_schema
@@ -362,11 +363,39 @@ def test_settled_frames_do_not_depend_on_how_bricks_arrive(
     camera = "azimuth=33,elevation=21,zoom=0.8"
     plain = drawn(cube, camera, **words).frames[0].astype(int)
     slow = {"clock": "virtual", "latency": "40ms", "jitter": "30ms", "bandwidth": "1MB/s", "seed": 3}
-    others = [drawn(cube, camera, **words, **slow), drawn(cube, ["azimuth=-50,zoom=2", camera], **words)]
+    others = [
+        drawn(cube, camera, **words, **slow),
+        drawn(cube, camera, **words, **slow, cache="0.2MiB"),  # bricks do not wait for those beside them
+        drawn(cube, ["azimuth=-50,zoom=2", camera], **words),
+    ]
     for other in others:
         off = np.abs(other.frames[-1].astype(int) - plain)
         assert off.max() <= (interpolation == "linear")
         assert (off > 0).mean() < 1e-3
+
+
+@pytest.mark.parametrize(("latency", "cache"), [("0ms", "64MiB"), ("40ms", "64MiB"), ("40ms", "0.2MiB")])
+def test_a_settled_frame_writes_each_wanted_brick_once(
+    cube: Path, small_tiles: Path, latency: str, cache: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else, and no part of a gutter later, while what waits for its neighbours has room in half of the cache."""
+    pieces: list[int] = []
+    monkeypatch.setattr(BrickAtlas, "_write", lambda atlas, place, some: pieces.append(len(some)))
+    network = {"clock": "virtual", "latency": latency, "jitter": latency}
+    words = {"interpolation": "linear", "config": small_tiles, "cache": cache, **network}
+    result = drawn(cube, "azimuth=33,elevation=21,zoom=1", size=(160, 160), **words)
+    assert result.report.frames[0].coverage.ideal == 1
+    assert (pieces == [1] * (5 * 6 * 7)) == (cache == "64MiB")
+    assert sum(pieces) >= 5 * 6 * 7
+
+
+def test_when_time_runs_out_coarser_bricks_stand_in(cube: Path, small_tiles: Path) -> None:
+    """They were in memory, and not uploaded, as nobody was to see them."""
+    words = {"clock": "virtual", "bandwidth": "400kB/s", "timeout": "800ms", "config": small_tiles, "seed": 1}
+    coverage = drawn(cube, "zoom=1", mode="mip", **words).report.frames[0].coverage
+    assert coverage.ideal > 0.1
+    assert coverage.coarser > 0.1
+    assert coverage.missing == 0
 
 
 @pytest.mark.parametrize("mode", ["mip", "iso"])

@@ -314,20 +314,25 @@ class Pipeline:
             if isinstance(result, LoadedTile):
                 self.slices.count(result.key)
 
-    def waiting(self) -> list[tuple[TileLayer, LoadedTile]]:
-        """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer."""
-        waiting = [(layer, tile) for layer in self.layers for tile in layer.waiting()]
+    def waiting(self, *, patient: bool = False) -> list[tuple[TileLayer, LoadedTile]]:
+        """Tiles in memory that wait for upload: stand-ins of all layers first, then layer by layer. ``patient``: but for those
+        that nobody needs yet, see ``TileLayer.worth_uploading``."""
+        waiting = []
+        for layer in self.layers:
+            tiles = layer.waiting()
+            waiting += [(layer, tile) for tile in (layer.worth_uploading([*tiles]) if patient else tiles)]
         return sorted(waiting, key=lambda pair: pair[0].is_wanted(pair[1].key))
 
-    def upload(self, *, budgeted: bool) -> int:
-        """Upload what waits, at least one tile; returns the bytes. ``budgeted``: no more than one frame may spend,
+    def upload(self, *, budgeted: bool, patient: bool = False) -> int:
+        """Upload what waits, at least one tile; returns the bytes. ``patient``: nothing is drawn before all that is wanted has
+        arrived. ``budgeted``: no more than one frame may spend,
         all views together. The virtual clock budgets by bytes only, so that a run is the same on every machine."""
         limits = self.settings.render
         until_s = time.perf_counter() + limits.upload_ms / 1000
         timed = not self.clock.is_virtual
         self._pin()
         done = 0
-        for layer, tile in self.waiting():
+        for layer, tile in self.waiting(patient=patient):
             spent = done >= limits.upload_bytes or (timed and time.perf_counter() >= until_s)
             if budgeted and done and spent:
                 break

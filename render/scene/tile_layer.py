@@ -148,6 +148,10 @@ class TileLayer(ABC):
     def upload(self, tile: LoadedTile) -> int:
         """Bring one tile into the atlas; returns the bytes uploaded, 0 when there was no room."""
 
+    def worth_uploading(self, waiting: Sequence[LoadedTile]) -> Sequence[LoadedTile]:
+        """Of what waits, what to upload now where nothing is drawn before all that is wanted has come."""
+        return waiting
+
     @abstractmethod
     def rehearse(
         self,

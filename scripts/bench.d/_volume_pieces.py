@@ -10,6 +10,7 @@ import numpy as np
 from _volume_march import Bare, Bricks, sight
 from _volume_views import AZIMUTH, ELEVATION, volume_of
 
+from octree.pyramid.model import TileKey
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.volume.brick_atlas import BRICK_PX, BrickAtlas, BrickPart
 from octree.render.gl.volume.counting import SampleCounter
@@ -69,7 +70,7 @@ def pieces(rounds: int) -> None:
     slice_ms = least(lambda: canvas.draw([visual]), rounds)
     count_ms = least(lambda: counter.count(some, rays), rounds)
     cover_ms, plan_ms = least(covered, rounds), least(told, rounds)
-    upload_ms = _upload(rounds)
+    bare_upload_ms, upload_ms, patched_ms = _uploads(rounds)
     print(
         f"\n| a {EDGE}³ uint16 volume of {len(plan.wanted)} bricks, {SIZE[0]}x{SIZE[1]}, linear | ms | of its bare MIP |"
     )
@@ -81,24 +82,34 @@ def pieces(rounds: int) -> None:
     ):
         print(f"| {name} | {ms:.1f} | {ms / bare_ms:.3f} |")
     print(f"| cover and cells | {cover_ms:.1f} | |\n| plan, cover and cells | {plan_ms:.1f} | |")
-    print(f"| pad and upload a brick | {upload_ms:.2f} | |")
+    print(f"| upload a brick of 66³ that is padded, bare | {bare_upload_ms:.2f} | |")
+    print(f"| pad and upload a brick, its neighbours in memory | {upload_ms:.2f} | |")
+    print(f"| the same, its neighbours come one by one | {patched_ms:.2f} | |")
     counter.close()
 
 
-def _upload(rounds: int) -> float:
-    """Of one brick, its neighbours there; in 4 x 4 x 4 of them."""
-    from octree.pyramid.model import TileKey
+def _uploads(rounds: int) -> tuple[float, float, float]:
+    """Milliseconds for each of 4 x 4 x 4 bricks: a bare call of OpenGL with one that has its gutter; octree's upload, the bricks
+    beside it in memory; and where none is before it has come itself."""
+    data = {grid: volume_of("dense", BRICK_PX) for grid in np.ndindex(4, 4, 4)}
+    some = data[0, 0, 0]
+    atlas, part, number = BrickAtlas(2**30), BrickPart("upload"), 0
+    texture = atlas.reserve(some.shape, some.dtype, part, len(data) * (2 * rounds + 1))
+    assert texture is not None
+    padded = np.pad(some, 1, "edge")
+    spent: list[list[float]] = [[], [], []]
+    slots = [tuple(66 * n for n in np.unravel_index(k, [n // 66 for n in texture.shape[:3]])) for k in range(len(data))]  # fmt: skip
 
-    atlas, part = BrickAtlas(2**30), BrickPart("upload")
-    data = volume_of("dense", BRICK_PX)
-    atlas.reserve(data.shape, data.dtype, part, 64 * (rounds + 1))
-    grids = list(np.ndindex(4, 4, 4))
-    tiles = [
-        [LoadedTile(LoadKey(f"{number}", 0, TileKey(0, (), grid)), data, data.nbytes, 0.0) for grid in grids]
-        for number in range(rounds)
-    ]
-    spent = [
-        least(lambda tiles=several: [atlas.upload(tile, part=part) for tile in tiles], 1) for several in tiles
-    ]
+    def upload(beside: Callable[..., Any] | None) -> None:
+        for grid, texels in data.items():
+            key = LoadKey(f"{number}", 0, TileKey(0, (), grid))
+            atlas.upload(LoadedTile(key, texels, texels.nbytes, 0.0), beside, part)
+        atlas.refresh()
+
+    for _ in range(rounds):
+        spent[0].append(least(lambda: [texture.write([(padded, *slot)]) for slot in slots], 1))
+        for times, beside in zip(spent[1:], (data.get, None), strict=True):
+            number += 1
+            times.append(least(lambda beside=beside: upload(beside), 1))
     atlas.close()
-    return min(spent) / len(grids)
+    return tuple([min(times) / len(data) for times in spent])  # type: ignore[return-value] # of three

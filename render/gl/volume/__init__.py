@@ -2,7 +2,8 @@
 
 textures.py      3-D textures without PyOpenGL, native formats
 brick_slots.py   one page for each part, which grows: book-keeping, no OpenGL
-brick_atlas.py   BrickAtlas: uploads with gutters from the 26 neighbours, lowest and highest values
+gutters.py       what the border of a brick repeats of the 26 around it; lowest and highest values. Pure
+brick_atlas.py   BrickAtlas: uploads of bricks in their gutters
 march.py         MarchVisual: one part of a layer, one ray for each pixel, all modes
 tables.py        what its shader is told of cells and rays
 counting.py      SampleCounter: samples of each kind of row, for coverage

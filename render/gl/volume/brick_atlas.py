@@ -2,17 +2,16 @@
 only.
 
 A brick lies in a slot one texel larger on every side. That *gutter* repeats the texels of the 26 bricks of its level around
-it, so that a filter needs no second texture read; where a brick is not known, the nearest that is, or its own edge, is
-repeated, as at the borders of the image. When a neighbour arrives later, the part of the gutter that it knows better is
-patched. For this the atlas remembers the outermost texels of every resident brick, a tenth of it.
+it (``gutters.py``), so that a filter needs no second texture read. A brick whose neighbours are all known when it comes is
+written once. Where one of them comes later, the gutter is *outdated*, until somebody who is about to draw has it refreshed. For
+this the atlas remembers the outermost texels of every resident brick, a tenth of it.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence, Set
 from dataclasses import dataclass, replace
-from itertools import product
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -20,39 +19,33 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import UsageError
 from octree.render.gl.residents import FORMATS, MIB, Residents, texture_format
-from octree.render.gl.slots import GUTTER, Page, SlotClass, slot_class
+from octree.render.gl.slots import GUTTER, Change, Page, SlotClass, slot_class
 from octree.render.gl.volume.brick_slots import MOST_BYTES, MOST_PX, BrickSlots
+from octree.render.gl.volume.gutters import (
+    AXES,
+    STEPS,
+    Around,
+    Shell,
+    bounds_of,
+    ends_of,
+    gutter_of,
+    mirrored,
+    pad,
+    shell_of,
+    widen,
+)
 from octree.render.loading.values import LoadedTile, LoadKey
 
 if TYPE_CHECKING:
     from octree.render.gl.volume.textures import VolumeTexture
 
 BRICK_PX = 64
-Step = tuple[int, int, int]
-"""From a brick to one beside it: -1, 0 or 1 along z, y, x."""
-BrickNeighbours = Callable[[int, int, int], "NDArray[Any] | None"]
+Grid = tuple[int, ...]
+Beside = Callable[[Grid], "NDArray[Any] | None"]
+"""The texels of a brick of the same level and place that is in memory, by its number along z, y, x."""
 
-_RANK = tuple([8 * axes.bit_count() + axes for axes in range(8)])
-"""How well a part of a gutter is known, by the axes (bits) along which it was looked up: one across a corner better than
-one across an edge than one across a face; of two alike always the same one, whoever came first."""
-_AXES: dict[Step, int] = {
-    (z, y, x): (4 if z else 0) + (2 if y else 0) + (1 if x else 0)
-    for z, y, x in product((-1, 0, 1), repeat=3)
-    if z or y or x
-}
-STEPS = tuple(sorted(_AXES, key=lambda step: _RANK[_AXES[step]]))
-"""The 26 neighbours; those who know best what lies between two others last."""
-_BEYOND = {
-    step: tuple([other for other in STEPS if all(o == s or not s for o, s in zip(other, step, strict=True))])
-    for step in STEPS
-}
-"""The parts of a gutter that lie towards a neighbour: those along a face include its edges and corners, which at the
-image's border nobody else knows."""
-_BEST = {step: {other: _AXES[other] for other in _BEYOND[step]} for step in STEPS}
-_OUTSIDE: dict[int, Any] = {-1: slice(0, 1), 0: slice(1, -1), 1: slice(-1, None)}
-_INSIDE: dict[int, Any] = {-1: slice(1, 2), 1: slice(-2, -1)}
-_HALVES: dict[int, Any] = {-1: slice(0, 1), 0: slice(None), 1: slice(1, 2)}
-_WHOLE: dict[int, Any] = {-1: slice(0, 1), 0: slice(None), 1: slice(-1, None)}
+
+_NOBODY = (None,) * len(STEPS)
 
 
 class BrickPlacement(NamedTuple):
@@ -77,41 +70,18 @@ class BrickPart(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class _Brick:
-    """A brick in the atlas. ``edges``: its outermost texels, low and high along each axis (views are copies). ``known``: of
-    each part of its gutter how well, see ``_RANK``. ``bounds``: see ``bounds_of``."""
+    """A brick in the atlas. ``shell`` None: nobody asks for it. ``known``: the bricks around it whose texels are in its
+    gutter, see ``gutters.STEPS``. ``bounds``: see ``bounds_of``."""
 
     place: BrickPlacement
-    edges: tuple[tuple[NDArray[Any], NDArray[Any]], ...]
-    known: dict[Step, int]
+    shell: Shell | None
+    known: int
     bounds: NDArray[np.float32]
 
-    def facing(self, step: Step) -> NDArray[Any]:
-        """Texels that face a brick for which this one lies at ``step``, with all three axes."""
-        axis = next(axis for axis in range(3) if step[axis])
-        return _facing(self.edges[axis][step[axis] < 0], step)
 
-    def corner(self, step: Step, *, whole: bool) -> tuple[int, ...]:
-        """Where on its page the gutter towards ``step`` begins, with or without its own ends."""
-        begin = self.place[1:4]
-        size = self.place[4:]
-        return tuple(
-            [
-                at + n if by > 0 else at - 1 if by < 0 or whole else at
-                for at, n, by in zip(begin, size, step, strict=True)
-            ]
-        )
-
-    def widen(self, texels: NDArray[Any], step: Step) -> None:
-        """There are other texels in the gutter towards ``step``."""
-        bounds = self.bounds[tuple([_HALVES[by] for by in step])]
-        low, high, has_nan = _ends(texels, np.minimum, np.maximum, None)
-        if low >= bounds[..., 0].max() and high <= bounds[..., 1].min() and not has_nan:
-            return  # as in most images
-        if not has_nan and sum(map(abs, step)) < 3:
-            low, high, has_nan = _ends(texels, _by_halves(np.minimum), _by_halves(np.maximum), 3)
-        bounds[..., 0] = np.minimum(bounds[..., 0], low)
-        bounds[..., 1] = np.maximum(bounds[..., 1], high)
-        bounds[..., 2] = np.maximum(bounds[..., 2], has_nan)
+def _family(key: LoadKey) -> tuple[Any, ...]:
+    """Bricks that may lie side by side: their grids tell them apart."""
+    return (*key[:2], *key.tile[:2])
 
 
 class BrickAtlas(Residents[_Brick]):
@@ -136,6 +106,8 @@ class BrickAtlas(Residents[_Brick]):
         self._bricks = slots
         self._gutters = gutters
         self._scratch: NDArray[Any] = np.empty(0)
+        self._families: dict[Hashable, dict[Grid, _Brick]] = {}
+        self._outdated: set[LoadKey] = set()
 
     @property
     def shares(self) -> int:
@@ -185,14 +157,11 @@ class BrickAtlas(Residents[_Brick]):
         texture: VolumeTexture = self._textures[page.number]
         return texture
 
-    def upload(
-        self, tile: LoadedTile, neighbours: BrickNeighbours | None = None, part: BrickPart | None = None
-    ) -> int:
+    def upload(self, tile: LoadedTile, beside: Beside | None = None, part: BrickPart | None = None) -> int:
         """Bring a brick in; returns the bytes given to OpenGL, 0 when there is no room (all is pinned).
 
-        ``tile.data`` is (d, h, w) or (d, h, w, samples). ``neighbours(dz, dy, dx)`` returns the texels of a brick beside it
-        that is in RAM, or None; those that are resident need not be given. ``part`` None: one for each source and place on
-        the axes that are not displayed. A brick that is already resident is only counted as used.
+        ``tile.data`` is (d, h, w) or (d, h, w, samples). ``beside`` tells of bricks that are not resident yet. ``part`` None: one
+        for each source and place on the axes that are not displayed. A brick that is already resident is only counted as used.
         """
         key, data = tile.key, tile.data
         if key in self._tiles:
@@ -205,48 +174,92 @@ class BrickAtlas(Residents[_Brick]):
             return 0
         corner = tuple([at + GUTTER for at in change.slot.corner])
         place = BrickPlacement(change.slot.page, *corner, *data.shape[:3])
-        padded = self._padded(data)
-        known: dict[Step, int] = {}
-        around: list[tuple[Step, _Brick]] = []
-        for step in STEPS if self._gutters else ():
-            other = self._tiles.get(key.beside(*step))
-            if other is not None:
-                around.append((step, other))
-                strip = other.facing(step)
-            elif neighbours is not None and (texels := neighbours(*step)) is not None:
-                strip = _facing(texels, step)
-            else:
-                continue
-            _fill(padded, step, strip)
-            known.update(dict.fromkeys(_BEYOND[step], _AXES[step]))
-        edges = _edges(data) if self._gutters else ()
-        brick = _Brick(place, edges, known, bounds_of(padded))
-        self._write(place.page, [(padded, *[at - GUTTER for at in corner])])
-        for step, other in around:
-            self._write(other.place.page, list(_patches(other, step, brick, padded)))
+        around, known = self._around(key, beside) if self._gutters else (_NOBODY, 0)
+        padded = self._padded(data, around, known)
+        shell = shell_of(data) if self._gutters else None
+        brick = _Brick(place, shell, known, bounds_of(padded))
+        self._write(place, [(padded, (-GUTTER,) * 3)])
         self.uploads += 1
-        self.patches -= 1
         self._remember(key, brick)
+        self._families.setdefault(_family(key), {})[key.tile.grid] = brick
         return padded.nbytes
 
-    def _write(self, page: int, pieces: list[tuple[Any, ...]]) -> None:
-        if not pieces:
-            return
-        self._textures[page].write(pieces)
-        self.patches += len(pieces)
-        self.uploaded_bytes += sum(piece[0].nbytes for piece in pieces)
+    def _around(self, key: LoadKey, beside: Beside | None) -> tuple[Around, int]:
+        """The shells of the bricks around one that are known, and which these are. Resident ones that did not know this one
+        are outdated now."""
+        z, y, x = key.tile.grid
+        family, known = self._families.get(_family(key), {}), 0
+        around: list[NDArray[Any] | None] = []
+        for number, (dz, dy, dx) in enumerate(STEPS):
+            grid, shell = (z + dz, y + dy, x + dx), None
+            brick = family.get(grid)
+            if brick is not None:
+                assert brick.shell is not None
+                shell = brick.shell[AXES[number]]
+                if not brick.known >> mirrored(number) & 1:
+                    self._outdated.add(key._replace(tile=key.tile._replace(grid=grid)))
+            elif beside is not None and (texels := beside(grid)) is not None:
+                shell = ends_of(texels, AXES[number])
+            around.append(shell)
+            if shell is not None:
+                known |= 1 << number
+        return around, known
 
-    def _padded(self, data: NDArray[Any]) -> NDArray[Any]:
-        """The brick with its own edge repeated around it, in memory that the next brick of this kind gets again."""
+    @property
+    def outdated(self) -> Set[LoadKey]:
+        """Bricks beside which others have come since."""
+        return self._outdated
+
+    def refresh(self, keys: Iterable[LoadKey] | None = None) -> None:
+        """Have in the gutters of some bricks (None: all) what is known now. Who draws calls it: what is about to come may come
+        before that."""
+        for key in self._outdated.intersection(self._outdated if keys is None else keys):
+            self._outdated.discard(key)
+            brick, before = self._tiles[key], self._tiles[key].known
+            around, now = self._around(key, None)
+            brick.known = before | now
+            self._patch(brick, around, before)
+
+    def _patch(self, brick: _Brick, around: Around, before: int) -> None:
+        """Write the parts of a gutter that other bricks know best now than ``before``."""
+        pieces, parts = [], zip(STEPS, gutter_of(before), gutter_of(brick.known), strict=True)
+        for step, (_, old, _), (_, number, cut) in parts:
+            if old == number:
+                continue
+            shell = around[number]
+            assert shell is not None
+            texels = shell[tuple([slice(at, at + 1 or None) if isinstance(at, int) else at for at in cut])]
+            widen(brick.bounds, step, texels)
+            sides = [n if by > 0 else min(by, 0) for by, n in zip(step, brick.place[4:], strict=True)]
+            pieces.append((np.ascontiguousarray(texels), sides))
+        self._write(brick.place, pieces)
+        self.patches += len(pieces)
+
+    def _write(self, place: BrickPlacement, pieces: Sequence[tuple[NDArray[Any], Sequence[int]]]) -> None:
+        """Texels, each piece with where it begins, counted from the brick's own first texel."""
+        begin = place[1:4]
+        self._textures[place.page].write(
+            [(texels, *[at + by for at, by in zip(begin, corner, strict=True)]) for texels, corner in pieces]
+        )
+        self.uploaded_bytes += sum(texels.nbytes for texels, _ in pieces)
+
+    def _follow(self, change: Change) -> None:
+        for key in change.gone:
+            family = _family(key)
+            bricks = self._families[family]
+            del bricks[key.tile.grid]
+            if not bricks:
+                del self._families[family]
+        self._outdated.difference_update(change.gone)
+        super()._follow(change)
+
+    def _padded(self, data: NDArray[Any], around: Around, known: int) -> NDArray[Any]:
+        """The brick in its gutter, in memory that the next brick of this kind gets again."""
         shape = (*[n + 2 * GUTTER for n in data.shape[:3]], *data.shape[3:])
         if self._scratch.shape != shape or self._scratch.dtype != data.dtype:
             self._scratch = np.empty(shape, data.dtype)
-        padded = self._scratch
-        padded[1:-1, 1:-1, 1:-1] = data
-        padded[0], padded[-1] = padded[1], padded[-2]
-        padded[:, 0], padded[:, -1] = padded[:, 1], padded[:, -2]
-        padded[:, :, 0], padded[:, :, -1] = padded[:, :, 1], padded[:, :, -2]
-        return padded
+        pad(self._scratch, data, around, known)
+        return self._scratch
 
     def _make(self, page: Page) -> None:
         """Its texture, as large as the page is now; a smaller one of before is copied."""
@@ -279,110 +292,3 @@ def _kind_of(part: BrickPart, shape: tuple[int, ...], dtype: Any) -> SlotClass:
 def _kind(tile: tuple[int, ...], samples: tuple[int, ...], dtype: Any) -> SlotClass:
     """Of any owner: nobody is kept alive by what is remembered."""
     return slot_class(tile, *texture_format((*tile, *samples), 3, dtype), 1)
-
-
-def bounds_of(padded: NDArray[Any]) -> NDArray[np.float32]:
-    """(2, 2, 2, 3) of a brick with its gutter: lowest and highest value as a texture reads it (0 to 1 of whole numbers) of
-    what samples in each half along z, y, x may need, NaN left out, and whether there is one. Of several samples no weighed
-    mean lies beyond them, and with alpha, none that is weighed by that."""
-    low, high, has_nan = _ends(padded, _by_halves(np.minimum), _by_halves(np.maximum), 3)
-    return np.stack([low, high, has_nan], axis=-1).astype(np.float32)
-
-
-def _ends(texels: NDArray[Any], lowest: Any, highest: Any, axes: int | None) -> tuple[Any, Any, Any]:
-    """Lowest, highest, is there a NaN; by two ways to reduce."""
-    alpha = texels.ndim == 4 and texels.shape[3] in (2, 4)
-    if texels.ndim == 4 and axes:
-        below, above = texels.min(axis=3), texels.max(axis=3)
-    else:
-        below = above = texels
-    low, high = lowest.reduce(below, axis=None), highest.reduce(above, axis=None)
-    if texels.dtype.kind == "f":
-        has_nan = np.isnan(low)
-        if has_nan.any():
-            with np.errstate(invalid="ignore"):
-                low = lowest.reduce(np.where(np.isnan(texels), np.inf, texels), axis=None)
-                high = highest.reduce(np.where(np.isnan(texels), -np.inf, texels), axis=None)
-    else:
-        has_nan = np.zeros_like(low, bool)
-        full = np.float32(np.iinfo(texels.dtype).max)
-        low, high = low / full, high / full
-    return (np.minimum(low, 0), np.maximum(high, 0), has_nan) if alpha else (low, high, has_nan)
-
-
-class _by_halves:
-    """A reduction of a brick with its gutter to (2, 2, 2): each half with a texel of the other. An axis of one texel, which
-    is gutter, stays as it is; one that is no longer than a brick may be without its gutter."""
-
-    def __init__(self, ufunc: np.ufunc) -> None:
-        self._ufunc = ufunc
-
-    def reduce(self, texels: NDArray[Any], axis: None) -> NDArray[Any]:
-        for along in range(3):
-            if texels.shape[along] == 1:
-                continue
-            before = (slice(None),) * along
-            half = (texels.shape[along] - 2 * GUTTER) // 2
-            parts = (slice(0, half + 2 * GUTTER), slice(half, None))
-            texels = np.stack(
-                [self._ufunc.reduce(texels[(*before, part)], axis=along) for part in parts], axis=along
-            )
-        return texels
-
-
-def _fill(padded: NDArray[Any], step: Step, strip: NDArray[Any]) -> None:
-    """Write what a neighbour knows into the gutter towards it, its ends repeated at both ends of that."""
-    padded[tuple([_OUTSIDE[by] for by in step])] = strip
-    gutter = padded[tuple([_WHOLE[by] for by in step])]
-    if not step[0]:
-        gutter[0], gutter[-1] = gutter[1], gutter[-2]
-    if not step[1]:
-        gutter[:, 0], gutter[:, -1] = gutter[:, 1], gutter[:, -2]
-    if not step[2]:
-        gutter[:, :, 0], gutter[:, :, -1] = gutter[:, :, 1], gutter[:, :, -2]
-
-
-def _facing(texels: NDArray[Any], step: Step) -> NDArray[Any]:
-    """Texels of a brick that lies at ``step`` which face this one, with all three axes."""
-    sides: dict[int, Any] = {-1: slice(-1, None), 0: slice(None), 1: slice(0, 1)}
-    strip: NDArray[Any] = texels[tuple([sides[by] for by in step])]
-    return strip
-
-
-def _edges(data: NDArray[Any]) -> tuple[tuple[NDArray[Any], NDArray[Any]], ...]:
-    return (
-        (data[:1].copy(), data[-1:].copy()),
-        (data[:, :1].copy(), data[:, -1:].copy()),
-        (data[:, :, :1].copy(), data[:, :, -1:].copy()),
-    )
-
-
-def _patches(other: _Brick, step: Step, new: _Brick, padded: NDArray[Any]) -> Iterator[tuple[Any, ...]]:
-    """What ``other``, which lies at ``step`` and was here first, learns from a new brick about its own gutter: texels, and
-    where on its page they go."""
-    towards: Step = (-step[0], -step[1], -step[2])
-    own, known = _AXES[towards], other.known
-    better: list[Step] = []
-    if len(new.known) == len(STEPS) and all(new.known[step] == _AXES[step] for step in STEPS):
-        best = _BEST[towards]
-        if all(known.get(beyond) == axes for beyond, axes in best.items()):
-            return  # it was told by the same tiles, when they were in RAM
-        known.update(best)  # nobody knows better than one who knows all
-        better = [towards] * len(_BEST[towards])
-    for beyond in () if better else _BEYOND[towards]:
-        sideways = (beyond[0] - towards[0], beyond[1] - towards[1], beyond[2] - towards[2])
-        axes = own | new.known.get(sideways, 0)
-        if _RANK[axes] > _RANK[known.get(beyond, 0)]:  # what is known as well is known by the same tile
-            known[beyond] = axes
-            better.append(beyond)
-    if len(better) == len(_BEYOND[towards]):  # the usual case: all of it in one call
-        better = [towards]
-        across: dict[int, Any] = _WHOLE
-    else:
-        across = _OUTSIDE
-    for beyond in better:
-        strip = padded[
-            tuple([_INSIDE[-by] if by else across[to] for by, to in zip(towards, beyond, strict=True)])
-        ]
-        other.widen(strip, beyond)
-        yield np.ascontiguousarray(strip), *other.corner(beyond, whole=across is _WHOLE)

@@ -234,7 +234,7 @@ class MarchVisual(ColoredVisual):
         if self._cells is None or self._rays is None:
             return False
         # a gutter may have values of a neighbour now; and other bricks may be skipped
-        sent_for = (self._atlas.uploads, self._mode, self._clim, self.iso, self.base)
+        sent_for = (self._atlas.uploads, self._atlas.patches, self._mode, self._clim, self.iso, self.base)
         if self._stale or self._sent_for != sent_for:
             self._stale, self._sent_for = False, sent_for
             self._send_cells(self._cells)

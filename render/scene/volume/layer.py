@@ -7,7 +7,7 @@ it coarser, which is said.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import PyramidSpec, TileKey
 from octree.render.gl.volume.brick_atlas import BrickPart
+from octree.render.gl.volume.gutters import STEPS
 from octree.render.loading.values import LoadedTile, LoadKey, Tier
 from octree.render.scene.keys import Once, Part
 from octree.render.scene.look import Look
@@ -265,13 +266,47 @@ class VolumeLayer(TileLayer):
     # what is in memory
 
     def upload(self, tile: LoadedTile) -> int:
-        key = tile.key
+        source, version, (level, index, _) = tile.key
+        new, peek = (
+            tuple.__new__,
+            self._loader.peek,
+        )  # for each of 26: the constructors take four times as long
 
-        def neighbour(dz: int, dy: int, dx: int) -> NDArray[Any] | None:
-            found = self._loader.peek(key.beside(dz, dy, dx))
+        def beside(grid: tuple[int, ...]) -> NDArray[Any] | None:
+            found = peek(new(LoadKey, (source, version, new(TileKey, (level, index, grid)))))
             return found.data if found is not None else None
 
-        return self._bricks.upload(tile, neighbour, self._owner_of(key))
+        return self._bricks.upload(tile, beside, self._owner_of(tile.key))
+
+    def worth_uploading(self, waiting: Sequence[LoadedTile]) -> list[LoadedTile]:
+        """Not what stands in, nor bricks beside which others are on their way: their gutters would be written twice. But no
+        more of them wait than take half of the cache."""
+        wanted = self._known_keys.table(self._plan.wanted)
+        coming = self._coming([tile.key for tile in waiting])
+        left = self._loader.cache_bytes // 2
+        now = []
+        for tile in waiting:
+            left -= tile.data.nbytes
+            if left < 0 or (tile.key in wanted and not _is_beside(tile.key, coming)):
+                left += tile.data.nbytes
+                now.append(tile)
+        return now
+
+    def _coming(self, here: Iterable[LoadKey] = ()) -> dict[Hashable, set[tuple[int, ...]]]:
+        """The wanted bricks that are neither in the atlas nor ``here``, and may still come: their numbers, by level and index."""
+        absent = set(self._known_keys.table(self._plan.wanted))
+        absent = absent.difference(self._bricks.resident, here, self._loader.failures)
+        coming: dict[Hashable, set[tuple[int, ...]]] = {}
+        for key in absent:
+            coming.setdefault(key.tile[:2], set()).add(key.tile.grid)
+        return coming
+
+    def _refresh(self, drawn: Collection[LoadKey]) -> None:
+        """What is about to be drawn shows what lies around it, but where more of that is about to come."""
+        known = self._bricks.outdated
+        if known and (outdated := [key for key in drawn if key in known]):
+            coming = self._coming()
+            self._bricks.refresh([key for key in outdated if not _is_beside(key, coming)])
 
     def _owner_of(self, key: LoadKey) -> BrickPart:
         """Whose page a brick goes to: that of its channel."""
@@ -344,7 +379,9 @@ class VolumeLayer(TileLayer):
             visual.set_rays(rays, sight.voxel)
             visual.set_cells(cells, [own[number] if own else None for own in keys], closed)
             visual.base = self.face.base(standing.part.channel)
-        self._note_drawn(cover, [key for own in keys for key in own])
+        drawn = [key for own in keys for key in own]
+        self._refresh(drawn)
+        self._note_drawn(cover, drawn)
         self._rays, self._cells, self._counted = rays, cells, None
         return cover
 
@@ -395,6 +432,15 @@ class VolumeLayer(TileLayer):
 def _places(each: Sequence[float | None]) -> Places:
     x, y, z = each
     return x, y, z
+
+
+def _is_beside(key: LoadKey, grids: Mapping[Hashable, Set[tuple[int, ...]]]) -> bool:
+    """One of some bricks, by level and index, touches this one."""
+    some = grids.get(key.tile[:2])
+    if not some:
+        return False
+    z, y, x = key.tile.grid
+    return any((z + dz, y + dy, x + dx) in some for dz, dy, dx in STEPS)
 
 
 def hull_of(lattice: Lattice, tiles: Sequence[TileKey]) -> Region:
