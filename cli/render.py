@@ -202,7 +202,8 @@ def _say_degraded(report: RunReport, atlas_bytes: int) -> None:
         return
     what, helps = "tiles", "give more --atlas, or --settle, which draws in parts"
     if degraded[0].volume is not None:
-        mib = -(-atlas_bytes // 2**26) * 2**6
+        mib = -(-atlas_bytes // 2**20)
+        mib = mib if mib < 64 else -(-mib // 64) * 64
         more = f"give --atlas {mib}MiB, or ask for less with" if atlas_bytes else "ask for less with"
         what, helps = "bricks", f"{more} --detail 2, --clip or --slab"
     say(

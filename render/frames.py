@@ -29,7 +29,7 @@ from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
 from octree.render.output.annotate import Title, annotated
 from octree.render.output.files import FrameName
-from octree.render.report.empty import Emptiness, emptiness
+from octree.render.report.empty import Emptiness, Unreached, emptiness
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.report.values import (
     ByteCounts,
@@ -141,6 +141,7 @@ class Renderer:
         self._rows_of: RowsOf | None = None
         self._reports: list[FrameReport] = []
         self._milestones: dict[str, float] = {}
+        self._unreached: dict[int, Unreached] = {}
         self._seen = _Counters()
         with ExitStack() as stack:
             self._slice_log = TextLog(slice_log, hint="give another --slice-log")
@@ -174,7 +175,8 @@ class Renderer:
         """What is to be said of frames that show nothing of the image, once all are drawn; None where they may, or none does."""
         if self.request.allow_empty:
             return None
-        return emptiness(self._reports, [shot.settle for shot in self.shots], self._opened.extent)
+        settled = [shot.settle for shot in self.shots]
+        return emptiness(self._reports, settled, self._opened.extent, self._unreached)
 
     def wanted_atlas_bytes(self) -> int:
         """The atlas that frames of a volume would have had room in which are degraded; 0 where none is, or no atlas would do."""
@@ -431,7 +433,7 @@ class Renderer:
     def _report_frame(
         self, shot: Shot, timings: Timings, shown: Sequence[Shown], *, late: bool = False
     ) -> FrameReport:
-        pipeline, memory = self._pipeline, self._pipeline.memory
+        pipeline, memory, coverage = self._pipeline, self._pipeline.memory, coverage_of(shown)
         strays, self._strays = self._strays, 0
         before = self._seen
         now = self._seen = _Counters(
@@ -441,6 +443,8 @@ class Renderer:
         gauges = Gauges(stats.queued, stats.loading, stats.delayed, stats.cache_bytes, memory.bytes)
         self._trace.counter("loads", queued=gauges.queued, loading=gauges.loading, delayed=gauges.delayed)
         self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
+        if coverage.missing + coverage.failed <= _HOLE and all(each.unreached for each in shown):
+            self._unreached[shot.index] = Unreached(*max(each.unreached for each in shown if each.unreached))
         # a settled frame is done with what is left: nothing is put off
         deferred = 0 if shot.settle else sum(tile.data.nbytes for _, tile in pipeline.waiting())
         return FrameReport(
@@ -457,7 +461,7 @@ class Renderer:
             late=late,
             cells=() if self._cells is None else self._cells.reports(shot.state),
             volume=_volume(self.request, shown),
-            coverage=coverage_of(shown),
+            coverage=coverage,
             tiles=TileCounts(
                 wanted=sum(each.wanted_count for each in shown),
                 ideal=sum(each.ideal_count for each in shown),

@@ -513,12 +513,34 @@ def test_a_volume_larger_than_the_atlas_is_coarser_which_is_said(
     assert run.returncode == 0
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     enough = re.findall(r"give --atlas (\d+MiB), or ask for less", run.stderr)[0]
+    assert int(enough.removesuffix("MiB")) <= 4  # 210 bricks of 18 x 18 x 18 are 1.2 MiB
     run = octree(*common, "--atlas", enough, "-o", tmp_path / "b.png")
     assert run.returncode == 0
     assert "coarser" not in run.stderr
     tiny = octree(*common, "--atlas", "1KiB", "-o", tmp_path / "c.png")
     assert tiny.returncode == 2
     assert "cannot hold one tile" in tiny.stderr
+
+
+def test_a_surface_that_is_nowhere_is_said(cube: Path, tmp_path: Path) -> None:
+    """The highest value is 250."""
+    common = (
+        cube,
+        "--mode",
+        "iso",
+        "--camera",
+        "zoom=1,azimuth=0",
+        "--size",
+        "40x30",
+        "-o",
+        tmp_path / "a.png",
+    )
+    run = octree(*common, "--iso", "300")
+    assert run.returncode == 1
+    assert "shows nothing of the image" in run.stderr
+    assert "no value in view reaches --iso 300; the highest, at level 0, is 250" in run.stderr
+    assert octree(*common, "--iso", "300", "--allow-empty").returncode == 0
+    assert octree(*common, "--iso", "250").returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -205,6 +205,11 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
         offset, scale = self.base
         return min(max((value - offset) * scale / _TEXEL_MAX[dtype_name], -3e38), 3e38)
 
+    def _value(self, texel: float, dtype_name: str) -> float:
+        """What a texture reads, as a value."""
+        offset, scale = self.base
+        return texel * _TEXEL_MAX[dtype_name] / scale + offset
+
     def _window(self, dtype_name: str) -> tuple[float, float]:
         """The low contrast limit, 1 / (high - low), in what a texture reads."""
         offset, scale = self.base

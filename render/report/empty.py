@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 from octree.pyramid.grid import Region
@@ -18,22 +19,43 @@ class Emptiness(NamedTuple):
     fails: bool
 
 
-def emptiness(frames: Sequence[FrameReport], settled: Sequence[bool], extent: Region) -> Emptiness | None:
-    """``settled``: of each frame, was it waited for? ``extent``: what the image covers, camera coordinates (y, x). None where
-    every frame shows something."""
-    empty = [(frame, done) for frame, done in zip(frames, settled, strict=True) if not frame.visible_px]
+class Unreached(NamedTuple):
+    """A surface that is nowhere: ``iso`` lies above ``highest``, and no value that is drawn does."""
+
+    iso: float
+    highest: float
+
+
+def emptiness(
+    frames: Sequence[FrameReport],
+    settled: Sequence[bool],
+    extent: Region,
+    unreached: Mapping[int, Unreached] = MappingProxyType({}),
+) -> Emptiness | None:
+    """``settled``: of each frame, was it waited for? ``extent``: what the image covers, camera coordinates (y, x). ``unreached``:
+    by index, frames without a surface. None where every frame shows something."""
+
+    def is_empty(frame: FrameReport) -> bool:
+        return not frame.visible_px or frame.index in unreached
+
+    empty = [(frame, done) for frame, done in zip(frames, settled, strict=True) if is_empty(frame)]
     if not empty:
         return None
-    alive = {frame.camera.name for frame in frames if frame.visible_px}
+    alive = {frame.camera.name for frame in frames if not is_empty(frame)}
     fatal = [frame for frame, done in empty if done or frame.camera.name not in alive]
     frame = (fatal or [empty[0][0]])[0]
     camera, covers = frame.camera, _spans(extent)
     why = _plane_why(frame, extent) if camera.orbit is None else _volume_why(frame)
+    hint = "cameras count level-0 pixels, and fit shows all of them"
+    if frame.visible_px:
+        iso, highest = unreached[frame.index]
+        why = f"no value in view reaches --iso {iso:g}; the highest, at level {frame.level}, is {highest:g}"
+        hint = "--iso auto is the middle of the contrast limits"
     which = "the frame" if len(frames) == 1 else f"{len(empty)} of {len(frames)} frames"
     first = "" if len(frames) == 1 else f"; the first is frame {frame.index} ({camera.name})"
     return Emptiness(
         f"{which} {'shows' if len(empty) == 1 else 'show'} nothing of the image, which covers {covers}{first}: {why}",
-        "cameras count level-0 pixels, and fit shows all of them; --allow-empty takes frames without an image",
+        f"{hint}; --allow-empty takes frames without an image",
         bool(fatal),
     )
 

@@ -23,6 +23,7 @@ class Shown:
 
     ``level`` is the wanted one, ``degraded`` when the zoom asks for a finer one. ``wanted`` and ``drawn`` are tiles, of
     which each of ``channels`` has one. ``visible_px``: pixels that the image covers. ``samples``: of a volume.
+    ``unreached``: of a surface that is nowhere its value, and the highest of what is drawn.
     """
 
     level: int
@@ -33,6 +34,7 @@ class Shown:
     coverage: Coverage
     visible_px: int
     samples: Samples | None = None
+    unreached: tuple[float, float] | None = None
 
     @property
     def weight(self) -> int:

@@ -150,6 +150,17 @@ class MarchVisual(ColoredVisual):
         """Nothing is seen behind what it shows: planes, and surfaces."""
         return "PLANES" in self._defines or self._mode == "iso"
 
+    def unreached(self) -> tuple[float, float] | None:
+        """Of a surface the value, and the highest of the bricks that are drawn, where that lies below: there is no surface."""
+        drawn = [key for key in self.keys if key is not None]
+        if not drawn or self._mode != "iso" or self._defines & {"LABELS", "PLANES"}:
+            return None
+        dtype_name = self._atlas.texture(int(self._atlas.places(drawn[:1])[0, 0])).dtype_name
+        highest = float(self._atlas.bounds(drawn)[..., 1].max())
+        return (
+            None if highest >= self._threshold(dtype_name) else (self._iso, self._value(highest, dtype_name))
+        )
+
     def stop_at(self, depths: PageTexture | None) -> None:
         """Show nothing that lies deeper than these, from now on; see ``Surfaces``."""
         if depths is None:
@@ -299,7 +310,11 @@ class MarchVisual(ColoredVisual):
         return high <= first if self._clim[0] <= self._clim[1] else low >= last
 
     def _threshold(self, dtype_name: str) -> float:
-        return self._texel(sum(self._clim) / 2 if self.iso is None else self.iso, dtype_name)
+        return self._texel(self._iso, dtype_name)
+
+    @property
+    def _iso(self) -> float:
+        return sum(self._clim) / 2 if self.iso is None else self.iso
 
     def _set_table(self, name: str, value: Any) -> None:
         self.shared_program[name] = value

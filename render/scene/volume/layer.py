@@ -404,7 +404,12 @@ class VolumeLayer(TileLayer):
             coverage=coverage,
             visible_px=int((counts > 0).sum()),
             samples=Samples(int(counts.sum()), rays.step_world if rays is not None else 0.0),
+            unreached=self._unreached(),
         )
+
+    def _unreached(self) -> tuple[float, float] | None:
+        found = [part.visual.unreached() for part in self.parts]
+        return max(each for each in found if each) if all(found) else None
 
     def visible_px(self, size_px: tuple[int, int]) -> int:
         return int((self._count()[0] > 0).sum())
