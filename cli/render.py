@@ -55,9 +55,9 @@ def render(
 
     Frames are PNG files (-o); --report says what each frame showed and what it cost.
     """
-    from octree.render.request import parse_request
+    from octree.render.scene.sources import asked
 
-    request = parse_request(source, camera or (), given_of(RENDER, given))
+    request = asked(source, camera or (), given_of(RENDER, given))
     outputs = OUTPUTS.read(given_of(OUTPUTS, given))
     files = {name: Path(outputs[name]) if outputs[name] else None for name in ("report", "html", "trace")}
     job = _Job(

@@ -46,6 +46,10 @@ class UsageError(OctreeError, ValueError):
     exit_code = 2
 
 
+class AxisError(UsageError):
+    """About the place on an axis: it helps to know which axes there are."""
+
+
 class SourceError(OctreeError):
     kind = "source"
     exit_code = 3

@@ -36,7 +36,7 @@ class Kind:
         try:
             return self.parse(value)
         except UsageError as error:
-            raise UsageError(f"{name}: {error.message}", hint=error.hint) from error
+            raise type(error)(f"{name}: {error.message}", hint=error.hint) from error
         except (ValueError, TypeError, OverflowError):
             if self.choices:
                 raise UsageError(

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import AxisError
 from octree.pyramid.options import shown
 
 AXES = ("t", "c", "z", "y", "x")
@@ -77,10 +77,10 @@ def parse_index(value: Any) -> dict[str, Place]:
     index: dict[str, Place] = {}
     for axis, place in pairs:
         if axis in index:
-            raise UsageError(f"{value!r} chooses {axis} twice", hint="one place, or one range, for each axis")
+            raise AxisError(f"{value!r} chooses {axis} twice", hint="one place, or one range, for each axis")
         # another letter may be an axis that the image lacks: there those that it has are named
         if len(axis) != 1 or not axis.isascii() or not axis.isalpha():
-            raise UsageError(
+            raise AxisError(
                 f"{value!r} is not like {_EXAMPLE}", hint=f"axes {', '.join(AXES)}, counted from 0"
             )
         index[axis] = _place(axis, place)
@@ -98,17 +98,17 @@ def _range(axis: str, text: str) -> PlaneRange:
     written = f"{axis}={text}"
     ends = [part.strip() for part in text.split(":")]
     if len(ends) > 3:
-        raise UsageError(f"{written!r} is not FROM:TO:STEP", hint="for example t=0:50 or t=0:50:5")
+        raise AxisError(f"{written!r} is not FROM:TO:STEP", hint="for example t=0:50 or t=0:50:5")
     if len(ends) == 3 and ends[2].startswith("-"):
-        raise UsageError(
+        raise AxisError(
             f"{written!r}: the step must be above 0", hint="keyframes of a camera path run backwards, too"
         )
     first, stop = (_position(axis, end) if end else None for end in ends[:2])
     step = _position(axis, ends[2]) if ends[2:] and ends[2] else Fraction(1)
     if not step:
-        raise UsageError(f"{written!r}: the step must be above 0", hint="for example t=0:50:5")
+        raise AxisError(f"{written!r}: the step must be above 0", hint="for example t=0:50:5")
     if stop is not None and stop <= (first or 0):
-        raise UsageError(
+        raise AxisError(
             f"{written!r} holds no plane",
             hint="FROM must be below TO, which is not part of it; keyframes of a camera path run backwards, too",
         )
@@ -128,7 +128,7 @@ def _position(axis: str, value: Any) -> Fraction:
         if 0 <= number < 1e18:
             return Fraction(int(value)) if number.is_integer() else Fraction(number)
     written = f"{axis}={value}" if isinstance(value, str) else f"{axis}: {shown(value)}"
-    raise UsageError(
+    raise AxisError(
         f"{written!r} is not like {_EXAMPLE}",
         hint=f"axes {', '.join(AXES)}, counted from 0; a film has a range, as in t=0:50",
     )

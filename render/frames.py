@@ -45,14 +45,14 @@ from octree.render.report.values import (
     totals_of,
     utc_now,
 )
-from octree.render.request import RenderRequest, check_length, parse_request
+from octree.render.request import RenderRequest, check_length
 from octree.render.scene.cells import Cells, cells_of
 from octree.render.scene.frame import Frame, Kept
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import coverage_of
 from octree.render.scene.shown import Shown, together
 from octree.render.scene.slices import slice_reports
-from octree.render.scene.sources import OpenedSources, open_sources
+from octree.render.scene.sources import OpenedSources, asked, open_sources
 from octree.render.scene.stage import Stage
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.montage import Line
@@ -152,7 +152,8 @@ class Renderer:
             if request.late is not None and not film.steps:
                 raise UsageError(
                     "--late without a film over an index: no frame is of another plane",
-                    hint="a range such as --index t=0:50, or keyframes that move along an axis",
+                    hint="a range such as --index t=0:50, or keyframes that move along an axis; "
+                    f"axes: {', '.join(opened.lengths) or 'none'}",
                 )
             self._cells = film if isinstance(film, Cells) else None
             self._opened = replace(opened, request=replace(opened.request, moved=film.moved))
@@ -626,7 +627,7 @@ def _asked(
         or hasattr(sources, "shape")
         or not isinstance(sources, Iterable)
     )
-    return parse_request(
+    return asked(
         [sources] if one else sources,
         [cameras] if isinstance(cameras, str) else cameras,
         words,

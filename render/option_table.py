@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import AxisError, UsageError
 from octree.pyramid.limits import LIMITS
 from octree.pyramid.options import (
     BYTES,
@@ -180,7 +180,7 @@ def parse_projection(value: Any) -> Projection:
     around = len(ends) == 1 and ends[0].startswith("~") and _is_place(ends[0][1:])
     between = len(ends) in (0, 2) and all(end == "" or _is_place(end) for end in ends)
     if not (shaped and (around or between)):
-        raise UsageError(
+        raise AxisError(
             f"{value!r} is not AXIS=METHOD[:FROM:TO], or [:~N]",
             hint=f"for example z=max, z=mean:4:12 or z=max:~3; methods: {', '.join(PROJECTIONS)}",
         )
@@ -188,7 +188,7 @@ def parse_projection(value: Any) -> Projection:
         return Projection(axis.strip(), method, around=int(ends[0][1:]))
     first, stop = (int(end) if end else None for end in ends or ("", ""))
     if stop is not None and stop <= (first or 0):
-        raise UsageError(f"{value!r} projects nothing", hint="FROM must be below TO, which is not part of it")
+        raise AxisError(f"{value!r} projects nothing", hint="FROM must be below TO, which is not part of it")
     return Projection(axis.strip(), method, first, stop)
 
 

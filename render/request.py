@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import AxisError, UsageError
 from octree.pyramid.options import Option
 from octree.pyramid.store.remote.options import RemoteOptions, read_remote
 from octree.render.config import Settings, load_settings
@@ -165,7 +165,7 @@ def _check_film(read: Mapping[str, Any], cameras: Sequence[str]) -> None:
     moves = any(map(is_path, cameras))
     for name in ("fps", "late"):
         if read[name] is not None and not ranges and not moves:
-            raise UsageError(f"--{name} without a film", hint=_FILMS)
+            raise AxisError(f"--{name} without a film", hint=_FILMS)
     if read["late"] is not None and (read["settle"] or (ranges and not read["stream"])):
         raise UsageError("--late without --stream", hint="settled films wait until each plane is complete")
     ended = [place.count(0) for place in ranges.values() if place.stop is not None]

@@ -548,6 +548,36 @@ def test_what_is_no_film_is_a_usage_error(
     assert says in refused(series, index, **options)
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"index": "q=0:2"}, "there is no axis 'q'"),
+        ({"index": "t=5:2"}, "holds no plane"),
+        ({"index": "t=3:3"}, "holds no plane"),
+        ({"index": "t=0:9:0"}, "the step must be above 0"),
+        ({"index": "t=one"}, "is not like"),
+        ({"late": "hold", "stream": True}, "--late without a film"),
+        ({"fps": 3}, "--fps without a film"),
+        ({"project": "z=max:3:1"}, "projects nothing"),
+        ({"project": "z=median"}, "methods: max"),
+        ({"project": "y=max"}, "y is displayed"),
+        ({"index": "y=0:2"}, "y is displayed"),
+    ],
+)
+def test_errors_about_axes_name_those_that_there_are(
+    series: Path, options: dict[str, Any], says: str
+) -> None:
+    said = refused(series, **options)
+    assert says in said
+    assert said.endswith(": t, z")
+
+
+def test_the_axes_of_what_cannot_be_opened_are_not_named(tmp_path: Path) -> None:
+    said = refused(tmp_path / "nowhere", "t=5:2")
+    assert "holds no plane" in said
+    assert "axes: " not in said
+
+
 def test_a_film_that_is_too_long_is_refused_before_anything_is_opened(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -557,9 +587,10 @@ def test_a_film_that_is_too_long_is_refused_before_anything_is_opened(
 
 
 def test_usage_errors_have_their_exit_code(series: Path, tmp_path: Path) -> None:
-    done = octree("render", series, "--index", "c=0:2", "-o", tmp_path / "{index}.png")
-    assert done.returncode == 2
-    assert "axes: t, z" in done.stderr
+    for index in ("c=0:2", "t=5:2"):
+        done = octree("render", series, "--index", index, "-o", tmp_path / "{index}.png")
+        assert done.returncode == 2
+        assert "axes: t, z" in done.stderr
 
 
 def test_a_node_stands_on_one_plane(series: Path) -> None:

@@ -24,13 +24,13 @@ from octree.pyramid.options import Table, shown
 from octree.render.config import Settings
 from octree.render.gl.texture_atlas import Atlas
 from octree.render.loading.values import Tier
-from octree.render.request import RenderRequest, parse_request
+from octree.render.request import RenderRequest
 from octree.render.scene.ahead import Ahead, Coming
 from octree.render.scene.look import Look, looks_of, warn_of_lost
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.playing import AtEnd
 from octree.render.scene.slice_request import WHOLE, SliceRequest
-from octree.render.scene.sources import check_slicing, open_source
+from octree.render.scene.sources import asked, check_slicing, open_source
 from octree.render.scene.stepping import SWAPS, Swap
 from octree.render.scene.tile_layer import TileLayer, stand_of
 from octree.render.tiles.texels import base_for, serves
@@ -122,7 +122,7 @@ class LiveNode(Node):  # type: ignore[misc] # vispy has no type information
     # what each kind of node does in its own way
 
     def _request(self, source: Any, options: Mapping[str, Any]) -> RenderRequest:
-        return parse_request([source], [], options, settings=self.pipeline.settings)
+        return asked([source], [], options, settings=self.pipeline.settings)
 
     def _make_layer(self, source: OpenTileSource, looks: Sequence[Look], request: RenderRequest) -> TileLayer:
         raise NotImplementedError

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from os import PathLike
 from typing import Any
 
 from octree.pyramid.building.planning.request import VOLUME_CHUNK
-from octree.pyramid.errors import UsageError
+from octree.pyramid.errors import AxisError, UsageError
 from octree.pyramid.grid import Region
 from octree.pyramid.model import AXIS_ORDER
 from octree.pyramid.store.named import place_of
 from octree.pyramid.store.ngff import Well, wells_of
+from octree.render.config import Settings
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
+from octree.render.option_table import parse_display
 from octree.render.report.trace import NULL_TRACE, NullTrace
-from octree.render.request import RenderRequest
+from octree.render.request import RenderRequest, parse_request
 from octree.render.scene.cells import Cells
 from octree.render.scene.look import channels_shown
 from octree.render.scene.montage import Montage
@@ -29,6 +31,7 @@ from octree.render.scene.stage import Stage
 from octree.render.scene.volume.around import around_of
 from octree.render.scene.volume.placing import slab_of, with_planes
 from octree.render.tiles.face import Face
+from octree.render.tiles.open_levels import open_levels
 from octree.render.tiles.slab import Slab
 from octree.render.tiles.tile_source import OpenTileSource, open_tile_source
 from octree.render.view.camera import Camera, CameraPath
@@ -161,6 +164,37 @@ class OpenedSources:
                 "volume": request.volume.to_json() if request.volume else None,
             },
         }
+
+
+def asked(
+    sources: Sequence[Any],
+    cameras: Sequence[str],
+    options: Mapping[str, Any],
+    *,
+    settings: Settings | None = None,
+) -> RenderRequest:
+    """As ``parse_request``. Errors about axes name those that the first source has, if it can be opened here."""
+    try:
+        return parse_request(sources, cameras, options, settings=settings)
+    except AxisError as error:
+        try:
+            axes = _axes_of(sources[0], options.get("display"))
+        except Exception:  # whatever is wrong with it, that comes after what has been typed
+            raise error from None
+        found = ", ".join(axes) or "none"
+        raise UsageError(error.message, hint=f"{error.hint}; axes: {found}", **error.details) from None
+
+
+def _axes_of(source: Any, display: Any) -> list[str]:
+    """On which a view of it stands. Raises whatever opening raises."""
+    if isinstance(source, str) and "://" in source:
+        raise ValueError("not for an answer over a network")
+    opened = open_levels(source, labels=False)
+    try:
+        displayed = PLANE if display is None else parse_display(display)
+        return [axis for axis in opened.levels.spec.free_axes if axis not in displayed]
+    finally:
+        opened.close()
 
 
 @contextmanager
