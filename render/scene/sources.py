@@ -251,7 +251,8 @@ def check_slicing(request: RenderRequest, sources: Sequence[OpenTileSource]) -> 
             if option == "--mode" and around is not None:
                 option = f"--camera {around}"
             hint = error.hint
-            if source is sources[0] and any(set(VOLUME) <= set(other.spec.free_axes) for other in sources):
+            volumes = [other for other in sources if set(VOLUME) <= set(other.spec.free_axes)]
+            if source is sources[0] and volumes and source not in volumes and wishes.displayed == VOLUME:
                 hint = "give the volume first: cameras are in its voxels, and the plane is placed in it"
             raise UsageError(f"{option}: {source.path}: {error.message}", hint=hint) from None
     lengths = lengths_of(sources, wishes.displayed)
