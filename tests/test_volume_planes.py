@@ -23,7 +23,7 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Lattice, Region
 from octree.pyramid.model import TileKey
 from octree.render import render
-from octree.render.frames import RunResult
+from octree.render.frames import Renderer, RunResult
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.gl.volume.counting import SampleCounter
@@ -365,6 +365,38 @@ def test_planes_come_as_their_bricks_arrive(deep: Path, tmp_path: Path) -> None:
     assert coverage[0].missing == 1
     assert any(0 < each.ideal < 1 for each in coverage)
     assert coverage[-1].ideal == 1
+
+
+def test_the_atlas_that_would_do_is_that_of_all_layers(deep: Path) -> None:
+    """Two layers of one source have their bricks in one texture."""
+    options = {"planes": ["none", "x=20,z=9"], "mode": "alpha", "min_coverage": "0"}
+    camera = "azimuth=30,elevation=10,zoom=1.2"
+
+    def asked(atlas_bytes: int) -> tuple[bool, int]:
+        words = {
+            "clim": "0,255",
+            "config": str(deep.parent / "small.json"),
+            "atlas": str(atlas_bytes),
+            **options,
+        }
+        request = parse_request([str(deep)] * 2, [camera], words)
+        with Renderer(request, command="test") as renderer:
+            frames = [frame.report for frame in renderer.frames()]
+            return frames[0].degraded, renderer.wanted_atlas_bytes()
+
+    degraded, enough = asked(200_000)
+    assert degraded
+    assert not asked(enough)[0]
+    assert enough < 2**20
+
+
+def test_large_frames_are_drawn_in_parts(deep: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options = {"planes": ["none", "x=20,y=31,z=9"], "mode": "alpha", "opacity": ["0.02", "1"]}
+    whole = drawn([deep, deep], "azimuth=30,elevation=20,zoom=1.2,fov=40", **options).frames[0]
+    monkeypatch.setattr("octree.render.gl.canvas._MAX_PART_PX", 32)
+    parts = drawn([deep, deep], "azimuth=30,elevation=20,zoom=1.2,fov=40", **options).frames[0]
+    np.testing.assert_array_equal(whole, parts)
+    assert whole.any()
 
 
 BAD = [

@@ -279,13 +279,13 @@ class Pipeline:
 
     def _divide_bricks(self, volumes: Sequence[VolumeLayer], budget_bytes: int) -> None:
         """Each part that rays go through has a page; layers that show the same share its room."""
-        owners = Counter(owner for layer in volumes for owner in layer.owners)
+        sharing = _sharing(volumes)
         bricks = self.bricks
-        bricks.shares = len(owners)
+        bricks.shares = len({owner for layer in volumes for owner in layer.owners})
         bricks.resize(budget_bytes)
         for layer in volumes:
             room = bricks.capacity_tiles(layer.largest, layer.face.texture_dtype)
-            self._rooms[layer] = max(1, room // max(owners[owner] for owner in layer.owners))
+            self._rooms[layer] = max(1, room // sharing[layer])
 
     def room_for(self, layer: TileLayer) -> int:
         """How many tiles of a layer may be resident at once."""
@@ -297,7 +297,9 @@ class Pipeline:
         would."""
         from octree.render.gl.volume.brick_slots import MOST_BYTES
 
-        page = math.ceil(_SLACK * max([layer.wanted_bytes for layer in volumes_of(self.layers)], default=0))
+        volumes = volumes_of(self.layers)
+        sharing = _sharing(volumes)
+        page = math.ceil(_SLACK * max([layer.wanted_bytes * sharing[layer] for layer in volumes], default=0))
         return page * self.bricks.shares if 0 < page <= MOST_BYTES else 0
 
     # one turn
@@ -417,3 +419,9 @@ class Pipeline:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _sharing(volumes: Sequence[VolumeLayer]) -> dict[VolumeLayer, int]:
+    """How many layers have bricks in the same page as each."""
+    owners = Counter(owner for layer in volumes for owner in layer.owners)
+    return {layer: max(owners[owner] for owner in layer.owners) for layer in volumes}
