@@ -12,6 +12,7 @@ chunk_codecs.py             what chunks decode to, told before they are decoded 
 zarr_meta.py   what arrays' metadata say, from plain JSON
 json_files.py  JSON documents, written in one step
 remote/        values in object storage and on web servers
+zipped/        OME-Zarr in one file
 removal.py     the only file that removes anything from disk, or puts one thing in another's place
 chunk_files.py the files of chunks, looked at before they are read: links that lead out, sizes that cannot be
 codecs.py      the words of ``--codec`` (pure)
