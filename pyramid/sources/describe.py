@@ -17,6 +17,7 @@ from octree.pyramid.store.named import place_of
 from octree.pyramid.store.place import LocalPlace, Place
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.zarr_meta import is_array, read_array_meta
+from octree.pyramid.store.zipped.place import ZipPlace
 
 
 def describe(
@@ -140,6 +141,8 @@ def _totals(levels: list[dict[str, Any]]) -> dict[str, Any]:
 def _stored(place: Place) -> tuple[int | None, int | None]:
     """(files, bytes) of a SOURCE on disk; None for a dataset inside a file, and in other stores: who lists a million
     chunks there waits and pays for it."""
+    if isinstance(place, ZipPlace):
+        return place.usage()
     if not isinstance(place, LocalPlace):
         stamp = place.stamp() if is_file_name(place) else None
         return (None, None) if stamp is None else (1, stamp.size)

@@ -29,7 +29,7 @@ from octree.pyramid.reach import Reach, open_file, reach_of
 from octree.pyramid.sources.measures import Measures, measure
 from octree.pyramid.sources.protocol import RawArray
 from octree.pyramid.sources.views import MergedSamples
-from octree.pyramid.store.named import local_name, named_url, place_of
+from octree.pyramid.store.named import is_archive, local_name, named_url, place_of
 from octree.pyramid.store.place import LocalPlace, Place
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.units import space_unit
@@ -308,7 +308,7 @@ def _open_raw(source: Any, how: _How) -> tuple[RawArray, str, str]:
         raw = wrap_array(source)
         return raw, f"<{raw.engine} array>", "image"
     text = local_name(os.fspath(source))
-    if named_url(text) is not None:
+    if named_url(text) is not None or is_archive(text.partition("::")[0]):
         return _open_place(place_of(text, anywhere=how.allow_outside, remote=how.remote), how)
     if "::" in text and not os.path.exists(text):
         file, _, inner = text.partition("::")

@@ -1,4 +1,4 @@
-"""What a user names, as a Place: a path of this machine or a URL."""
+"""What a user names, as a Place: a path of this machine or a URL, of a folder or an archive."""
 
 from __future__ import annotations
 
@@ -36,10 +36,11 @@ def place_of(
     remote: RemoteOptions = DEFAULT_REMOTE,
 ) -> Place:
     """The place of a local path: of what it names, links and ``..`` too, only what lies below it, or ``anywhere``, or
-    within ``reach``. That of a URL, and of what lies at ``::NAME`` in it, reached as ``remote`` says. A Place is given back
-    as it is.
+    within ``reach``. That of a URL, reached as ``remote`` says. Of an archive its root, whether it is here or there; ``::NAME``
+    after it, or after a URL, is what lies in it. A Place is given back as it is.
 
-    Raises UsageError for a URL of a store that octree does not know, or that holds credentials.
+    Raises UsageError for a URL of a store that octree does not know, or that holds credentials; SourceNotFound, SourceError for
+    an archive that is not there, or is none.
     """
     if isinstance(where, Place):
         return where
@@ -49,6 +50,27 @@ def place_of(
         from octree.pyramid.store.remote.place import remote_place
 
         outer, _, inner = url.partition("::")
-        place = remote_place(outer, remote, anywhere=anywhere)
+        found = remote_place(outer, remote, anywhere=anywhere)
+        place: Place = found
+        if is_archive_name(found.name):
+            from octree.pyramid.store.zipped.place import zip_at
+
+            place = zip_at(found)
+        return place.child(inner.strip("/"), f"{place}: the path inside") if inner else place
+    outer, _, inner = os.fspath(where).partition("::")
+    if is_archive(outer) and not (inner and os.path.exists(where)):
+        from octree.pyramid.store.zipped.place import local_zip
+
+        place = local_zip(outer)
         return place.child(inner.strip("/"), f"{place}: the path inside") if inner else place
     return LocalPlace(Path(where), reach or reach_of(where, anywhere=anywhere))
+
+
+def is_archive_name(name: str) -> bool:
+    """Is a file called so taken for an archive of OME-Zarr?"""
+    return name.lower().endswith((".ozx", ".zip"))
+
+
+def is_archive(path: str | os.PathLike[str]) -> bool:
+    """Is it a file of this machine that is called like an archive?"""
+    return is_archive_name(os.fspath(path)) and not os.path.isdir(path)

@@ -9,20 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from octree.pyramid.errors import OutsideError
+from octree.pyramid.errors import OutsideError, SourceError
 from octree.pyramid.store.place import End, Place, Stamp
 from octree.pyramid.store.zipped.archive import Archive, LocalArchive, local_archive
 
 if TYPE_CHECKING:
     from octree.pyramid.store.remote.client import Bytes
+    from octree.pyramid.store.remote.place import RemotePlace
     from octree.pyramid.store.zarr_meta import ArrayMeta
-
-SUFFIXES = (".ozx", ".zip")
-
-
-def is_archive_name(name: str) -> bool:
-    """Does a path or URL name an archive?"""
-    return name.lower().endswith(SUFFIXES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +81,12 @@ class ZipPlace(Place):
         if prefetch is not None:
             prefetch(self.child(name).key for name in names)
 
+    def usage(self) -> tuple[int, int]:
+        """(values, bytes) below, as they are stored."""
+        head = f"{self.key}/" if self.key else ""
+        sizes = [e.stored for name, e in self.archive.directory.entries.items() if name.startswith(head)]
+        return len(sizes), sum(sizes)
+
     @property
     def name(self) -> str:
         return posixpath.basename(self.key or str(self.archive).rstrip("/"))
@@ -98,6 +98,14 @@ class ZipPlace(Place):
     @property
     def identity(self) -> str:
         return f"{self.archive.identity}!/{self.key}"
+
+    @property
+    def zarr_store(self) -> Any:
+        raise SourceError(
+            f"{self} has a codec that octree does not decode in archives",
+            hint="unpack the archive, and name the folder",
+            path=str(self),
+        )
 
     def reader(self, meta: ArrayMeta, what: str) -> Any:
         """Raises ValueError for an array with codecs that are not decoded here."""
@@ -115,8 +123,13 @@ def local_zip(path: str) -> ZipPlace:
     return _at_root(ZipPlace(local_archive(path), ""))
 
 
+def zip_at(place: RemotePlace) -> ZipPlace:
+    """The archive that is the value of a remote place. Raises SourceNotFound, SourceError."""
+    return remote_zip(place.client, place.key, str(place))
+
+
 def remote_zip(values: Bytes, key: str, where: str) -> ZipPlace:
-    """The archive that is the value ``key``. Raises SourceNotFound, SourceError."""
+    """The archive that is the value ``key``, called ``where``. Raises SourceNotFound, SourceError."""
     from octree.pyramid.store.zipped.remote_archive import RemoteArchive
 
     return _at_root(ZipPlace(RemoteArchive(values, key, where), ""))
