@@ -7,23 +7,25 @@ length is known: zstd frames, blosc buffers, and no compression at all.
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from collections.abc import Callable
 from typing import BinaryIO
 
 from octree.pyramid.store.zarr_meta import ArrayMeta
 
+Opener = Callable[[], BinaryIO]
+"""Opens a value for reading its bytes from any place."""
 _ZSTD_MAGIC = 0xFD2FB528
 _SKIPPABLE = 0x184D2A50
 _DICTIONARY_BYTES = (0, 1, 2, 4)
 _CONTENT_BYTES = (0, 2, 4, 8)
 
 
-def wrong_length(path: Path, size: int, meta: ArrayMeta) -> str | None:
-    """What is wrong with the length of a chunk's file; None when nothing is, or it cannot be told."""
+def wrong_length(open_value: Opener, size: int, meta: ArrayMeta) -> str | None:
+    """What is wrong with the length of a chunk's value; None when nothing is, or it cannot be told."""
     if meta.frame == "none":
         wanted: int | None = math.prod(meta.chunks) * meta.dtype.itemsize
     elif meta.frame in ("zstd", "blosc"):
-        with path.open("rb") as stream:
+        with open_value() as stream:
             wanted = (
                 _zstd_length(stream, size - meta.checksum_bytes)
                 if meta.frame == "zstd"

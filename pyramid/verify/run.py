@@ -15,7 +15,6 @@ from octree.pyramid.model import Box
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import Absent, Listed, images_of
 from octree.pyramid.store.named import place_of
-from octree.pyramid.store.place import reach_at
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.verify.files import Stored, leftovers, survey
 from octree.pyramid.verify.findings import Finding, Findings, VerifyResult
@@ -75,7 +74,7 @@ def _verify_image(listed: Listed | Absent, how: _How) -> VerifyResult:
     image = _read(listed, findings)
     if image is not None:
         check_structure(image, findings)
-        stored = _survey(image, findings)
+        stored = _survey(image, findings, deep=how.deep)
         compared, total = _check_pixels(image, stored, findings, how)
         levels, files = len(image.levels), sum(len(level.present) for level in stored)
     prefix = f"{listed.name}: " if listed.name else ""
@@ -115,10 +114,10 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
     return image
 
 
-def _survey(image: ngff.Multiscale, findings: Findings) -> list[Stored]:
-    leftovers(image.group.local(), [level.path for level in image.levels], findings)
+def _survey(image: ngff.Multiscale, findings: Findings, *, deep: bool) -> list[Stored]:
+    leftovers(image.group, [level.path for level in image.levels], findings)
     return [
-        survey(image.group.child(level.path).local(), array, i, findings, reach_at(image.group))
+        survey(image.group.child(level.path), array, i, findings, deep=deep)
         for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
     ]
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import weakref
 import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from octree.pyramid.errors import SourceError, SourceNotFound
 from octree.pyramid.reach import open_file
@@ -28,6 +29,7 @@ from octree.pyramid.store.zipped.directory import (
 T = TypeVar("T")
 MOST_INFLATED_BYTES = 64 * 2**20
 """Of a deflated value, which can only be read whole."""
+_STREAM_BYTES, _COPY_BYTES = 4096, 1 << 20
 
 
 class Archive(ABC):
@@ -111,6 +113,19 @@ class Archive(ABC):
             raise self.damaged(f"{name} is cut short")
         return data
 
+    def open(self, name: str) -> BinaryIO:
+        """A value as a file that reads what is asked for. Raises SourceError."""
+        return io.BufferedReader(_Stream(self, name), _STREAM_BYTES)
+
+    def fault_of(self, name: str) -> str | None:
+        """What is wrong with the bytes of a value, all of which are read. Raises SourceError."""
+        crc = 0
+        with self.open(name) as stream:
+            while data := stream.read(_COPY_BYTES):
+                crc = zlib.crc32(data, crc)
+        same = crc == self.directory.entries[name].crc
+        return None if same else "its bytes are not those that were put into the archive"
+
     def start_of(self, name: str, entry: Entry) -> int:
         """Where the data of an entry begin. Where the directory does not say, its head is read once."""
         if entry.data >= 0:
@@ -147,6 +162,32 @@ class Archive(ABC):
             raise self.damaged(
                 f"{name} is deflated, {entry.size} bytes of it: what is as large can only be read where it is stored (zip -0)"
             )
+
+
+class _Stream(io.RawIOBase):
+    """A value of an archive, to be read from any place."""
+
+    def __init__(self, archive: Archive, name: str) -> None:
+        super().__init__()
+        entry = archive.entry(name)
+        self._archive, self._name, self._at = archive, name, 0
+        self._size = 0 if entry is None else entry.size
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = max(0, offset + (0, self._at, self._size)[whence])
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        data = self._archive.read(self._name, self._at, self._at + len(buffer)) or b""
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
 
 
 def _folders(directory: Directory) -> dict[str, list[str]]:
