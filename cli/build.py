@@ -24,7 +24,9 @@ def build(
             metavar="SOURCE", help="An image: TIFF, PNG, JPEG, .npy, Zarr, OME-Zarr, file.h5::/dataset."
         ),
     ],
-    dest: Annotated[str, typer.Argument(metavar="DEST", help="The folder to write, an OME-Zarr.")],
+    dest: Annotated[
+        str, typer.Argument(metavar="DEST", help="The folder to write, an OME-Zarr; or a new .ozx.")
+    ],
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print the plan, write nothing.", rich_help_panel=RUN)
     ] = False,
@@ -70,19 +72,23 @@ def build(
                 stop=stop,
             )
         except Interrupted as error:
-            error.hint = f"go on with: {_resume_command()}"
+            error.hint = _go_on(dest)
             raise
         except KeyboardInterrupt:
-            raise Interrupted("interrupted", hint=f"go on with: {_resume_command()}") from None
+            raise Interrupted("interrupted", hint=_go_on(dest)) from None
     if json:
         print_json(result.to_json())
     elif not quiet:
         _print_result(result)
 
 
-def _resume_command() -> str:
+def _go_on(dest: str) -> str:
+    from octree.pyramid.building.archive import NOT_RESUMED, names_archive
+
+    if names_archive(dest):
+        return f"{NOT_RESUMED}: give the same command again"
     words = [word for word in sys.argv[1:] if word != "--resume"]
-    return shlex.join(["octree", *words, "--resume"])
+    return f"go on with: {shlex.join(['octree', *words, '--resume'])}"
 
 
 def _print_plan(plan: BuildPlan) -> None:

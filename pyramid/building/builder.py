@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from octree.pyramid.building.archive import build_archive, check_archive, names_archive
 from octree.pyramid.building.destination import Places, check_apart, check_writable, inspect, places_of
 from octree.pyramid.building.executors import never
 from octree.pyramid.building.job import Job, Progress
@@ -88,7 +89,9 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
     running = RUNNING.read({name: options.pop(name) for name in RUNNING.names if name in options})
     wanted = BuildOptions.read(options)
     with _open(source, wanted) as opened:
-        if dest is not None:
+        if dest is not None and names_archive(dest):
+            check_archive(opened.path, dest, running)
+        elif dest is not None:
             places = places_of(dest)
             check_apart(opened.path, places)
             state, header = inspect(places)
@@ -112,7 +115,7 @@ def build(
     stop: Callable[[], bool] | None = None,
     **options: Any,
 ) -> BuildResult:
-    """Build the OME-Zarr pyramid of ``source`` in the folder ``dest``.
+    """Build the OME-Zarr pyramid of ``source`` in the folder ``dest``, or in the new archive ``dest`` (``.ozx``).
 
     ``source``      a path (``file.h5::/dataset`` inside HDF5), or an object with shape, dtype and slicing.
     ``progress``    called in this thread after each step.  ``stop``  asked in between: True ends the build.
@@ -125,6 +128,14 @@ def build(
     began = time.perf_counter()
     running = RUNNING.read({name: options.pop(name) for name in RUNNING.names if name in options})
     wanted = BuildOptions.read(options)
+    if names_archive(dest):
+        text = os.fspath(source) if isinstance(source, str | os.PathLike) else ""
+
+        def build_folder(folder: Path) -> BuildResult:
+            again = {**running, "overwrite": True}
+            return build(source, folder, progress=progress, stop=stop, **options, **again)
+
+        return build_archive(text, dest, running, build_folder)
     places = places_of(dest)
     with _open(source, wanted) as opened:
         check_apart(opened.path, places)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -31,6 +32,11 @@ def write_image_metadata(
     else:
         node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
         write_json(place.child("zarr.json"), node)
+
+
+def archive_comment(ome_version: str) -> bytes:
+    """What an archive of a pyramid says of itself. Pure."""
+    return json.dumps({"ome": {"version": ome_version}}).encode()
 
 
 def image_attributes(spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None) -> dict[str, Any]:

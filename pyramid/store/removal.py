@@ -414,6 +414,22 @@ def replacing(path: Path) -> Iterator[Path]:
         raise
 
 
+def give_name(partial: Path, path: Path, *, replace: bool) -> None:
+    """The finished file ``partial`` takes the name ``path``, with ``replace`` from whatever file has it. Raises FileExistsError
+    when something has it, and OSError."""
+    if replace:
+        os.replace(partial, path)
+        return
+    try:
+        os.link(partial, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links: there is a moment in which another may take the name
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path)) from None
+        os.rename(partial, path)
+
+
 def begin_file(path: Path) -> IO[str]:
     """``path`` begun anew, to write text to while others may read it. Raises OSError."""
     if path.is_dir():

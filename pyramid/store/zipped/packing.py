@@ -11,7 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from octree.pyramid.store.removal import MARKER
+
 _METADATA = ("zarr.json", ".zgroup", ".zattrs", ".zarray", ".zmetadata")
+PACKED = ".octree-packed"
+"""The archive itself, while it is written into the folder that it is made of."""
+_OURS = (PACKED, MARKER)
 _VERSION, _UTF8 = 45, 1 << 11
 _MAX16, _MAX32 = 0xFFFF, 0xFFFFFFFF
 _DAY = 1 << 5 | 1
@@ -27,7 +32,7 @@ class _Packed(NamedTuple):
 
 
 def pack(folder: Path, stream: IO[bytes], comment: bytes = b"") -> int:
-    """Write every file below ``folder`` into an archive, from the beginning of ``stream``, which is new and can seek; how many
+    """Write every file below ``folder``, but those of a build at work, into an archive, from the beginning of ``stream``, which is new and can seek; how many
     they are. Raises OSError; ValueError for what is neither file nor folder, and for a name that is no UTF-8 text."""
     entries = [_value(folder, name, stream) for name in sorted(_names(folder), key=_order)]
     _directory(entries, stream, comment)
@@ -41,7 +46,8 @@ def _names(folder: Path, at: str = "") -> Iterator[str]:
             if each.is_dir(follow_symlinks=False):
                 yield from _names(folder / each.name, f"{at}{each.name}/")
             elif each.is_file(follow_symlinks=False):
-                yield at + each.name
+                if at or each.name not in _OURS:
+                    yield at + each.name
             else:
                 raise ValueError(f"{folder / each.name} is neither a file nor a folder")
 
