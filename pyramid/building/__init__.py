@@ -11,7 +11,8 @@ windows.py     display windows for the metadata, from a coarse level
 schedulers.py  which executor is meant; executors.py   tasks in a bounded window: serial, threads
 processes.py   the same in processes of this machine; cluster.py   on dask.distributed
 remote.py      what a worker in another process does
-journal.py     what is done already; lock.py   who may write; destination.py   what lies at DEST
+journal.py     what is done already; lock.py   who may write; archive.py      DEST that is an archive
+destination.py   what lies at DEST
 found.py       which of the journal's records --resume may believe
 replaceable.py what ``--overwrite`` may take the place of
 """
