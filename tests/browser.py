@@ -30,7 +30,7 @@ def _run(folder: Path, *flags: str) -> str:
     return done.stdout.decode()
 
 
-def ask(page: Path, folder: Path, script: str) -> Any:
+def ask(page: Path, folder: Path, script: str, width_px: int = 800) -> Any:
     """What ``script`` (the body of an async function) returns in the page; and the page's errors, under
     ``errors``. The network does not answer."""
     asking = f"""(async () => {{
@@ -45,7 +45,8 @@ def ask(page: Path, folder: Path, script: str) -> Any:
 <script>{asking}</script>"""
     copy = folder / f"probe-{page.name}"
     copy.write_text(probe, encoding="utf-8")
-    dom = _run(folder, "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", copy.as_uri())
+    window = f"--window-size={width_px},600"
+    dom = _run(folder, window, "--host-resolver-rules=MAP * ~NOTFOUND", "--dump-dom", copy.as_uri())
     found = re.search(r'<pre id="answer">(.*?)</pre>', dom, re.S)
     assert found, dom[-2000:]
     told = json.loads(unescape(found[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ def test_the_page_says_which_plane_a_frame_shows() -> None:
     ]
     text = make_page(run_report(frames).to_json(), [png(0), png(9)])
     for words in (
-        "frame 0 · t=0",
+        r"frame 0 \u00b7 t=0",
         "shows t=0, as t=1 is late",
         "late frames",
         "60 Hz 100 %",
@@ -184,3 +185,29 @@ def test_the_page_is_drawn_by_a_browser(page: Path, tmp_path: Path) -> None:
     assert len(coloured) > 500, "the plots have no colours"
     dark = (shot[..., :3].max(-1) < 110).mean()
     assert 0.002 < dark < 0.5
+
+
+@pytest.mark.parametrize(
+    ("missing", "first"), [((1.0, 0.4, 0.0, 0.0), 2), ((1.0, 0.4, 0.7), 1), ((0.0, 0.5), 0), ((1.0, 1.0), 0)]
+)
+def test_the_page_opens_on_the_first_frame_that_is_covered(missing: Sequence[float], first: int) -> None:
+    """Films begin with black."""
+    report, pngs = pages_of(len(missing))
+    for frame, share in zip(report["frames"], missing, strict=True):
+        frame["coverage"] |= {"ideal": 1 - share, "missing": share, "finer": 0, "coarser": 0, "failed": 0}
+    text = make_page(report, pngs)
+    number = report["frames"][first]["number"]
+    assert f'alt="frame {number}"' in text
+    assert f'value="{first}" step="1"' in text
+
+
+def test_tables_are_read_at_the_width_of_a_phone(page: Path, tmp_path: Path) -> None:
+    """Nothing is wider than the page, and no column is a letter wide."""
+    script = """
+        const cells = Array.from(document.querySelectorAll("td")).filter((cell) => cell.textContent.trim());
+        return {width: innerWidth, wide: document.documentElement.scrollWidth,
+          narrowest: Math.min(...cells.map((cell) => cell.clientWidth))};
+    """
+    answer: dict[str, Any] = ask(page, tmp_path, script, width_px=500)
+    assert answer["wide"] <= answer["width"] <= 500
+    assert answer["narrowest"] > 350

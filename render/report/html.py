@@ -63,6 +63,7 @@ def make_page(report: dict[str, Any], frames: Sequence[Picture]) -> str:
         report=report,
         cards=_cards(report),
         pictures=pictures,
+        first=_first_shown(pictures),
         left_out=len(frames) - len(pictures),
         plots=plots,
         settings=json.dumps(report["settings"], indent=2, ensure_ascii=False),
@@ -146,9 +147,17 @@ def _pictures(reports: Sequence[dict[str, Any]], frames: Sequence[Picture]) -> l
                 "width": width,
                 "height": height,
                 "caption": _caption(report) if report else f"frame {index}",
+                "missing": report["coverage"]["missing"] if report else 0.0,
             }
         )
     return pictures
+
+
+def _first_shown(pictures: Sequence[dict[str, Any]]) -> int:
+    """Which picture the page opens on: the first that is covered, or nearest to it; films begin with black."""
+    return min(
+        range(len(pictures)), key=lambda k: (pictures[k]["missing"] > 0, pictures[k]["missing"], k), default=0
+    )
 
 
 def _caption(frame: dict[str, Any]) -> str:
