@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from octree.cli.options import Debug, Json, Quiet, given_of, with_options
-from octree.pyramid.building.option_table import BUILD, RUN, RUNNING
+from octree.pyramid.building.option_table import BUILD, RUNNING
+from octree.pyramid.options import RUN
 
 if TYPE_CHECKING:
     from octree.pyramid.building.builder import BuildResult

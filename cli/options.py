@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperCommand, TyperOption
 
 from octree.pyramid.errors import UsageError
-from octree.pyramid.options import Option, Table
+from octree.pyramid.options import RUN, Option, Table
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,14 +42,15 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but re
 
 
 class Command(TyperCommand):
-    """A command that refuses an option given twice where one is meant: the library would take the last, silently."""
+    """A command that refuses an option given twice where one is meant: the library would take the last, silently. Of how it
+    runs (--workers, --memory) the last one counts, as aliases and scripts are used to."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         _, _, given = self.make_parser(ctx).parse_args(args=list(args))
         seen = set()
         for option in given:
             one = isinstance(option, TyperOption) and not (option.multiple or option.is_flag)
-            if one and option.name in seen:
+            if one and option.name in seen and getattr(option, "rich_help_panel", None) != RUN:
                 raise UsageError(
                     f"{option.opts[-1]} is given several times, and takes one value",
                     hint=f"see '{ctx.command_path} --help' for what it takes",

@@ -137,6 +137,10 @@ class Table:
         }
 
 
+RUN = "How it runs"
+"""The group of options that change nothing of what comes out."""
+
+
 # kinds that any table may use
 
 

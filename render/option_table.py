@@ -19,6 +19,7 @@ from octree.pyramid.options import (
     FLAG,
     PATH,
     RATE,
+    RUN,
     TEXT,
     TIME,
     Kind,
@@ -43,7 +44,7 @@ from octree.render.volume_options import (
     parse_slab,
 )
 
-VIEW, LOOK, RUN, OUT = "View", "Look", "How it runs", "What comes out"
+VIEW, LOOK, OUT = "View", "Look", "What comes out"
 GL_CHOICES = ("auto", "osmesa", "window", "egl")
 MONTAGE_BY = ("index", "camera", "source", "channel", "wells")
 MAX_SIDE_PX = 65536

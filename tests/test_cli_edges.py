@@ -406,6 +406,11 @@ def test_an_option_given_twice_where_one_is_meant_is_refused(
     assert list(tmp_path.iterdir()) == [image]
 
 
+def test_of_how_it_runs_the_last_word_counts(image: Path, tmp_path: Path) -> None:
+    """As aliases and scripts are used to."""
+    no_bug(octree("build", image, tmp_path / "p", "--workers", "zero", "--workers", "1", "--quiet"), 0)
+
+
 def test_limits_the_other_way_round_draw_the_negative(image: Path, tmp_path: Path) -> None:
     for name, clim in (("a", "0,3000"), ("b", "3000,0")):
         no_bug(octree("render", image, "--size", "60x50", "--clim", clim, "-o", tmp_path / f"{name}.png"), 0)

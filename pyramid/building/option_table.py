@@ -7,14 +7,14 @@ from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.limits import LIMITS
-from octree.pyramid.options import ANY, FLAG, TEXT, Kind, Option, Table, choice, shown, whole
+from octree.pyramid.options import ANY, FLAG, RUN, TEXT, Kind, Option, Table, choice, shown, whole
 from octree.pyramid.reach import OUTSIDE
 from octree.pyramid.store.codecs import parse_codec
 from octree.pyramid.store.remote.options import REMOTE
 from octree.pyramid.units import parse_bytes
 
 METHODS = ("mean", "mode", "median", "min", "max", "nearest")
-WHAT, LEVELS, STORED, RUN = "What the source is", "How levels are made", "How they are stored", "How it runs"
+WHAT, LEVELS, STORED = "What the source is", "How levels are made", "How they are stored"
 
 
 def parse_voxel_size(value: str | Mapping[str, float]) -> dict[str, float]:
