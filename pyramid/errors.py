@@ -27,6 +27,8 @@ class OctreeError(Exception):
 
     kind = "error"
     exit_code = 1
+    final = False
+    """Trying again is of no use: whoever raised it has."""
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
         super().__init__(message)

@@ -446,6 +446,8 @@ class Renderer:
         self._trace.counter("bytes held", cache=gauges.cache_bytes, atlas=gauges.atlas_bytes)
         if coverage.missing + coverage.failed <= _HOLE and all(each.unreached for each in shown):
             self._unreached[shot.index] = Unreached(*max(each.unreached for each in shown if each.unreached))
+        if (remote := self._opened.requests).requests:
+            self._trace.counter("requests", **remote.to_json())
         # a settled frame is done with what is left: nothing is put off
         deferred = 0 if shot.settle else sum(tile.data.nbytes for _, tile in pipeline.waiting())
         return FrameReport(
@@ -486,6 +488,7 @@ class Renderer:
     def report(self) -> RunReport:
         """The report of the frames drawn so far."""
         stats = self._pipeline.loader.stats()
+        described = self._opened.describe()  # its requests count, too
         self._pipeline.slices.note_unread()
         slices = slice_reports(self._pipeline.slices.all or (), self._zero_ms)
         totals = totals_of(
@@ -503,11 +506,12 @@ class Renderer:
             peak_atlas_bytes=self._pipeline.memory.peak_bytes,
             peak_rss_bytes=peak_rss_bytes(),
             main_thread_reads=stats.main_thread_reads,
+            remote=self._opened.requests,
         )
         return RunReport(
             command=self._command,
             renderer=self.scene.canvas.info.to_json(),
-            sources=self._opened.describe(),
+            sources=described,
             settings=self._opened.settings(),
             frames=tuple(self._reports),
             slices=slices,

@@ -178,3 +178,56 @@ def test_options_reach_the_client(server: Loopback, monkeypatch: pytest.MonkeyPa
     server.asked.clear()
     with open_source("s3://bucket/v3.zarr", remote=RemoteOptions(endpoint=server.url, anonymous=True)):
         assert not any("authorization" in one.headers for one in server.asked)
+
+
+# what goes wrong, and what it cost
+
+
+def chunk_of(asked: Any) -> bool:
+    return not asked.path.endswith(METADATA)
+
+
+def test_the_report_counts_requests(server: Loopback, tmp_path: Path) -> None:
+    busy = iter(["503", "reset"])
+    server.rule = lambda asked: next(busy, None) if chunk_of(asked) else None
+    del server.values["v2.zarr/0/0/0"]
+    config = tmp_path / "settings.json"
+    config.write_text(json.dumps({"loader_defaults": {"log_path": f"{tmp_path}/log.txt"}}))
+    done = render([f"{server.url}/v2.zarr"], ["x=450,y=350,zoom=1"], options={"config": str(config)})
+    totals = done.report.to_json()["totals"]
+    assert totals["remote"] == {
+        "requests": len(server.asked),
+        "bytes": totals["remote"]["bytes"],
+        "retries": 2,
+        "fill_tiles": 1,
+    }
+    assert totals["remote"]["bytes"] > PIXELS.nbytes // 2
+    assert "remote    requests=" in (tmp_path / "log.txt").read_text()
+    assert render([PIXELS]).report.to_json()["totals"]["remote"]["requests"] == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "words"),
+    [("403", "it may not be read (HTTP 403"), ("503", "the store is busy (HTTP 503, 2 tries)")],
+)
+def test_a_tile_that_cannot_be_read_is_tried_in_one_layer(server: Loopback, rule: str, words: str) -> None:
+    server.rule = lambda asked: rule if chunk_of(asked) else None
+    done = render([f"{server.url}/v2.zarr"], ["x=450,y=350,zoom=1"], options={"retries": 2, "clim": "0,1"})
+    assert done.report.failures
+    assert all(words in each["error"] for each in done.report.failures)
+    asked = Counter(one.path for one in server.asked if chunk_of(one))
+    tries = 2 if rule == "503" else 1
+    assert max(asked.values()) <= 2 * tries  # for a tile, and for the digest
+
+
+def test_forbidden_chunks_can_be_fill(server: Loopback) -> None:
+    server.rule = lambda asked: "403" if asked.path == "v2.zarr/0/0/0" else None
+    assert (
+        open_pyramid(f"{server.url}/v2.zarr", remote=RemoteOptions(missing_403=True))
+        .read(0, Box((0, 0), (9, 9)))
+        .max()
+        == 0
+    )
+    with pytest.raises(SourceError, match="may not be read") as caught:
+        open_pyramid(f"{server.url}/v2.zarr").read(0, Box((0, 0), (9, 9)))
+    assert "--missing 403" in (caught.value.hint or "")

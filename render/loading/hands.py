@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from octree.render.loading.load import BadTile, CancelToken, Load, Pixels, checked_tile, error_text
+from octree.render.loading.load import CancelToken, Load, Pixels, checked_tile, error_text, is_final
 from octree.render.loading.network import Weather
 from octree.render.loading.reading import Reader, load_bytes
 from octree.render.loading.schedule import Ended, Event, Stopped
@@ -93,7 +93,7 @@ class Job:
 
     def outcome(self) -> Event:
         if self.error is not None:
-            return Ended(self.load, self.run, error_text(self.error), isinstance(self.error, BadTile))
+            return Ended(self.load, self.run, error_text(self.error), is_final(self.error))
         ended = self.data is not None
         return Ended(self.load, self.run) if ended else Stopped(self.load, self.run)
 

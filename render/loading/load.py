@@ -94,7 +94,9 @@ class RegisteredSource:
     begin_levels: frozenset[int] = frozenset()
 
     def patient(self, tile_level: int) -> bool:
-        """Levels that are computed, not read, may take as long as they need."""
+        """Levels that are computed, not read, may take as long as they need; so may sources whose reads end by themselves."""
+        if getattr(self.source, "gives_up", False):
+            return True
         cheap = getattr(self.source, "cheap_levels", None)
         return cheap is not None and tile_level >= cheap
 
@@ -188,6 +190,11 @@ def checked_tile(source: TileSource, tile: TileKey, data: object) -> NDArray[Any
         data = np.array(data, order="C", copy=True)
     data.setflags(write=False)
     return data
+
+
+def is_final(error: BaseException) -> bool:
+    """Is another try of no use?"""
+    return isinstance(error, BadTile) or (isinstance(error, OctreeError) and error.final)
 
 
 def error_text(error: BaseException) -> str:

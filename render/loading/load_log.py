@@ -10,6 +10,7 @@ from typing import IO
 
 from octree.pyramid.errors import DestinationError
 from octree.pyramid.foreign import printable
+from octree.pyramid.store.remote.counts import Counts
 from octree.pyramid.store.removal import append_to
 from octree.render.loading.load import Arrival
 from octree.render.loading.values import LoadRun, Tier, Wish
@@ -57,6 +58,12 @@ def load_line(arrival: Arrival, wanted: bool) -> str:
         arrival.error,
     )
     return " ".join(facts).rstrip()
+
+
+def remote_line(now_ms: float, counts: Counts) -> str:
+    """What requests to stores have cost, at the end."""
+    facts = " ".join(f"{name}={count}" for name, count in counts.to_json().items())
+    return f"{now_ms:12.3f} ms  remote    {facts}"
 
 
 def plan_line(now_ms: float, generation: int, wishes: Sequence[Wish], begun: int, moved: bool) -> str:

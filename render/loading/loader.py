@@ -12,13 +12,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from typing import Any, Protocol
 
+from octree.pyramid.store.remote.counts import all_counts
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.batches import BEING_READ, Batches
 from octree.render.loading.cache import TileCache
 from octree.render.loading.clock import Clock, RealClock, VirtualClock, later_ms
 from octree.render.loading.guard import guarded
 from octree.render.loading.load import Arrival, Load, RegisteredSource
-from octree.render.loading.load_log import TextLog, load_line, plan_line
+from octree.render.loading.load_log import TextLog, load_line, plan_line, remote_line
 from octree.render.loading.network import Network
 from octree.render.loading.pool import PoolGroup
 from octree.render.loading.reading import DirectReader, Reader
@@ -95,6 +96,7 @@ class TileLoader:
             engine = SimulatedPoolGroup
         self._log = TextLog(self._settings.log_path)
         self._plan_log = TextLog(self._settings.plan_log_path)
+        self._remote_before = all_counts()
         block_bytes = BEING_READ * self._cache.budget_bytes
         self._engine = engine(self._settings, self._clock, network, self._reader_of, trace, block_bytes)
         self._thread = threading.get_ident()
@@ -553,6 +555,8 @@ class TileLoader:
         self._loads.clear()
         self._wishes.clear()
         self._unkept.clear()
+        if self._log.is_on and (remote := all_counts().since(self._remote_before)).requests:
+            self._log.write(remote_line(self._clock.now_ms(), remote))
         self._log.close()
         self._plan_log.close()
 

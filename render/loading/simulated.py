@@ -18,7 +18,7 @@ from typing import Any
 from octree.pyramid.model import TileKey
 from octree.render.config import LoaderSettings, PoolSettings
 from octree.render.loading.clock import VirtualClock
-from octree.render.loading.load import Arrival, BadTile, Load, Pixels, error_text
+from octree.render.loading.load import Arrival, Load, Pixels, error_text, is_final
 from octree.render.loading.network import Network
 from octree.render.loading.reading import LOST, Reader, read_checked
 from octree.render.loading.schedule import (
@@ -211,7 +211,7 @@ class SimulatedPoolGroup:
         try:
             data = self._data.pop(load.key).result()
         except BaseException as error:  # whatever a reader raises is one failed tile
-            self._tell(Ended(load, run, error_text(error), isinstance(error, BadTile)))
+            self._tell(Ended(load, run, error_text(error), is_final(error)))
         else:
             self._tell(Ended(load, run), data)
 

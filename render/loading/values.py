@@ -170,6 +170,9 @@ class TileSource(Protocol):
     is so; and ``begin_tile(tile)``, which begins to read and gives a ``BegunTile``, None where only ``read_tile`` can after all. One
     worker then has several tiles in hand: begun together they cost far less than one after the other.
 
+    A source whose reads end by themselves, since each of its requests is given up in time, has ``gives_up``, True: nobody else
+    gives its reads up and begins them again.
+
     A source that decodes several tiles to get at one has three things more: ``batch_levels``, a frozenset of the levels where that is so; ``batch_of(tile, most_bytes, planes=)``, pure,
     the ``Batch`` to read instead (None: the tile alone), of other planes, too, or not, whose tiles take no more bytes than that
     (None: however many); and ``read_batch(batch)``,

@@ -93,9 +93,22 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("tiles read", f"{totals['tiles_read']}"),
         ("bytes read", bytes_or_dash(totals["bytes_read"])),
+        *_remote_cards(totals.get("remote", {})),
         ("most memory", bytes_or_dash(totals["peak_rss_bytes"])),
         ("failed tiles", str(len(report["failures"]))),
         *_slice_cards(report),
+    ]
+
+
+def _remote_cards(remote: dict[str, int]) -> list[tuple[str, str]]:
+    """Of a run that asked stores far away."""
+    if not remote.get("requests"):
+        return []
+    tried = f", {remote['retries']} again" if remote["retries"] else ""
+    return [
+        ("requests", f"{remote['requests']}{tried}"),
+        ("bytes that came", bytes_or_dash(remote["bytes"])),
+        ("chunks not stored", str(remote["fill_tiles"])),
     ]
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from octree.pyramid.store.remote.counts import NO_COUNTS, Counts
 from octree.render.report.rates import frame_classes, jank_ms
 from octree.render.view.camera import Camera
 from octree.render.view.coverage import Coverage
@@ -247,7 +248,8 @@ class Totals:
     """The run as a whole. The three ``…_ms`` are ``t_ms`` of the first frame that showed a pixel of the image,
     had no hole left, and was settled; None when no frame did. ``slice_ms``: from asking for a plane until all of it was
     there, of those that came so far; ``superseded``: planes that were not complete when the next was asked for;
-    ``skipped_planes``: planes that a film was to show, and that no frame of its camera shows."""
+    ``skipped_planes``: planes that a film was to show, and that no frame of its camera shows; ``remote``: what requests to stores
+    cost, from opening the sources on."""
 
     frames: int = 0
     seconds: float = 0.0
@@ -273,9 +275,10 @@ class Totals:
     slice_ms: FrameTimes = field(default_factory=FrameTimes)
     superseded: int = 0
     prefetch: PrefetchUse = field(default_factory=PrefetchUse)
+    remote: Counts = NO_COUNTS
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return {**asdict(self), "remote": self.remote.to_json()}
 
 
 def totals_of(frames: Sequence[FrameReport], slices: Sequence[SliceReport] = (), **counters: Any) -> Totals:

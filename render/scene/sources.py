@@ -16,6 +16,7 @@ from octree.pyramid.model import AXIS_ORDER
 from octree.pyramid.store.named import place_of
 from octree.pyramid.store.ngff import Well, wells_of
 from octree.render.config import Settings
+from octree.pyramid.store.remote.counts import NO_COUNTS, Counts, all_counts
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
@@ -53,6 +54,13 @@ class OpenedSources:
     sources: tuple[OpenTileSource, ...]
     wells: tuple[Well, ...] = ()
     """Of the plate that the sources are the images of."""
+    before: Counts = NO_COUNTS
+    """What requests to stores had cost before they were opened."""
+
+    @property
+    def requests(self) -> Counts:
+        """What they have cost since."""
+        return all_counts().since(self.before)
 
     @property
     def extent(self) -> Region:
@@ -200,6 +208,7 @@ def _axes_of(source: Any, display: Any) -> list[str]:
 @contextmanager
 def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
     """The sources of a request, open until the end of the ``with`` block. Raises SourceError, UsageError."""
+    before = all_counts()
     wells: tuple[Well, ...] = ()
     if request.montage_by == "wells":
         request, wells = _of_plate(request)
@@ -222,7 +231,7 @@ def open_sources(request: RenderRequest) -> Iterator[OpenedSources]:
             request = with_planes(
                 request, first, [slab is not None for slab in slabs], [source.labels for source in sources]
             )
-        yield OpenedSources(request, tuple(sources), wells)
+        yield OpenedSources(request, tuple(sources), wells, before)
 
 
 def _of_plate(request: RenderRequest) -> tuple[RenderRequest, tuple[Well, ...]]:

@@ -64,6 +64,8 @@ class Opened:
     """So it is, or computing it: of ``LevelInfo.chunks``, whatever the source calls them."""
     begins: bool = False
     """``levels.start`` begins a read that goes on by itself, as far as the store's library can."""
+    gives_up: bool = False
+    """Reads end by themselves, as each request is given up in time."""
     warnings: tuple[str, ...] = ()
     """What of the source is lost or taken by a rule."""
 
@@ -179,6 +181,7 @@ def _open_array(source: Any, labels: bool, limits: Limits, allow_outside: bool) 
             lambda: _digest(facts, place, keys),
             close,
             blocks=blocks,
+            gives_up=not isinstance(place, LocalPlace),
             warnings=array.warnings,
         )
     # an object in memory has no lasting identity: it is itself as long as it is there
@@ -224,6 +227,7 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         chunked=True,
         blocks=True,
         begins=levels is pyramid,
+        gives_up=not isinstance(group, LocalPlace),
         warnings=said,
     )
 

@@ -3,6 +3,7 @@
 options.py      how stores are reached (pure)
 url.py          what a URL names, and which are refused (pure)
 credentials.py  whose name requests go under: environment, profile, nobody
+counts.py       what requests have cost
 faults.py       what a request that failed means, and whether it is tried again (pure)
 client.py       the only file that asks obstore; one event loop for the process
 zarr_engine.py  arrays with codecs that only the zarr library knows

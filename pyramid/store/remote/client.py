@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from octree.pyramid.store.place import Stamp
+from octree.pyramid.store.remote.counts import Counts, register
 from octree.pyramid.store.remote.credentials import az_settings, gs_settings, s3_settings
 from octree.pyramid.store.remote.faults import Fault, RemoteError, error_of, fault_of
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
@@ -48,18 +49,6 @@ class Bytes(Protocol):
 
     async def tail(self, key: str, count: int) -> Got | None:
         """The last ``count`` bytes, or all, in one request."""
-
-
-class Counts(NamedTuple):
-    """Requests made, tries again among them (``retries``), bytes that came, and chunks that are not stored."""
-
-    requests: int = 0
-    bytes: int = 0
-    retries: int = 0
-    fill_tiles: int = 0
-
-    def since(self, before: Counts) -> Counts:
-        return Counts(*(now - then for now, then in zip(self, before, strict=True)))
 
 
 # the loop
@@ -125,6 +114,7 @@ class RemoteClient:
         self._requests = self._bytes = self._retries = self._fill_tiles = 0
         self._noting = threading.Lock()
         self._no_ranges = False
+        register(self.counts)
 
     def __repr__(self) -> str:
         return f"<RemoteClient {self.root}>"
@@ -370,10 +360,3 @@ def _check_endpoint(endpoint: str | None, options: RemoteOptions) -> None:
 
     if endpoint is not None:
         parse_url(endpoint, allow_http=options.allow_http or is_loopback(urlsplit(endpoint).hostname or ""))
-
-
-def all_counts() -> Counts:
-    """Of every client of the process so far."""
-    with _clients_lock:
-        each = [client.counts() for client in _clients.values()]
-    return Counts(*map(sum, zip(*each, strict=True))) if each else Counts()

@@ -34,6 +34,7 @@ class RemoteError(SourceError):
     """A request to a store that failed for good. ``fault`` is a word of ``FAULTS``."""
 
     kind = "remote"
+    final = True
 
     def __init__(self, message: str, *, fault: str, hint: str | None = None, **details: Any) -> None:
         super().__init__(message, hint=hint, fault=fault, **details)
