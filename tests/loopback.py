@@ -27,6 +27,7 @@ class Asked:
         return self.headers.get("range", "")
 
 
+DATE = "Sun, 22 Nov 2026 00:00:00 GMT"
 Rule = Callable[[Asked], "str | None"]
 """What goes wrong with a request: a word of ``Loopback.fault``, or None."""
 
@@ -68,11 +69,13 @@ class Loopback:
                 # a client that goes away is seen while a fault keeps it waiting
                 answer = asyncio.ensure_future(self.answer(asked, body, writer))
                 gone = asyncio.ensure_future(self._gone(reader))
-                await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
-                gone.cancel()
-                if not answer.done() or not answer.result():
+                try:
+                    await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+                    if not answer.done() or not answer.result():
+                        return
+                finally:
                     answer.cancel()
-                    return
+                    gone.cancel()
         except (ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError, ValueError):
             pass
         finally:
@@ -115,7 +118,8 @@ class Loopback:
         value = self.values.get(asked.path)
         if value is None:
             return await self.send(writer, asked, 404, b"not here")
-        extra, status, start, stop = f'ETag: "{len(value)}"\r\nAccept-Ranges: bytes\r\n', 200, 0, len(value)
+        extra = f'ETag: "{len(value)}"\r\nAccept-Ranges: bytes\r\nLast-Modified: {DATE}\r\n'
+        status, start, stop = 200, 0, len(value)
         if asked.range and fault != "range ignored":
             first, _, last = asked.range.removeprefix("bytes=").partition("-")
             start = int(first) if first else max(0, len(value) - int(last))

@@ -11,6 +11,7 @@ from typing import Any
 
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Region
+from octree.pyramid.store.remote.url import local_path, parse_url
 from octree.render.check import names
 from octree.render.check.compare import Tolerance
 from octree.render.check.folders import read_file
@@ -336,10 +337,15 @@ def _texts(where: str, key: str, value: Any) -> list[str]:
 
 
 def _located(text: Any, folder: Path) -> Any:
-    """A path relative to the suite as an absolute one; addresses with a scheme stay as they are."""
+    """A path relative to the suite as an absolute one; URLs stay as they are. Raises ``UsageError`` for one that no store
+    has, or that holds a credential: it would end up in reports."""
     if isinstance(text, Path):
         return str(folder / text)
-    return text if not isinstance(text, str) or "://" in text else str(folder / text)
+    if not isinstance(text, str):
+        return text
+    if "://" in text and local_path(text) is None:
+        parse_url(text.partition("::")[0], allow_http=True)
+    return text if "://" in text else str(folder / text)
 
 
 def _located_camera(text: str, folder: Path) -> str:

@@ -7,21 +7,23 @@ nothing again: retries are made, and counted, here and nowhere else.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import random
 import threading
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Mapping
 from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 from urllib.parse import urlsplit
 
+from octree.pyramid.errors import UsageError
 from octree.pyramid.store.place import Stamp
 from octree.pyramid.store.remote.counts import Counts, register
 from octree.pyramid.store.remote.credentials import az_settings, gs_settings, s3_settings
 from octree.pyramid.store.remote.faults import Fault, RemoteError, error_of, fault_of
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
-from octree.pyramid.store.remote.url import is_loopback, said
+from octree.pyramid.store.remote.url import parse_url, said
 
 T = TypeVar("T")
 _WHOLE_BYTES = 16 * 2**20
@@ -322,8 +324,10 @@ def _open_store(root: str, options: RemoteOptions, settings: dict[str, Any]) -> 
     from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 
     scheme, _, name = root.partition("://")
-    endpoint = root if scheme in ("http", "https") else str(settings.get("endpoint", ""))
-    client = {
+    settings = dict(settings)
+    keys = settings.pop("keys", None)
+    endpoint = root if scheme in ("http", "https") else _endpoint_of(settings) or ""
+    client: dict[str, Any] = {
         "allow_http": endpoint.startswith("http://"),
         "connect_timeout": timedelta(seconds=options.connect_timeout_s),
         "read_timeout": timedelta(seconds=options.read_timeout_s),
@@ -334,8 +338,41 @@ def _open_store(root: str, options: RemoteOptions, settings: dict[str, Any]) -> 
     more: dict[str, Any] = {"client_options": client, "retry_config": never, **settings}
     if scheme in ("http", "https"):
         return HTTPStore(root, **more)
+    if keys is not None:
+        # a provider, so that the library adds nothing of the environment to them
+        made = {
+            "access_key_id": keys[0],
+            "secret_access_key": keys[1],
+            "token": keys[2] or None,
+            "expires_at": None,
+        }
+        more["credential_provider"] = lambda: made
+        if keys[2] and not _has_proxy():
+            own = urlsplit(endpoint).hostname or f"s3.{settings['region']}.amazonaws.com"
+            client |= {"proxy_url": f"http://{_NOWHERE}", "proxy_excludes": own}
     kinds: dict[str, Any] = {"s3": S3Store, "gs": GCSStore, "az": AzureStore}
-    return kinds[scheme](name, **more)
+    try:
+        return kinds[scheme](name, **more)
+    except Exception as error:  # its words are not shown: they may quote a credential
+        raise UsageError(
+            f"{root} cannot be reached with the credentials or options that there are ({type(error).__name__})",
+            hint="check the variables of its provider (GOOGLE_APPLICATION_CREDENTIALS names a JSON file, "
+            "AZURE_STORAGE_ACCOUNT_NAME an account), --endpoint and --region; or give --anonymous",
+        ) from None
+
+
+_NOWHERE = "127.0.0.1:1"
+"""A proxy that is none, for all hosts but the store's own: requests carry a session token, which the library would send
+along when the store leads them to another host. (What else is a credential, it leaves out there.)"""
+
+
+def _has_proxy() -> bool:
+    names = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    return any(os.environ.get(name) or os.environ.get(name.lower()) for name in names)
+
+
+def _endpoint_of(settings: Mapping[str, Any]) -> str | None:
+    return settings.get("endpoint") or settings.get("base_url")
 
 
 _clients: dict[tuple[str, RemoteOptions, str], RemoteClient] = {}
@@ -347,8 +384,9 @@ def client_of(root: str, options: RemoteOptions = DEFAULT_REMOTE) -> RemoteClien
     by_scheme = {"s3": s3_settings, "gs": gs_settings, "az": az_settings}
     make = by_scheme.get(root.partition("://")[0])
     settings = make(options, os.environ) if make else {}
-    _check_endpoint(settings.get("endpoint"), options)
-    key = (root, options, repr((sorted(settings.items()), os.getpid())))
+    _check_endpoint(_endpoint_of(settings), options)
+    known = repr((sorted(settings.items()), os.getpid())).encode()
+    key = (root, options, hashlib.sha256(known).hexdigest())
     with _clients_lock:
         if key not in _clients:
             _clients[key] = RemoteClient(root, options, settings)
@@ -356,7 +394,5 @@ def client_of(root: str, options: RemoteOptions = DEFAULT_REMOTE) -> RemoteClien
 
 
 def _check_endpoint(endpoint: str | None, options: RemoteOptions) -> None:
-    from octree.pyramid.store.remote.url import parse_url
-
     if endpoint is not None:
-        parse_url(endpoint, allow_http=options.allow_http or is_loopback(urlsplit(endpoint).hostname or ""))
+        parse_url(endpoint, allow_http=options.allow_http)

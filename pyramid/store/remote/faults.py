@@ -93,6 +93,7 @@ def _of_status(status: str, code: str) -> str:
 
 
 _SIGNS = (
+    ("redirected", r"127\.0\.0\.1:1\b"),  # the proxy that is none: see client.py
     ("redirected", r"BareRedirect"),
     ("stalled", r"TimedOut|kind: Timeout|operation timed out"),
     ("refused", r"ConnectionRefused|HostUnreachable|NetworkUnreachable|No route to host"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from octree.pyramid.errors import UsageError
 from octree.pyramid.options import FLAG, TEXT, Kind, Option, Table, choice, whole
 from octree.pyramid.units import parse_time_ms
 
@@ -39,7 +40,8 @@ def _endpoint(value: Any) -> str:
     from octree.pyramid.store.remote.url import WEB, parse_url
 
     if not isinstance(value, str) or not value.lower().startswith(tuple(f"{scheme}://" for scheme in WEB)):
-        raise ValueError("no URL")  # not shown: it may hold a password
+        # not shown: it may hold a password
+        raise UsageError("no URL of a server", hint="as in https://host:9000")
     parse_url(value, allow_http=True)
     return value.rstrip("/")
 
