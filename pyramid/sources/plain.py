@@ -11,7 +11,7 @@ import math
 import os
 import threading
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,26 @@ from octree.pyramid.sources.protocol import Facts
 _BAND_BYTES = 4 << 20
 _HEADER_BYTES = 1 << 16  # of .npy: numpy's own are of some hundred bytes
 _NEAR_BYTES = 4 << 10  # a page, which the system reads as a whole anyway
+
+
+class Positioned(Protocol):
+    """Bytes by position, from any thread. ``path`` is what users call the file."""
+
+    path: Any
+    size_bytes: int
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """``count`` bytes from ``offset``. Raises SourceError when the file ends before."""
+        ...
+
+    def read_into(self, view: memoryview, offset: int) -> None:
+        """Fill ``view`` (bytes) from ``offset``. Raises SourceError when the file ends before."""
+
+    def identity(self) -> dict[str, Any]:
+        """JSON-able facts that change when the file does."""
+        ...
+
+    def close(self) -> None: ...
 
 
 class PositionedFile:
@@ -100,7 +120,7 @@ class RawFileArray:
 
     def __init__(
         self,
-        file: PositionedFile,
+        file: Positioned,
         offset: int,
         shape: tuple[int, ...],
         stored: np.dtype[Any],

@@ -34,7 +34,12 @@ def open_stored(
     """The reader of what lies at ``place``. Raises SourceNotFound, SourceError for what only local files can be."""
     if not is_file_name(place) and (is_array(place) or ngff.group_attributes(place) is not None):
         return open_zarr(place, engine, threads, limits=limits)
-    head = place.read(0, _HEAD_BYTES)
+    file = None
+    if is_file_name(place):
+        from octree.pyramid.sources.tiff.far import FarFile
+
+        file = FarFile(place)
+    head = place.read(0, _HEAD_BYTES) if file is None else file.read_blocks(0, _HEAD_BYTES)
     if head is None:
         raise SourceNotFound(
             f"there is nothing at {place}: neither a file nor the metadata of a Zarr array or OME-Zarr image",
@@ -42,7 +47,10 @@ def open_stored(
             path=str(place),
         )
     if head[:4] in _TIFF:
-        raise SourceError(f"{place} is a TIFF")
+        from octree.pyramid.sources.tiff.far import FarFile
+        from octree.pyramid.sources.tiff.pages import open_tiff
+
+        return open_tiff(file or FarFile(place), as_stored=as_stored, limits=limits)
     raise SourceError(
         f"{place} is neither Zarr, OME-Zarr nor TIFF; other files are read from this machine only",
         hint="copy it here first",

@@ -4,6 +4,7 @@ pages.py       the reader: pages and tiles as one array
 facts.py       what the tags and metadata say: axes, voxel sizes, channels
 values.py      samples to values: palettes, bits, photometric meaning
 checks.py      is the file whole?
+far.py         files in other stores, by ranges of bytes
 companions.py  files that tifffile opens by itself
 dimensions.py  lengths of pages that would keep tifffile busy for ever
 fax.py         fax codes that break off

@@ -11,6 +11,7 @@ from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from octree.pyramid.errors import SourceError
+from octree.pyramid.sources.tiff.far import FarFile, FilePath
 
 _PLANES_AT_LEAST = 1 << 20
 """So many planes may be described and be missing: a list of them takes a few megabytes."""
@@ -18,7 +19,7 @@ _PLANE_BYTES = 18  # of the smallest page: a count, one tag, the place of the ne
 DAMAGED = "the file is damaged or was not written to its end; copy it again"
 
 
-def check_chain(path: Path, tiff: Any) -> None:
+def check_chain(path: FilePath, tiff: Any) -> None:
     """tifffile takes a list of pages that ends in nowhere for its end: the pages that were cut off would be missed."""
     layout, last = tiff.tiff, tiff.pages[len(tiff.pages) - 1]
     handle = tiff.filehandle
@@ -36,7 +37,7 @@ def check_chain(path: Path, tiff: Any) -> None:
         )
 
 
-def check_imagej(path: Path, tiff: Any) -> None:
+def check_imagej(path: FilePath, tiff: Any) -> None:
     """ImageJ writes large stacks as one page with all planes behind it: cut short, they look like one plane."""
     planes = (tiff.imagej_metadata or {}).get("images", 1) if tiff.is_imagej else 1
     if not isinstance(planes, int) or planes < 2 or len(tiff.pages) > 1:
@@ -53,7 +54,7 @@ def check_imagej(path: Path, tiff: Any) -> None:
         )
 
 
-def check_counts(path: Path, series: Any) -> list[str]:
+def check_counts(path: FilePath, series: Any) -> list[str]:
     """Pixels without compression that lie together are read as one block, whatever their strips are said to hold: what is to
     be said of that. Raises SourceError where the rest of them would be the file's own structure."""
     page = series.keyframe
@@ -74,7 +75,7 @@ def check_counts(path: Path, series: Any) -> list[str]:
     ]
 
 
-def check_planes(path: Path, tiff: Any) -> None:
+def check_planes(path: FilePath, tiff: Any) -> None:
     """A file of 600 bytes may say in OME-XML that it has 400 million planes, of which tifffile would make a list. Asked
     before ``tiff.series``."""
     xml = tiff.ome_metadata
@@ -116,7 +117,9 @@ def _labels_of(node: Element) -> int:
     return int(abs(end - start) / abs(step)) if step else 0
 
 
-def _companion_sizes(root: Element, path: Path) -> list[int]:
+def _companion_sizes(root: Element, path: FilePath) -> list[int]:
+    if isinstance(path, FarFile):
+        return []
     names = {node.get("FileName") or "" for node in root.iter() if str(node.tag).endswith("UUID")}
     places = {path.parent / Path(name).name for name in names if name} - {path}
     return [place.stat().st_size for place in places if place.is_file()]

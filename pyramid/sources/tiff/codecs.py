@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from octree.pyramid.errors import SourceError
+from octree.pyramid.sources.tiff.far import FilePath
 from octree.pyramid.sources.tiff.subsampled import is_subsampled
 
 OLD_JPEG, _DEFLATE, _PACKBITS = 6, {8, 32946}, 32773
@@ -19,12 +19,12 @@ _LOG = (34676, 34677)
 _ODD_BITS = 24  # of which readers disagree, as to the order of bytes
 
 
-def in_parts(path: Path) -> str:
+def in_parts(path: FilePath) -> str:
     """A hint on old-style JPEG, whose parts only libtiff puts together."""
     return f"convert it with libtiff: tiff2rgba {path.name} out.tif"
 
 
-def check_readable(path: Path, series: Any) -> None:
+def check_readable(path: FilePath, series: Any) -> None:
     """Raises SourceError for what cannot be decoded, or not exactly, before anything is."""
     import tifffile
 

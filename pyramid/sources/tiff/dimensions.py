@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import struct
-from pathlib import Path
 from typing import Any
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.sources.tiff.checks import DAMAGED
+from octree.pyramid.sources.tiff.far import FilePath
 
 _LENGTHS = {
     256: "width",
@@ -21,7 +21,7 @@ _SUBPAGES = 330
 _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 
 
-def check_dimensions(path: Path, tiff: Any) -> None:
+def check_dimensions(path: FilePath, tiff: Any) -> None:
     """Raises SourceError for a page whose width, length or tiles are below 1. Asked before ``tiff.series``.
 
     Of every page, and pages below pages, where tifffile would not end otherwise: in files that it wrote itself; of the
@@ -35,7 +35,7 @@ def check_dimensions(path: Path, tiff: Any) -> None:
 
 
 class _Pages:
-    def __init__(self, path: Path, tiff: Any) -> None:
+    def __init__(self, path: FilePath, tiff: Any) -> None:
         self._path, self._handle, self._layout = path, tiff.filehandle, tiff.tiff
         self._seen: set[int] = set()
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from octree.pyramid.confined import Confined, Make
 from octree.pyramid.deadline import open_timeout_s
-from octree.pyramid.sources.plain import PositionedFile
+from octree.pyramid.sources.plain import Positioned, PositionedFile
 
 FAX = {2, 3, 4}
 AT_ONCE_BYTES = 64 << 20
@@ -26,7 +26,7 @@ class FaxRows:
         options = page.tags.get(292)
         self._options = int(options.value) if options is not None else 0
 
-    def fewer_than(self, rows: NDArray[Any], file: PositionedFile, offset: int, data: bytes) -> int | None:
+    def fewer_than(self, rows: NDArray[Any], file: Positioned, offset: int, data: bytes) -> int | None:
         """How many rows the codes ``data`` (of ``file`` at ``offset``) hold, when that is less than ``rows``, (height,
         width), decoded from them; None when they are all there. Raises ConfinedFailure."""
         height, width = rows.shape
@@ -40,7 +40,7 @@ class FaxRows:
         return found if found < height else None
 
 
-def _confined(file: PositionedFile, offset: int, count: int, *how: Any) -> int:
+def _confined(file: Positioned, offset: int, count: int, *how: Any) -> int:
     process = Confined()
     try:
         facts, _ = process.call(

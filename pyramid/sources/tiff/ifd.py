@@ -6,7 +6,7 @@ import struct
 from collections.abc import Container
 from typing import Any
 
-from octree.pyramid.sources.plain import PositionedFile
+from octree.pyramid.sources.plain import Positioned
 
 _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 
@@ -14,7 +14,7 @@ _CODES = {1: "B", 3: "H", 4: "I", 16: "Q"}
 class Directories:
     """The directories of a TIFF whose ``layout`` is ``tiff.tiff`` of tifffile."""
 
-    def __init__(self, file: PositionedFile, layout: Any) -> None:
+    def __init__(self, file: Positioned, layout: Any) -> None:
         self._file, self._layout = file, layout
 
     def tags(self, offset: int, wanted: Container[int]) -> dict[int, tuple[int, ...]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,8 +10,8 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
-from octree.pyramid.sources.plain import PositionedFile
 from octree.pyramid.sources.protocol import RawArray
+from octree.pyramid.sources.tiff.far import FilePath, positioned
 from octree.pyramid.sources.tiff.ifd import Directories
 
 ORIENTATION = 274
@@ -21,7 +20,7 @@ ORIENTATION = 274
 class OneWayRound:
     """``raw``, of which each page is looked at before it is read: is its orientation that of the first? Owns ``raw``."""
 
-    def __init__(self, raw: RawArray, path: Path, tiff: Any, series: Any, orientation: int) -> None:
+    def __init__(self, raw: RawArray, path: FilePath, tiff: Any, series: Any, orientation: int) -> None:
         self._raw, self._path, self._own = raw, path, orientation
         self.shape, self.dtype, self.block = raw.shape, raw.dtype, raw.block
         self.engine, self.facts, self.held_bytes = raw.engine, raw.facts, raw.held_bytes
@@ -29,7 +28,7 @@ class OneWayRound:
         self._lead = tuple(series.shape[: len(series.shape) - len(series.keyframe.shape)])
         self._offsets = [page.offset for page in series]
         self._seen = {0}
-        self._file = PositionedFile(path)
+        self._file = positioned(path)
         self._directories = Directories(self._file, tiff.tiff)
 
     def read(self, box: Box) -> NDArray[Any]:

@@ -25,13 +25,14 @@ from octree.pyramid.limits import DEFAULT_LIMITS, Limits
 from octree.pyramid.model import Box
 from octree.pyramid.reach import Reach, reach_of
 from octree.pyramid.sources.nodata import without
-from octree.pyramid.sources.plain import PositionedFile, RawFileArray
+from octree.pyramid.sources.plain import Positioned, RawFileArray
 from octree.pyramid.sources.protocol import Facts, RawArray
 from octree.pyramid.sources.tiff.checks import DAMAGED, check_chain, check_counts, check_imagej, check_planes
 from octree.pyramid.sources.tiff.codecs import OLD_JPEG, check_readable, decompressed, in_parts, inflated
 from octree.pyramid.sources.tiff.companions import within
 from octree.pyramid.sources.tiff.dimensions import check_dimensions
 from octree.pyramid.sources.tiff.facts import companion_xml, ome_image, series_facts
+from octree.pyramid.sources.tiff.far import FarFile, FilePath, positioned
 from octree.pyramid.sources.tiff.fax import AT_ONCE_BYTES, FAX, FaxRows
 from octree.pyramid.sources.tiff.missing import Masked, mask_series, nodata_of
 from octree.pyramid.sources.tiff.orientation import ORIENTATION, OneWayRound
@@ -69,7 +70,7 @@ _SILENT = logging.NullHandler()
 
 
 def open_tiff(
-    path: Path,
+    path: FilePath,
     reach: Reach | None = None,
     *,
     as_stored: bool = False,
@@ -80,20 +81,24 @@ def open_tiff(
     Raises SourceError for a file that is none, or is damaged; LimitError when a tile or strip is above ``limits``;
     OutsideError for one that names files out of ``reach`` (its folder by default).
     """
-    reach = reach or reach_of(path)
+    if reach is None:
+        # what a file in a store names is looked for nowhere on this machine
+        reach = Reach(f"{path}\0") if isinstance(path, FarFile) else reach_of(path)
     with within(reach):
         return _open_tiff(path, reach, as_stored, limits)
 
 
-def _open_tiff(path: Path, reach: Reach, as_stored: bool, limits: Limits) -> RawArray:
+def _open_tiff(path: FilePath, reach: Reach, as_stored: bool, limits: Limits) -> RawArray:
     import tifffile
 
     # what it has to say about a damaged file, it says by raising; a second voice on stderr helps nobody
     logging.getLogger("tifffile").addHandler(_SILENT)
     tiff = None
     try:
-        tiff = tifffile.TiffFile(path)
-        if companion := companion_xml(tiff.ome_metadata or "", Path(tiff.filehandle.dirname), reach):
+        tiff = tifffile.TiffFile(path.stream() if isinstance(path, FarFile) else path)
+        if isinstance(path, FarFile):
+            pass  # its companions stay where they are
+        elif companion := companion_xml(tiff.ome_metadata or "", Path(tiff.filehandle.dirname), reach):
             tiff.close()
             tiff = tifffile.TiffFile(path, omexml=companion)
     except OctreeError:
@@ -117,14 +122,14 @@ def _open_tiff(path: Path, reach: Reach, as_stored: bool, limits: Limits) -> Raw
         ) from error
 
 
-def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: Limits) -> RawArray:
+def _open_series(path: FilePath, tiff: Any, reach: Reach, as_stored: bool, limits: Limits) -> RawArray:
     check_dimensions(path, tiff)
     if not len(tiff.pages) or not tiff.series:
         raise SourceError(f"{path} holds no image", hint=DAMAGED, path=str(path))
     number = _own_series(tiff)
     series = tiff.series[number]
-    for file in {_path_of(page) for page in series if page is not None} if series.is_multifile else ():
-        reach.real(file, f"{path}: its file {file.name}")
+    for file in {_path_of(page, path) for page in series if page is not None} if series.is_multifile else ():
+        reach.real(str(file), f"{path}: its file {file.name}")
     check_chain(path, tiff)
     check_imagej(path, tiff)
     if series.dtype is None or series.keyframe.dtype is None:
@@ -157,7 +162,9 @@ def _open_series(path: Path, tiff: Any, reach: Reach, as_stored: bool, limits: L
     return shown
 
 
-def _where_there_is_something(raw: RawArray, path: Path, tiff: Any, series: Any, limits: Limits) -> RawArray:
+def _where_there_is_something(
+    raw: RawArray, path: FilePath, tiff: Any, series: Any, limits: Limits
+) -> RawArray:
     """``raw`` without the pixels that are said to be none: NaN in floats, the nodata value in integers."""
     page, facts, kind = series.keyframe, raw.facts, raw.dtype.kind
     value, lost = facts.nodata, []
@@ -181,7 +188,7 @@ def _where_there_is_something(raw: RawArray, path: Path, tiff: Any, series: Any,
     return raw if said == facts else Said(raw, said)
 
 
-def _as_seen(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
+def _as_seen(raw: RawArray, path: FilePath, tiff: Any, series: Any) -> RawArray:
     """``raw`` as its tag Orientation has it; measured images (OME, ImageJ, slides) are as they are stored."""
     tag = series.keyframe.tags.get(ORIENTATION)
     orientation = int(tag.value) if tag is not None and isinstance(tag.value, int) else 1
@@ -197,8 +204,10 @@ def _as_seen(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
     return Said(raw, dataclasses.replace(raw.facts, warnings=(*raw.facts.warnings, said)))
 
 
-def _path_of(page: Any) -> Path:
-    """The page's own file: others of an OME-TIFF may hold pages too."""
+def _path_of(page: Any, path: FilePath) -> FilePath:
+    """The page's own file: others of an OME-TIFF at ``path`` may hold pages too, but for one in a store."""
+    if isinstance(path, FarFile):
+        return path
     handle = page.parent.filehandle
     return Path(handle.dirname, handle.name)
 
@@ -211,7 +220,7 @@ def _own_series(tiff: Any) -> int:
     return 0
 
 
-def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
+def _contiguous(path: FilePath, tiff: Any, series: Any, facts: Facts) -> RawArray | None:
     """The image as one block of bytes, when it is stored so; None otherwise."""
     page = series.keyframe
     stored = np.dtype(page.parent.byteorder + page.dtype.char)
@@ -221,7 +230,7 @@ def _contiguous(path: Path, tiff: Any, series: Any, facts: Facts) -> RawArray | 
         return None
     if not plain or offset is None or page.bitspersample != stored.itemsize * 8 or series.is_multifile:
         return None
-    file = PositionedFile(_path_of(page))
+    file = positioned(_path_of(page, path))
     try:
         raw = RawFileArray(file, offset, tuple(series.shape), stored, engine="tiff", facts=facts)
     except BaseException:
@@ -235,7 +244,7 @@ class _Segments(NamedTuple):
 
     offsets: Sequence[int]
     counts: Sequence[int]
-    file: PositionedFile
+    file: Positioned
     jpeg_tables: bytes | None
 
 
@@ -248,7 +257,7 @@ class TiffArray:
 
     def __init__(
         self,
-        path: Path,
+        path: FilePath,
         tiff: Any,
         series: Any,
         facts: Facts,
@@ -284,9 +293,17 @@ class TiffArray:
         self._cache = SegmentCache(max(self._cache_bytes(), self._segment_bytes))
         self.held_bytes = self._cache.budget_bytes
         self._pages_lock = threading.Lock()
-        self._files: dict[Path, PositionedFile] = {}
+        self._files: dict[FilePath, Positioned] = {}
         pages = (page for page in series if page is not None) if series.is_multifile else ()
-        self._others = sorted({_path_of(page) for page in pages} - {_path_of(tiff.pages[0])})
+        self._others = sorted(
+            {_path_of(page, path) for page in pages} - {_path_of(tiff.pages[0], path)}, key=str
+        )
+        if isinstance(path, FarFile) and page.compression in FAX:
+            raise SourceError(
+                f"{path} is coded as fax, which is read from files of this machine only",
+                hint="copy it here first",
+                path=str(path),
+            )
         self._fax = FaxRows(page) if page.compression in FAX else None
         self._decode_page = page.decode  # made at its first use, which is not thread-safe
 
@@ -346,7 +363,10 @@ class TiffArray:
             range(a // edge, -(-b // edge))
             for a, b, edge in zip(start[1:4], stop[1:4], self._segment[:3], strict=True)
         )
-        for place in itertools.product(range(start[0], stop[0]), depths, rows, columns):
+        places = list(itertools.product(range(start[0], stop[0]), depths, rows, columns))
+        if isinstance(source.file, FarFile):
+            self._prefetch(number, source, source.file, places)
+        for place in places:
             low = (place[0], *(i * edge for i, edge in zip(place[1:], self._segment[:3], strict=True)), 0)
             edge = (1, *self._segment)
             a = [max(p, q) for p, q in zip(start, low, strict=True)]
@@ -359,10 +379,27 @@ class TiffArray:
             inner = tuple(slice(p - f, q - f) for p, q, f in zip(a[1:], b[1:], low[1:], strict=True))
             target[0] = self._page.nodata if segment is None else segment[inner]
 
-    def _file_of(self, page: Any) -> PositionedFile:
-        path = _path_of(page)
+    def _prefetch(
+        self, number: int, source: _Segments, file: FarFile, places: Sequence[tuple[int, ...]]
+    ) -> None:
+        """What is not in the cache, of the first so many segments: the others are read as they come."""
+        wanted = []
+        for place in places:
+            index = self._index_of(place)
+            stored = index < min(len(source.offsets), len(source.counts)) and source.offsets[index]
+            if stored and self._cache.peek((number, index)) is None:
+                wanted.append((int(source.offsets[index]), int(source.counts[index])))
+        file.prefetch(wanted)
+
+    def _index_of(self, place: tuple[int, ...]) -> int:
+        """Of the segment at (separate sample, its place in the grid)."""
+        grid = self._grid
+        return int(((place[0] * grid[0] + place[1]) * grid[1] + place[2]) * grid[2] + place[3])
+
+    def _file_of(self, page: Any) -> Positioned:
+        path = _path_of(page, self._path)
         if path not in self._files:
-            self._files[path] = PositionedFile(path)
+            self._files[path] = positioned(path)
         return self._files[path]
 
     def _segment_of(
@@ -370,7 +407,7 @@ class TiffArray:
     ) -> NDArray[Any] | None:
         """The decoded segment at ``place`` (separate sample, and its place in the grid); None when it is sparse."""
         offsets, counts, file, tables = source
-        index = ((place[0] * self._grid[0] + place[1]) * self._grid[1] + place[2]) * self._grid[2] + place[3]
+        index = self._index_of(place)
         if index >= len(offsets) or index >= len(counts):
             raise self._damage(number, index, file, f"its page lists only {len(offsets)} of them")
         if counts[index] == 0 or offsets[index] == 0:
@@ -391,7 +428,7 @@ class TiffArray:
             raise self._damage(number, index, file, error.message) from error
 
     def _decode(
-        self, number: int, index: int, data: bytes, file: PositionedFile, offset: int, tables: Any
+        self, number: int, index: int, data: bytes, file: Positioned, offset: int, tables: Any
     ) -> NDArray[Any]:
         options = (
             {"jpegtables": tables, "jpegheader": self._page.jpegheader}
@@ -442,7 +479,7 @@ class TiffArray:
         plain = decompressed(self._page, data, unit_bytes(rows, columns, steps))
         return unpacked(plain, rows, columns, steps)
 
-    def _check_declared(self, number: int, index: int, file: PositionedFile, data: bytes) -> None:
+    def _check_declared(self, number: int, index: int, file: Positioned, data: bytes) -> None:
         """Codecs of whole images decode what their own header says, whatever the page says of its segments."""
         if self._page.compression not in _IMAGE_CODECS:
             return
@@ -461,9 +498,7 @@ class TiffArray:
             why = f"its own header says that it holds {declared} pixels, the page says {shape}"
             raise self._damage(number, index, file, why)
 
-    def _check_frame(
-        self, number: int, index: int, file: PositionedFile, frame: tuple[int, int, int]
-    ) -> None:
+    def _check_frame(self, number: int, index: int, file: Positioned, frame: tuple[int, int, int]) -> None:
         """A picture of more columns or samples than its segment would be cut, and of more samples come out as other pixels;
         the last strip may hold rows that no longer belong to the image."""
         _, rows, columns, samples = self._segment
@@ -475,7 +510,7 @@ class TiffArray:
             why = f"its own header says {held}, the page {rows} x {columns} of {samples}"
             raise self._damage(number, index, file, why)
 
-    def _damage(self, number: int, index: int, file: PositionedFile, why: str) -> SourceError:
+    def _damage(self, number: int, index: int, file: Positioned, why: str) -> SourceError:
         what = "tile" if self._page.is_tiled else "strip"
         return SourceError(
             f"{file.path}: {what} {index} of page {number} cannot be read: {why}",

@@ -12,6 +12,7 @@ from xml.etree.ElementTree import Element
 import numpy as np
 
 from octree.pyramid.sources.tiff.facts import OmeImage
+from octree.pyramid.sources.tiff.far import FilePath
 
 _MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _LISTED_KINDS = ("ome", "mmstack", "ndtiff")
@@ -30,7 +31,7 @@ class Promise:
     file: str
 
 
-def absent_planes(path: Path, folder: Path, series: Any, image: OmeImage | None) -> dict[int, str]:
+def absent_planes(path: FilePath, folder: Path, series: Any, image: OmeImage | None) -> dict[int, str]:
     """Numbers of planes (C order) that no file has, each with the reason; {} for what is whole."""
     if series.kind not in _LISTED_KINDS:
         return {}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from numpy.typing import NDArray
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.model import Box
-from octree.pyramid.sources.plain import PositionedFile
 from octree.pyramid.sources.protocol import RawArray
+from octree.pyramid.sources.tiff.far import FilePath, positioned
 from octree.pyramid.sources.tiff.fax import FAX
 from octree.pyramid.sources.tiff.ifd import Directories
 from octree.pyramid.sources.views import ConvertedArray
@@ -53,7 +52,7 @@ def is_turned(tiff: Any, page: Any) -> bool:
     return white and not is_measured(tiff) and np.dtype(page.dtype).kind in "bu"
 
 
-def check_palette(path: Path, page: Any) -> None:
+def check_palette(path: FilePath, page: Any) -> None:
     """Raises SourceError for a palette of which no reader can say what it means."""
     if page.photometric != PALETTE:
         return
@@ -71,7 +70,7 @@ def check_palette(path: Path, page: Any) -> None:
         )
 
 
-def shown_values(raw: RawArray, path: Path, tiff: Any, series: Any) -> RawArray:
+def shown_values(raw: RawArray, path: FilePath, tiff: Any, series: Any) -> RawArray:
     """``raw``, or a view of it in which a palette is RGB, and white is the highest value, each page by its own tags.
 
     ImageJ and OME files hold measured values, over which these are only ways to show them: they are kept.
@@ -115,7 +114,7 @@ class PagesOfTheirOwn:
     """Pages of one series, of which each has its own palette, and says itself whether white is zero: tifffile takes all
     for what the first one says. Owns ``raw`` and the open file. ``read`` is called from any thread."""
 
-    def __init__(self, raw: RawArray, path: Path, tiff: Any, series: Any) -> None:
+    def __init__(self, raw: RawArray, path: FilePath, tiff: Any, series: Any) -> None:
         page = series.keyframe
         self._raw, self._path, self._tiff = raw, path, tiff
         self._offsets = [page.offset for page in series]
@@ -131,7 +130,7 @@ class PagesOfTheirOwn:
             self.facts = dataclasses.replace(raw.facts, axes=raw.facts.axes + "s")
         table_bytes = 3 << int(page.bitspersample) if tail else 0
         self.held_bytes = raw.held_bytes + _TABLES_KEPT * table_bytes
-        self._file = PositionedFile(path)
+        self._file = positioned(path)
         self._directories = Directories(self._file, tiff.tiff)
         self._tables: dict[int, NDArray[np.uint8]] = {}
 

@@ -6,16 +6,17 @@ import asyncio
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from octree.pyramid.errors import OutsideError
 from octree.pyramid.store.place import End, Place, Stamp
-from octree.pyramid.store.remote.client import RemoteClient, client_of, waited
+from octree.pyramid.store.remote.client import Got, RemoteClient, client_of, waited
 from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
+from octree.pyramid.store.remote.ranges import joined
 from octree.pyramid.store.remote.url import parse_url, said
 
 if TYPE_CHECKING:
@@ -98,6 +99,20 @@ class RemotePlace(Place):
             return [None if got is None else End(got.size, bytes(got.data)) for got in found]
 
         return waited(tails())
+
+    def read_parts(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        requests = joined(spans)
+
+        async def all_() -> list[Got | None]:
+            return await asyncio.gather(*(self.client.get(self.key, one.start, one.stop) for one in requests))
+
+        found = [b""] * len(spans)
+        for request, got in zip(requests, waited(all_()), strict=True):
+            data = memoryview(b"" if got is None else got.data)
+            for number in request.members:
+                start, stop = (end - request.start for end in spans[number])
+                found[number] = bytes(data[start:stop])
+        return found
 
     def reader(self, meta: ArrayMeta, what: str) -> Any:
         from octree.pyramid.store.remote.reader import RangeReader
