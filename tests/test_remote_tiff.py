@@ -97,7 +97,8 @@ def test_companions_are_looked_for_nowhere_on_this_machine(
     """A file from far that names another one does not get at a file of that name here."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "secret.ome.tif").write_bytes((folder / "stack.ome.tif").read_bytes())
-    xml = tifffile.TiffFile(folder / "stack.ome.tif").ome_metadata
+    with tifffile.TiffFile(folder / "stack.ome.tif") as tiff:
+        xml = tiff.ome_metadata
     assert xml is not None
     named = xml.replace(
         '<TiffData IFD="0" PlaneCount="6"/>',

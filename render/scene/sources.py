@@ -15,8 +15,8 @@ from octree.pyramid.grid import Region
 from octree.pyramid.model import AXIS_ORDER
 from octree.pyramid.store.named import place_of
 from octree.pyramid.store.ngff import Well, wells_of
-from octree.render.config import Settings
 from octree.pyramid.store.remote.counts import NO_COUNTS, Counts, all_counts
+from octree.render.config import Settings
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import parse_color
 from octree.render.loading.clock import RealClock, VirtualClock
