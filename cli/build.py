@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet, given_of, with_options
+from octree.cli.options import Debug, Json, Quiet, given_of, warn_of_tcp, with_options
 from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.options import RUN
 
@@ -40,7 +40,7 @@ def build(
     **given: Any,
 ) -> None:
     """Build the tile pyramid of SOURCE as the OME-Zarr folder DEST."""
-    from octree.cli.console import print_json, say
+    from octree.cli.console import print_json
     from octree.cli.progress import make_reporter
     from octree.cli.signals import politely
     from octree.pyramid.building.builder import build as run_build
@@ -57,11 +57,7 @@ def build(
         else:
             _print_plan(plan)
         return
-    if str(given["scheduler"]).startswith("tcp://"):
-        say(
-            "warning: tcp:// is unauthenticated: whoever reaches that scheduler's port can run code here and there; "
-            "use tls:// on networks that others share"
-        )
+    warn_of_tcp(given["scheduler"])
     with politely() as stop, report:
         try:
             result = run_build(

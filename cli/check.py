@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet, given_of, with_options
+from octree.cli.options import Debug, Json, Quiet, given_of, warn_of_tcp, with_options
 from octree.pyramid.options import PATH
 from octree.pyramid.store.remote.options import REMOTE
 from octree.render.check.option_table import CHECK
@@ -43,6 +43,7 @@ def check(
     place = Path(PATH.read("SUITE", suite))
     if wanted["require_renderer"]:
         _require_renderer(wanted["require_renderer"])
+    warn_of_tcp(wanted["scheduler"])
     result = run(
         place,
         baselines=wanted["baselines"],
@@ -54,6 +55,8 @@ def check(
         allow_outside=wanted["allow_outside"],
         remote=given_of(REMOTE, given),
         whole_pictures=wanted["whole_pictures"],
+        jobs=wanted["jobs"],
+        scheduler=wanted["scheduler"],
         on_case=_say_failing if quiet else _say_case,
     )
     if json_:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.options import Option
 from octree.render.check.option_table import CHECK
-from octree.render.option_table import OUTPUTS, RENDER
+from octree.render.option_table import OUTPUTS, RENDER, SPREAD
 
 _HEAD = """# Options
 
@@ -19,7 +19,7 @@ def page() -> str:
     """The whole page."""
     tables = [
         ("octree build", [*BUILD, *RUNNING]),
-        ("octree render", [*RENDER, *OUTPUTS]),
+        ("octree render", [*RENDER, *SPREAD, *OUTPUTS]),
         ("octree check", [*CHECK]),
     ]
     return "\n".join([_HEAD, *(_section(title, options) for title, options in tables)])

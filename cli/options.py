@@ -98,3 +98,14 @@ def _parameter(option: Option) -> inspect.Parameter:
 def given_of(table: Table, given: dict[str, Any]) -> dict[str, Any]:
     """What was given of one table's options."""
     return {name: given[name] for name in table.names if given[name] is not None and given[name] is not False}
+
+
+def warn_of_tcp(scheduler: str | None) -> None:
+    """A line on stderr where ``scheduler`` is one that anybody may call."""
+    from octree.cli.console import say
+
+    if str(scheduler).startswith("tcp://"):
+        say(
+            "warning: tcp:// is unauthenticated: whoever reaches that scheduler's port can run code here and there; "
+            "use tls:// on networks that others share"
+        )

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from octree.cli.options import Debug, Json, Quiet, given_of, with_options
-from octree.render.option_table import OUT, OUTPUTS, RENDER, VIEW
+from octree.cli.options import Debug, Json, Quiet, given_of, warn_of_tcp, with_options
+from octree.render.option_table import OUT, OUTPUTS, RENDER, SPREAD, VIEW
 
 if TYPE_CHECKING:
+    from octree.render.farm import Farm
     from octree.render.frames import Renderer
     from octree.render.report.trace import NullTrace
     from octree.render.report.values import FrameReport, RunReport
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 GIF_MAX_PX = 65535
 
 
-@with_options(RENDER, OUTPUTS)
+@with_options(RENDER, SPREAD, OUTPUTS)
 def render(
     source: Annotated[
         list[str],
@@ -68,6 +69,7 @@ def render(
         as_json=json_,
         progress="none" if quiet else progress,
         quiet=quiet,
+        scheduler=SPREAD.read(given_of(SPREAD, given))["scheduler"],
     )
     raise typer.Exit(job.run(request))
 
@@ -85,6 +87,7 @@ class _Job:
     as_json: bool
     progress: str
     quiet: bool
+    scheduler: str | None
 
     def check(self, size_px: tuple[int, int]) -> None:
         """Refuse what cannot be meant, before anything is opened."""
@@ -110,6 +113,12 @@ class _Job:
                 f"a GIF is at most {GIF_MAX_PX} pixels on a side, not {size_px[0]}x{size_px[1]}",
                 hint="write numbered .png files, or a smaller --size",
             )
+        for name, given in (("trace", self.trace), ("slice-log", self.slice_log)):
+            if given and self.scheduler is not None:
+                raise UsageError(
+                    f"--{name} with --scheduler: it follows one process, and frames are drawn by several",
+                    hint=f"leave out --{name}, or --scheduler",
+                )
         if self.progress not in PROGRESS:
             raise UsageError(f"unknown --progress {self.progress!r}", hint=f"choose {', '.join(PROGRESS)}")
         for path in (self.report, self.html, self.trace):
@@ -126,15 +135,18 @@ class _Job:
         trace = Trace() if self.trace else NULL_TRACE
         with ExitStack() as stack:
             watch = stack.enter_context(_watch(self.progress))
-            renderer = stack.enter_context(
-                Renderer(
-                    request,
-                    command=shlex.join(["octree", *sys.argv[1:]]),
-                    trace=trace,
-                    on_progress=watch,
-                    slice_log=self.slice_log,
+            command = shlex.join(["octree", *sys.argv[1:]])
+            renderer: Renderer | Farm
+            if self.scheduler is None:
+                renderer = Renderer(
+                    request, command=command, trace=trace, on_progress=watch, slice_log=self.slice_log
                 )
-            )
+            else:
+                from octree.render.farm import Farm
+
+                warn_of_tcp(self.scheduler)
+                renderer = Farm(request, self.scheduler, command=command, on_progress=watch)
+            stack.enter_context(renderer)
             if not self.quiet:
                 for hint in renderer.hints():
                     say(f"hint:  {hint}")
@@ -153,9 +165,9 @@ class _Job:
             _say_left(report)
         return judged or empty
 
-    def _draw(self, renderer: Renderer, stack: ExitStack) -> list[bytes]:
+    def _draw(self, renderer: Renderer | Farm, stack: ExitStack) -> list[bytes]:
         """Draw every frame; frames are encoded while the next ones are drawn. The PNGs for the HTML report."""
-        from octree.render.frames import names_of
+        from octree.render.frames import Renderer, names_of
         from octree.render.output.encode import FrameWriter, PngKeeper
         from octree.render.report.monitor import Monitor
 
@@ -165,13 +177,22 @@ class _Job:
         monitor = stack.enter_context(Monitor(self.monitor)) if self.monitor else None
         keeper = stack.enter_context(PngKeeper()) if self.html else None
         by_rows = writer is not None and writer.takes_rows and keeper is None
-        for frame in renderer.frames(writer.rows if writer is not None and by_rows else None):
-            if writer is not None and len(frame.rgba):
-                writer.put(frame.index, frame.rgba)
-            if monitor is not None:
-                monitor.frame(frame.report)
-            if keeper is not None:
-                keeper.put(frame.rgba)
+        if isinstance(renderer, Renderer):
+            for frame in renderer.frames(writer.rows if writer is not None and by_rows else None):
+                if writer is not None and len(frame.rgba):
+                    writer.put(frame.index, frame.rgba)
+                if monitor is not None:
+                    monitor.frame(frame.report)
+                if keeper is not None:
+                    keeper.put(frame.rgba)
+        else:
+            for drawn in renderer.frames(by_rows=by_rows):
+                if writer is not None:
+                    writer.put_png(drawn.index, drawn.png)
+                if monitor is not None:
+                    monitor.frame(drawn.report)
+                if keeper is not None:
+                    keeper.put_png(drawn.png)
         if monitor is not None:
             monitor.end(renderer.report().totals.to_json())
         return keeper.pngs() if keeper is not None else []
@@ -212,7 +233,7 @@ def _say_degraded(report: RunReport, atlas_bytes: int) -> None:
     )
 
 
-def _say_empty(renderer: Renderer) -> int:
+def _say_empty(renderer: Renderer | Farm) -> int:
     """1 when a frame shows nothing of the image that should, which is said."""
     from octree.cli.console import say
 

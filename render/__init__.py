@@ -16,6 +16,8 @@ output/        frames to files that appear complete or not at all
 report/        what a run showed and what it cost: JSON, HTML, trace
 gl/            everything that touches OpenGL; main thread only
 scene/         layers, and the pipeline they share
+run.py         a run before anything is drawn: sources opened, frames listed
+farm.py        settled frames drawn by several processes; farm_worker.py   what each of them does
 frames.py      the frame loop, settle and stream; ``render``, ``iter_frames`` and ``Renderer``
 live/          ``TiledImage`` and ``TiledVolume`` for anybody's vispy SceneCanvas
 check/         rendered-frame regression checks

@@ -13,23 +13,21 @@ import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
 from functools import cached_property
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from octree.pyramid.errors import OctreeWarning, UsageError
-from octree.pyramid.memory import peak_rss_bytes
 from octree.render.config import Settings
 from octree.render.loading.load_log import TextLog
 from octree.render.loading.loader import LoaderStats
 from octree.render.output.annotate import Title, annotated
 from octree.render.output.files import FrameName
-from octree.render.report.empty import Emptiness, Unreached, emptiness
+from octree.render.report.empty import Unreached
 from octree.render.report.trace import NULL_TRACE, NullTrace
 from octree.render.report.values import (
     ByteCounts,
@@ -39,25 +37,24 @@ from octree.render.report.values import (
     PrefetchUse,
     Projected,
     RunReport,
+    SliceReport,
     TileCounts,
     Timings,
     VolumeReport,
-    totals_of,
-    utc_now,
 )
-from octree.render.request import RenderRequest, check_length
-from octree.render.scene.cells import Cells, cells_of
+from octree.render.request import RenderRequest
+from octree.render.run import Run
 from octree.render.scene.frame import Frame, Kept
 from octree.render.scene.pipeline import Pipeline
 from octree.render.scene.scene import coverage_of
 from octree.render.scene.shown import Shown, together
 from octree.render.scene.slices import slice_reports
-from octree.render.scene.sources import OpenedSources, asked, open_sources
+from octree.render.scene.sources import asked
 from octree.render.scene.stage import Stage
 from octree.render.view.coverage import Coverage, merge_coverage
 from octree.render.view.montage import Line
 from octree.render.view.parts import Part, strips_of
-from octree.render.view.shots import Film, Shot
+from octree.render.view.shots import Shot
 from octree.render.view.state import Section, ViewState
 
 Rows = Callable[[NDArray[np.uint8]], None]
@@ -113,7 +110,7 @@ class _Counters:
     uploaded_bytes: int = 0
 
 
-class Renderer:
+class Renderer(Run):
     """Draws the frames of one request. Owns sources and scene; use it in a ``with`` block.
 
     ``shots`` is known at once; OpenGL starts with the first frame. ``on_progress(shot, coverage fraction)``
@@ -129,63 +126,33 @@ class Renderer:
         on_progress: Callable[[Shot, float], None] | None = None,
         slice_log: str | None = None,
     ) -> None:
-        self.request = request
-        self._command = command
+        log = TextLog(slice_log, hint="give another --slice-log")
+        try:
+            super().__init__(request, command=command)
+        except BaseException:
+            log.close()
+            raise
+        self._slice_log = log
+        self._stack.callback(log.close)
         self._trace = trace
         self._on_progress = on_progress
-        self._started_utc = utc_now()
-        self._begin_s = time.perf_counter()
         self._zero_ms = self._path_zero_ms = 0.0
         self._kept: Kept | None = None
         self._strays = 0
         self._rows_of: RowsOf | None = None
-        self._reports: list[FrameReport] = []
         self._milestones: dict[str, float] = {}
-        self._unreached: dict[int, Unreached] = {}
         self._seen = _Counters()
-        with ExitStack() as stack:
-            self._slice_log = TextLog(slice_log, hint="give another --slice-log")
-            stack.callback(self._slice_log.close)
-            opened = stack.enter_context(open_sources(request))
-            film = _film_of(opened) if request.montage is None else cells_of(opened)
-            check_length(film.check())
-            if request.late is not None and not film.steps:
-                raise UsageError(
-                    "--late without a film over an index: no frame is of another plane",
-                    hint="a range such as --index t=0:50, or keyframes that move along an axis; "
-                    f"axes: {', '.join(opened.lengths) or 'none'}",
-                )
-            self._cells = film if isinstance(film, Cells) else None
-            self._opened = replace(opened, request=replace(opened.request, moved=film.moved))
-            self.shots = tuple(film.shots())
-            if request.fps is not None and not any(shot.fps for shot in self.shots):
-                raise UsageError(
-                    "--fps without a film: all planes are in one frame",
-                    hint="a film is a camera path, or a range that --montage leaves: of several the first",
-                )
-            self._stack = stack.pop_all()
 
     @cached_property
     def scene(self) -> Stage:
         """What is drawn, on which canvas, from which pipeline; OpenGL starts when it is first asked for."""
-        scene = self._stack.enter_context(self._opened.start(self._trace, self._cells))
+        scene: Stage = self._stack.enter_context(self._opened.start(self._trace, self._cells))
         scene.pipeline.slices.keep(self._slice_log)
         return scene
-
-    def emptiness(self) -> Emptiness | None:
-        """What is to be said of frames that show nothing of the image, once all are drawn; None where they may, or none does."""
-        if self.request.allow_empty:
-            return None
-        settled = [shot.settle for shot in self.shots]
-        return emptiness(self._reports, settled, self._opened.extent, self._unreached)
 
     def wanted_atlas_bytes(self) -> int:
         """The atlas that frames of a volume would have had room in which are degraded; 0 where none is, or no atlas would do."""
         return self._pipeline.wanted_bytes
-
-    def hints(self) -> list[str]:
-        """What would make frames of these sources faster."""
-        return self._opened.hints()
 
     @property
     def _pipeline(self) -> Pipeline:
@@ -194,25 +161,28 @@ class Renderer:
     def _now_ms(self) -> float:
         return self._pipeline.clock.now_ms()
 
-    def frames(self, rows_of: RowsOf | None = None) -> Iterator[Frame]:
+    def frames(self, rows_of: RowsOf | None = None, *, of: range | None = None) -> Iterator[Frame]:
         """Draw every shot in order. Raises OutsideError when a source turns out to lead out of its folder.
 
-        ``rows_of``: where the rows of settled frames go that are too large to be held as a whole; these have no pixels."""
-        self._rows_of = rows_of
+        ``rows_of``: where the rows of settled frames go that are too large to be held as a whole; these have no pixels.
+        ``of``: only these shots, as they are after those before them; times count from here."""
+        shots = self.shots if of is None else self.shots[of.start : of.stop]
+        self._rows_of, self._milestones = rows_of, {}
         self._zero_ms = self._path_zero_ms = self._now_ms()
-        if self.shots:
-            self.scene.look_ahead(self.shots, waits=self.request.late == "wait")
-            planes = {each.slicing for shot in self.shots for each in shot.state.cells or (shot.state,)}
+        if shots:
+            self.scene.stand(self.shots[of.start - 1].state if of is not None and of.start else None)
+            self.scene.look_ahead(shots, waits=self.request.late == "wait")
+            planes = {each.slicing for shot in shots for each in shot.state.cells or (shot.state,)}
             several = len(planes) > 1 or any(len(layer.parts) > 1 for layer in self.scene.images)
             self._pipeline.loader.expect_steps(several)
-            first = self.shots[0]
+            first = shots[0]
             if first.settle:
                 self.scene.plan(first.state, fresh=True, part=self._parts(first)[0])
             else:
                 self._plan_moving(first)
             with _Meter().part("rehearse", self._trace):
                 self.scene.rehearse()
-        for shot in self.shots:
+        for shot in shots:
             frame = self._settle(shot) if shot.settle else self._stream(shot)
             self._opened.check_refused()
             yield frame
@@ -485,52 +455,40 @@ class Renderer:
             gauges=gauges,
         )
 
+    def counts(self) -> dict[str, Any]:
+        """What has been counted so far, as ``totals_of`` takes it."""
+        stats = self._pipeline.loader.stats()
+        return {
+            **self._milestones,
+            "tiles_read": stats.tiles_read,
+            "tiles_read_twice": stats.tiles_read_twice,
+            "reads_wasted": stats.reads_wasted,
+            "tiles_read_along": stats.tiles_read_along,
+            "prefetch": PrefetchUse(stats.prefetch_used, stats.prefetch_wasted),
+            "bytes_read": stats.bytes_read,
+            "peak_cache_bytes": stats.peak_cache_bytes,
+            "peak_atlas_bytes": self._pipeline.memory.peak_bytes,
+            "main_thread_reads": stats.main_thread_reads,
+            "remote": self._opened.requests,
+        }
+
+    def slices(self) -> tuple[SliceReport, ...]:
+        """The planes that were asked for so far."""
+        self._pipeline.slices.note_unread()
+        return slice_reports(self._pipeline.slices.all or (), self._zero_ms)
+
+    @property
+    def unreached(self) -> dict[int, Unreached]:
+        """Frames of a surface that is nowhere, by index."""
+        return self._unreached
+
+    def failures(self) -> list[dict[str, Any]]:
+        """What could not be read so far."""
+        return self._pipeline.failures(self.scene)
+
     def report(self) -> RunReport:
         """The report of the frames drawn so far."""
-        stats = self._pipeline.loader.stats()
-        described = self._opened.describe()  # its requests count, too
-        self._pipeline.slices.note_unread()
-        slices = slice_reports(self._pipeline.slices.all or (), self._zero_ms)
-        totals = totals_of(
-            self._reports,
-            slices,
-            seconds=time.perf_counter() - self._begin_s,
-            **self._milestones,
-            tiles_read=stats.tiles_read,
-            tiles_read_twice=stats.tiles_read_twice,
-            reads_wasted=stats.reads_wasted,
-            tiles_read_along=stats.tiles_read_along,
-            prefetch=PrefetchUse(stats.prefetch_used, stats.prefetch_wasted),
-            bytes_read=stats.bytes_read,
-            peak_cache_bytes=stats.peak_cache_bytes,
-            peak_atlas_bytes=self._pipeline.memory.peak_bytes,
-            peak_rss_bytes=peak_rss_bytes(),
-            main_thread_reads=stats.main_thread_reads,
-            remote=self._opened.requests,
-        )
-        return RunReport(
-            command=self._command,
-            renderer=self.scene.canvas.info.to_json(),
-            sources=described,
-            settings=self._opened.settings(),
-            frames=tuple(self._reports),
-            slices=slices,
-            totals=totals,
-            failures=self._pipeline.failures(self.scene),
-            started_utc=self._started_utc,
-        )
-
-    def close(self) -> None:
-        """Stop loading and free everything. Closing twice is harmless."""
-        self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        return self._report(self.scene.canvas.info.to_json(), self.slices(), self.counts(), self.failures())
 
 
 def _projected(section: Section) -> Projected | None:
@@ -550,20 +508,6 @@ def _volume(request: RenderRequest, shown: Sequence[Shown]) -> VolumeReport | No
         min(each.step_world for each in samples),
         sum(each.drawn_count for each in shown),
     )
-
-
-def _film_of(opened: OpenedSources) -> Film:
-    """What the request shows of its sources."""
-    request = opened.request
-    film = Film(
-        [opened.camera(text, request.size_px) for text in request.cameras],
-        request.slicing,
-        request.ranges,
-        opened.lengths,
-        mode=request.mode,
-        fps=request.fps,
-    )
-    return replace(film, channels=opened.channels(film.moved))
 
 
 def names_of(shots: Sequence[Shot]) -> list[FrameName]:

@@ -15,6 +15,7 @@ from typing import Any
 from octree.pyramid.errors import AxisError, UsageError
 from octree.pyramid.limits import LIMITS
 from octree.pyramid.options import (
+    ANY,
     BYTES,
     FLAG,
     PATH,
@@ -309,3 +310,13 @@ OUTPUTS = Table(
     ),
 )  # fmt: skip
 """Where the command writes what it makes; a request does not hold them."""
+
+SPREAD = Table(
+    "render",
+    (
+        Option("scheduler", ANY,
+               "Draw settled frames in several processes: local (one for each core), or a dask scheduler as tls://host:8786.",
+               unset="in this process", group=RUN),
+    ),
+)  # fmt: skip
+"""Who draws; ``frames`` and ``farm`` are two ways of doing the same."""

@@ -22,7 +22,7 @@ from octree.pyramid.reach import OUTSIDE
 from octree.render import config, parse_request
 from octree.render.check import suite
 from octree.render.check.option_table import CHECK
-from octree.render.option_table import OUTPUTS, RENDER
+from octree.render.option_table import OUTPUTS, RENDER, SPREAD
 from octree.render.output.files import FrameName, output_paths
 from octree.render.view.camera import CameraPath
 from octree.render.view.camera_text import parse_camera
@@ -53,7 +53,7 @@ SIZES_OF_TIME = (
 TABLES = {
     "build": (BUILD, RUNNING),
     "info": (LIMITS, OUTSIDE),
-    "render": (RENDER, OUTPUTS),
+    "render": (RENDER, SPREAD, OUTPUTS),
     "check": (CHECK,),
 }
 

@@ -67,7 +67,7 @@ ORDER = {
         {"request", "tiles", "output"},
         {"report", "gl"},
         {"scene"},
-        {"frames", "live"},
+        {"frames", "run", "farm", "farm_worker", "live"},
         {"check", "showcase"},
     ],
 }

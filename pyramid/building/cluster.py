@@ -1,4 +1,4 @@
-"""Groups of tasks on a dask cluster: plain function calls, no array graphs.
+"""Calls on a dask cluster: plain functions, no array graphs.
 
 A lost worker's calls are given to another one by the scheduler. That is safe without any agreement between
 workers: a task's files are its own, each is written under another name and renamed, and whoever does a task
@@ -19,6 +19,7 @@ from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner
 from octree.pyramid.errors import OctreeError, UsageError, WriteError
 
 ANSWER_S = 5  # how long a scheduler may take to answer
+BUILDS = "less memory is held with --memory"
 RETRIES = 3  # of calls that fail because of the cluster, not because of the image
 
 
@@ -27,7 +28,8 @@ class Distributed:
 
     name = "distributed"
 
-    def __init__(self, scheduler: Any) -> None:
+    def __init__(self, scheduler: Any, *, hint: str = BUILDS) -> None:
+        self._hint = hint
         try:
             import distributed
         except ImportError as error:
@@ -36,6 +38,7 @@ class Distributed:
             ) from error
         dask: Any = distributed  # without types
         self._own = isinstance(scheduler, str)
+        self._under_way: set[Any] = set()
         if not self._own:
             self._client = scheduler
         else:
@@ -60,20 +63,40 @@ class Distributed:
         self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
     ) -> Iterator[list[TaskResult]]:
         threads = sum(self._client.nthreads().values()) or 1
-        yield from in_window(functools.partial(self._submit, recipe), groups, 2 * threads, stop)
+        yield from in_window(functools.partial(self.submit, run_group, recipe), groups, 2 * threads, stop)
 
-    def _submit(self, recipe: Recipe, group: Group) -> Future[list[TaskResult]]:
-        """One call, as a standard future, so that one loop serves threads and clusters. The recipe, a few KiB, goes
+    @property
+    def workers(self) -> int:
+        return len(self._client.nthreads()) or 1
+
+    def everywhere(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        try:
+            return list(self._client.run(function, *args).values())
+        except OctreeError:
+            raise
+        except Exception as error:  # a worker raises what it likes
+            raise UsageError(
+                f"a worker of the dask cluster cannot do this: {type(error).__name__}: {error}",
+                hint="its workers need the same octree as this one",
+            ) from error
+
+    def abandon(self) -> None:
+        self._client.cancel(list(self._under_way), force=True)
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """One call, as a standard future, so that one loop serves threads and clusters. What it is given, a few KiB, goes
         with each: what is scattered is gone with the last worker that holds it, and the calls with it."""
-        answer: Future[list[TaskResult]] = Future()
-        remote = self._client.submit(run_group, recipe, group, pure=False, retries=RETRIES)
+        answer: Future[Any] = Future()
+        remote = self._client.submit(function, *args, pure=False, retries=RETRIES)
+        self._under_way.add(remote)
         answer.set_running_or_notify_cancel()  # a call on a cluster is not taken back
 
         def arrived(future: Any) -> None:
+            self._under_way.discard(future)
             try:
                 result = future.result()
             except BaseException as error:
-                answer.set_exception(_lost(error) if _is_cluster_s(error) else error)
+                answer.set_exception(self._lost(error) if _is_cluster_s(error) else error)
                 return
             if isinstance(result, OctreeError):
                 answer.set_exception(result)
@@ -83,16 +106,15 @@ class Distributed:
         remote.add_done_callback(arrived)
         return answer
 
+    def _lost(self, error: BaseException) -> WriteError:
+        return WriteError(
+            f"the dask cluster lost a part of the work: {type(error).__name__}: {error}",
+            hint=f"see why its workers or its scheduler ended; {self._hint}",
+        )
+
 
 def _is_cluster_s(error: BaseException) -> bool:
     """Did the cluster fail, not the call?"""
     from distributed import KilledWorker
 
     return isinstance(error, CancelledError | KilledWorker | OSError) and not isinstance(error, OctreeError)
-
-
-def _lost(error: BaseException) -> WriteError:
-    return WriteError(
-        f"the dask cluster lost a block of the build: {type(error).__name__}: {error}",
-        hint="see why its workers or its scheduler ended; less memory is held with --memory",
-    )

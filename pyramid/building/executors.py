@@ -1,4 +1,4 @@
-"""Run independent groups of tasks in a bounded window. A group is a small value; a runner knows the rest.
+"""Run independent groups in a bounded window: of tasks of a build, or of frames. A group is a small value; a runner knows the rest.
 
 Every executor takes groups lazily, keeps a bounded number under way and yields results as they come. On ``stop``
 or on a failure it starts nothing new, waits for what is under way and yields that; then the failure is raised.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 
 from octree.pyramid.building.task import Recipe, Task, TaskResult, TaskRunner
 
 Group = tuple[Task, ...]
+G = TypeVar("G")
+R = TypeVar("R")
 POLL_S = 0.2  # how often a waiting build looks whether it was told to stop
 
 
@@ -32,6 +34,34 @@ class Executor(Protocol):
         self, runner: TaskRunner, recipe: Recipe, groups: Iterable[Group], stop: Callable[[], bool]
     ) -> Iterator[list[TaskResult]]:
         """``runner`` does groups in this process; ``recipe`` makes one like it in another."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class Calls(Protocol):
+    """Plain functions, called in other processes. A call that is lost with its worker is made again elsewhere, so it must be one that
+    may be made twice. A function returns an OctreeError instead of raising it: trying again would not help. Used by one thread."""
+
+    @property
+    def workers(self) -> int:
+        """How many processes there are now."""
+        ...
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future[Any]:
+        """The answer; raises the OctreeError that was returned, or a WriteError where the call was lost too often."""
+        ...
+
+    def everywhere(self, function: Callable[..., Any], *args: Any) -> list[Any]:
+        """What each worker answers, of those that outlive this program; else nothing."""
+        ...
+
+    def abandon(self) -> None:
+        """End what is under way: nobody waits for it any more."""
         ...
 
     def __enter__(self) -> Self: ...
@@ -84,13 +114,13 @@ class Threads(_InProcess):
 
 
 def in_window(
-    submit: Callable[[Group], Future[list[TaskResult]]],
-    groups: Iterable[Group],
+    submit: Callable[[G], Future[R]],
+    groups: Iterable[G],
     window: int,
     stop: Callable[[], bool],
-) -> Iterator[list[TaskResult]]:
+) -> Iterator[R]:
     """Keep ``window`` groups submitted; see the module's contract on ``stop`` and failures."""
-    waiting, running, failure = iter(groups), set[Future[list[TaskResult]]](), None
+    waiting, running, failure = iter(groups), set[Future[R]](), None
     more = True
     while True:
         while more and len(running) < window and not stop():

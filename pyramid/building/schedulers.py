@@ -1,10 +1,10 @@
-"""Which executor the words of ``--scheduler`` mean."""
+"""Which executor, or whose calls, the words of ``--scheduler`` mean."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from octree.pyramid.building.executors import Executor, Serial, Threads
+from octree.pyramid.building.executors import Calls, Executor, Serial, Threads
 from octree.pyramid.errors import UsageError
 
 
@@ -34,4 +34,21 @@ def make_executor(scheduler: Any, workers: int, in_flight: int, source: Any) -> 
     raise UsageError(
         f"there is no scheduler {scheduler!r}",
         hint="use threads, serial, local, or the address of a dask scheduler such as tls://host:8786",
+    )
+
+
+def make_calls(scheduler: Any, workers: int, *, hint: str) -> Calls:
+    """Calls in ``workers`` processes for "local", else on the dask cluster at an address, or of a dask Client. ``hint``: what helps
+    where workers end. Raises UsageError for anything else."""
+    if scheduler == "local":
+        from octree.pyramid.building.processes import Processes
+
+        return Processes(workers, hint=hint)
+    if (isinstance(scheduler, str) and "://" in scheduler) or hasattr(scheduler, "submit"):
+        from octree.pyramid.building.cluster import Distributed
+
+        return Distributed(scheduler, hint=hint)
+    raise UsageError(
+        f"there is no scheduler {scheduler!r}",
+        hint="use local, or the address of a dask scheduler such as tls://host:8786",
     )

@@ -8,6 +8,7 @@ suite.py       run a suite: render, judge, stage, report
 record.py      what is kept of a rendered case: frames, tile sets, coverage
 baseline.py    baselines on disk, looked up by renderer, family, default; stage and accept
 compare.py     two frames → numbers, and pictures of the difference (pure)
+spread.py      cases in several processes
 judge.py       a case and its baseline → a verdict (pure)
 pictures.py    pictures of report.html, within so many bytes
 reports.py     report.json, junit.xml, summary.md, report.html

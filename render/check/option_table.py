@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from octree.pyramid.options import FLAG, PATH, TEXT, Option, Table, choice
+from octree.pyramid.options import ANY, FLAG, PATH, TEXT, Option, Table, choice, whole
 from octree.pyramid.store.remote.options import REMOTE
 
 SCOPES = ("auto", "exact", "family", "default")
@@ -19,6 +19,10 @@ CHECK = Table(
         Option("whole_pictures", FLAG, "Pictures of report.html whole, also beyond 5 MB: else where they differ, or every second pixel."),
         Option("require_renderer", TEXT,
                "Fail unless the renderer's name or fingerprint contains this, as llvmpipe."),
+        Option("jobs", whole(1), "Cases that are rendered at once, each in a process of this machine.", 1),
+        Option("scheduler", ANY,
+               "Render cases in several processes: local (one for each core, or --jobs), or a dask scheduler as tls://host:8786.",
+               unset="in this process, or --jobs"),
         Option("allow_outside", FLAG,
                "Let settings files that SUITE names write logs outside the folder of SUITE, and what its sources "
                "name (companion files, links) lie outside of theirs."),

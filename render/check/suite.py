@@ -1,6 +1,7 @@
 """Run a suite: render every case, judge it, stage what may become a baseline, write the reports.
 
-Everything happens in the calling thread, one case after another: drawing belongs to one thread anyway.
+Everything happens in the calling thread, one case after another: drawing belongs to one thread of a process. Several processes
+each take whole cases, from rendering to staging (``spread.py``); the reports are written here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import hashlib
 import os
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,6 +36,7 @@ from octree.render.check.record import (
     write_record,
 )
 from octree.render.check.spec import Case, Suite, load_suite
+from octree.render.check.spread import checked, spread_of
 from octree.render.option_table import RENDER
 from octree.render.output.files import check_destination, write_error
 
@@ -89,6 +91,8 @@ def run(
     allow_outside: bool = False,
     remote: Mapping[str, Any] | None = None,
     whole_pictures: bool = False,
+    jobs: int = 1,
+    scheduler: Any = None,
     render_case: RenderCase | None = None,
     on_case: Progress | None = None,
 ) -> SuiteResult:
@@ -98,7 +102,8 @@ def run(
     one for all, accepts the frames that the run in ``output`` staged, those bytes; cases are rendered for it only
     where ``output`` holds no run. ``ci`` None looks at the variable CI: there a missing baseline fails.
     ``allow_outside``: settings files that the suite names may have logs written outside its folder, and what its sources
-    name may lie outside of theirs. ``remote``: options of ``octree render`` for remote stores. ``whole_pictures``: as ``write_reports`` takes it. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
+    name may lie outside of theirs. ``jobs`` and ``scheduler``: other processes that cases are spread over, see ``spread.py``. ``remote``:
+    options of ``octree render`` for remote stores. ``whole_pictures``: as ``write_reports`` takes it. ``on_case`` is called after each case. Raises ``UsageError`` for a suite or name that is wrong, ``DestinationError`` when ``output``
     cannot be written, ``GLError`` when nothing can be drawn here at all; whatever else goes wrong in a case
     is that case's verdict.
     """
@@ -106,6 +111,10 @@ def run(
     PATH.read("--output", output)
     if baselines is not None:
         PATH.read("--baselines", baselines)
+    spread = spread_of(jobs, scheduler, accept=accept is not None)
+    if spread is not None:  # workers may be in other folders
+        suite_path, output = os.path.abspath(suite_path), os.path.abspath(output)
+        baselines = None if baselines is None else os.path.abspath(baselines)
     suite = load_suite(Path(suite_path), allow_outside=allow_outside)
     cases = chosen(suite, [*only, *(accept or ())])
     runner = CaseRunner(
@@ -118,12 +127,19 @@ def run(
     )
     runner = replace(runner, may_render=accept is None or not runner.has_run())
     check_destination(runner.output / REPORT_FILE)
-    results = []
-    for case in cases if accept is None else acceptable(runner, cases, named=bool(accept)):
-        result = runner.check(case) if accept is None else runner.accept(case)
+    results: list[CaseResult] = []
+    coming: Iterable[CaseResult]
+    if accept is not None:
+        coming = map(runner.accept, acceptable(runner, cases, named=bool(accept)))
+    elif spread is None:
+        coming = map(runner.check, cases)
+    else:
+        coming = checked(runner.check, cases, spread)
+    for result in coming:
         results.append(result)
         if on_case is not None:
             on_case(result)
+    results.sort(key=lambda result: cases.index(result.case))
     outcome = SuiteResult(
         suite=suite.path,
         cases=tuple(results),

@@ -6,6 +6,7 @@ is complete. Frames too large to be held whole come row by row, from the top: se
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol, Self
+from typing import IO, TYPE_CHECKING, Any, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,10 @@ from octree.render.output.files import (
     film_paths,
     output_paths,
 )
-from octree.render.output.png import PngRows, encode_png, write_png
+from octree.render.output.png import PngRows, encode_png, read_png, write_png
+
+if TYPE_CHECKING:
+    from octree.render.output.video import Gif, Mp4
 
 Write = Callable[[bytes], Any]
 Frame = NDArray[np.uint8]
@@ -49,6 +53,8 @@ class _Sink(Protocol):
     ordered: bool
 
     def job(self, index: int, frame: Frame) -> None: ...
+
+    def encoded(self, index: int, png: bytes) -> None: ...
 
     def finish(self) -> list[Path]: ...
 
@@ -85,12 +91,19 @@ class FrameWriter:
     def put(self, index: int, rgba: Frame) -> None:
         """Hand over one frame; it must not change afterwards. Waits only when more than ``buffer_bytes`` of
         frames are still to be encoded. Raises what an earlier frame failed with."""
+        self._submit(self._sink.job, index, rgba, rgba.nbytes)
+
+    def put_png(self, index: int, png: bytes) -> None:
+        """As ``put``, of a frame that is encoded, with the same options."""
+        self._submit(self._sink.encoded, index, png, len(png))
+
+    def _submit(self, job: Callable[[int, Any], None], index: int, frame: Any, size: int) -> None:
         while self._pending and (self._pending[0][0].done() or self._pending_bytes > self._buffer_bytes):
-            future, size = self._pending.popleft()
-            self._pending_bytes -= size
+            future, before = self._pending.popleft()
+            self._pending_bytes -= before
             future.result()
-        self._pending.append((self._pool.submit(self._sink.job, index, rgba), rgba.nbytes))
-        self._pending_bytes += rgba.nbytes
+        self._pending.append((self._pool.submit(job, index, frame), size))
+        self._pending_bytes += size
 
     @property
     def takes_rows(self) -> bool:
@@ -172,6 +185,12 @@ class PngKeeper:
             self._pngs[-self._buffer_frames].result()
         self._pngs.append(self._pool.submit(encode_png, rgba))
 
+    def put_png(self, png: bytes) -> None:
+        """The next frame, encoded."""
+        done: Future[bytes] = Future()
+        done.set_result(png)
+        self._pngs.append(done)
+
     def pngs(self) -> list[bytes]:
         """All frames, in order; waits for the last."""
         return [png.result() for png in self._pngs]
@@ -245,6 +264,10 @@ class _PngFiles:
         with self.target(index) as write:
             self._encode(write, frame)
 
+    def encoded(self, index: int, png: bytes) -> None:
+        with self.target(index) as write:
+            write(png)
+
     @contextmanager
     def target(self, index: int) -> Iterator[Write]:
         path = self._paths[index]
@@ -264,7 +287,7 @@ class _Films:
 
     ordered = True
 
-    def __init__(self, films: Sequence[_Sink]) -> None:
+    def __init__(self, films: Sequence[Gif | Mp4]) -> None:
         self._films = films
         counts: Counter[int] = Counter()
         self._numbers: list[int] = []
@@ -274,6 +297,9 @@ class _Films:
 
     def job(self, index: int, frame: Frame) -> None:
         self._films[index].job(self._numbers[index], frame)
+
+    def encoded(self, index: int, png: bytes) -> None:
+        self.job(index, read_png(io.BytesIO(png), ("PNG",)))
 
     def finish(self) -> list[Path]:
         return [path for film in dict.fromkeys(self._films) for path in film.finish()]
@@ -294,6 +320,10 @@ class _Stdout:
     def job(self, index: int, frame: Frame) -> None:
         with self.target(index) as write:
             self._encode(write, frame)
+
+    def encoded(self, index: int, png: bytes) -> None:
+        with self.target(index) as write:
+            write(png)
 
     @contextmanager
     def target(self, index: int) -> Iterator[Write]:

@@ -107,6 +107,10 @@ class Montage:
             own = [replace(shot, state=shot.state.cells[number]) for shot in shots]
             scene.look_ahead(own, waits=waits, share=1 / len(self.scenes))
 
+    def stand(self, state: ViewState | None) -> None:
+        for number, scene in enumerate(self.scenes):
+            scene.stand(None if state is None else state.cells[number])
+
     @property
     def steps(self) -> bool:
         return any(scene.steps for scene in self.scenes)

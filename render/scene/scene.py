@@ -74,6 +74,10 @@ class Scene:
         as their tiles. ``share``: of what may be kept of planes to come."""
         self._film, self._ahead.share = Film(shots, waits=waits), share
 
+    def stand(self, state: ViewState | None) -> None:
+        """What was shown before the next frame, by whomever: without a change of plane that is no slice request."""
+        self._slicing = None if state is None else state.slicing
+
     # while a frame is made
 
     def plan(

@@ -18,6 +18,9 @@ class Counts(NamedTuple):
     def since(self, before: Counts) -> Counts:
         return Counts(*(now - then for now, then in zip(self, before, strict=True)))
 
+    def plus(self, other: Counts) -> Counts:
+        return Counts(*map(sum, zip(self, other, strict=True)))
+
     def to_json(self) -> dict[str, Any]:
         return self._asdict()
 
