@@ -11,7 +11,7 @@ from octree.cli.console import err_console, say, say_json
 from octree.pyramid.units import bytes_text
 
 if TYPE_CHECKING:
-    from octree.pyramid.building.job import Progress
+    from octree.pyramid.building.work import Progress
 
 MODES = ("auto", "bar", "plain", "json", "none")
 FIRST_LINE_S, LINE_EVERY_S, JSON_EVERY_S = 2.0, 5.0, 0.5

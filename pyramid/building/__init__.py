@@ -2,7 +2,8 @@
 
 The way of a build:  options → plan → (read → downsample → write) for each task → metadata
 
-builder.py     ``build`` and ``plan_build``, the shell; job.py   one run from beginning to end
+builder.py     ``build`` and ``plan_build``, the shell; work.py  what every run does, wherever DEST is
+job.py         one run to a folder, from beginning to end; bucket/   the same in object storage
 option_table.py             the options of a build, each declared once
 options.py     the same as values
 plan.py        shape and options → levels, write units, tasks, files, bytes, memory (pure); planning/ its parts

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from octree.pyramid.building.archive import build_archive, check_archive, names_archive
+from octree.pyramid.building.bucket.job import BucketJob, bucket_of, look
+from octree.pyramid.building.bucket.job import check_apart as check_apart_remote
+from octree.pyramid.building.bucket.job import check_writable as check_writable_remote
+from octree.pyramid.building.bucket.lease import Lease
 from octree.pyramid.building.destination import Places, check_apart, check_writable, inspect, places_of
 from octree.pyramid.building.executors import never
-from octree.pyramid.building.job import Job, Progress
+from octree.pyramid.building.job import Job
 from octree.pyramid.building.lock import DestLock
 from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.building.options import BuildOptions
 from octree.pyramid.building.plan import BuildPlan, make_plan
 from octree.pyramid.building.schedulers import make_executor
 from octree.pyramid.building.task import Hole, read_source
+from octree.pyramid.building.work import Progress
 from octree.pyramid.errors import DestinationError, WriteError
 from octree.pyramid.memory import peak_rss_bytes, room_bytes
 from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.options import takes
 from octree.pyramid.sources.source import ArraySource, open_source
+from octree.pyramid.store.named import local_name
+from octree.pyramid.store.remote.faults import RemoteError
+from octree.pyramid.store.remote.place import RemotePlace
 from octree.pyramid.units import bytes_text
 
 
@@ -89,9 +98,17 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
     running = RUNNING.read({name: options.pop(name) for name in RUNNING.names if name in options})
     wanted = BuildOptions.read(options)
     with _open(source, wanted) as opened:
-        if dest is not None and names_archive(dest):
+        archive = dest is not None and names_archive(dest)
+        bucket = None if dest is None or archive else bucket_of(dest, wanted.remote)
+        if dest is not None and archive:
             check_archive(opened.path, dest, running)
+        elif bucket is not None:
+            check_apart_remote(opened.path, bucket)
+            found = look(bucket, wanted.ome_version)
+            if not running["resume"] or (found.begun is None and running["overwrite"]):
+                check_writable_remote(bucket, found, overwrite=running["overwrite"])
         elif dest is not None:
+            dest = local_name(os.fspath(dest))
             places = places_of(dest)
             check_apart(opened.path, places)
             state, header = inspect(places)
@@ -101,7 +118,11 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
         if wanted.on_error == "fail":
             _check_decodes(opened)
         return replace(
-            make_plan(wanted.request(opened), opened.transient_bytes, opened.decoded_bytes),
+            make_plan(
+                wanted.request(opened, remote=bucket is not None),
+                opened.transient_bytes,
+                opened.decoded_bytes,
+            ),
             warnings=opened.warnings,
         )
 
@@ -136,17 +157,34 @@ def build(
             return build(source, folder, progress=progress, stop=stop, **options, **again)
 
         return build_archive(text, dest, running, build_folder)
-    places = places_of(dest)
-    with _open(source, wanted) as opened:
-        check_apart(opened.path, places)
-        plan = make_plan(wanted.request(opened), opened.transient_bytes, opened.decoded_bytes)
+    bucket = bucket_of(dest, wanted.remote)
+    places = places_of(local_name(os.fspath(dest))) if bucket is None else None
+    with _open(source, wanted) as opened, ExitStack() as stack:
+        if bucket is not None:
+            check_apart_remote(opened.path, bucket)
+        elif places is not None:
+            check_apart(opened.path, places)
+        plan = make_plan(
+            wanted.request(opened, remote=bucket is not None), opened.transient_bytes, opened.decoded_bytes
+        )
         _check_memory(plan)
-        with (
-            DestLock(_lock_path(places), places.dest),
-            make_executor(running["scheduler"], plan.workers, plan.in_flight, source) as executor,
-        ):
-            job = Job(wanted, plan, opened, source, places, executor, stop or never, progress)
-            done, spec, resumed = job.run(overwrite=running["overwrite"], resume=running["resume"])
+        asked = stop or never
+        if places is not None:
+            stack.enter_context(DestLock(_lock_path(places), places.dest))
+        lease = None if bucket is None else stack.enter_context(_lease(bucket))
+        executor = stack.enter_context(
+            make_executor(running["scheduler"], plan.workers, plan.in_flight, source)
+        )
+        job: Job | BucketJob
+        if bucket is not None and lease is not None:
+            held = lease
+            job = BucketJob(
+                wanted, plan, opened, source, executor, lambda: held.lost or asked(), progress, bucket, held
+            )
+        else:
+            assert places is not None
+            job = Job(wanted, plan, opened, source, executor, asked, progress, places)
+        done, spec, resumed = job.run(overwrite=running["overwrite"], resume=running["resume"])
         return BuildResult(
             dest=str(dest),
             spec=spec,
@@ -164,6 +202,23 @@ def build(
             warnings=opened.warnings,
             notes=plan.notes,
         )
+
+
+@contextmanager
+def _lease(bucket: RemotePlace) -> Iterator[Lease]:
+    """Raises DestinationError, WriteError for what the store refuses."""
+    lease = Lease(bucket.client, bucket.key)
+    try:
+        lease.__enter__()
+    except RemoteError as error:
+        refused = (
+            DestinationError if error.fault in ("forbidden", "unauthorized", "missing-bucket") else WriteError
+        )
+        raise refused(error.message, hint=error.hint, path=str(bucket)) from error
+    try:
+        yield lease
+    finally:
+        lease.__exit__(None, None, None)
 
 
 def _check_decodes(source: ArraySource) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import stat
-from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from octree.pyramid.building.plan import BuildPlan
 from octree.pyramid.building.task import Task, TaskResult, digest_of
@@ -20,7 +19,7 @@ from octree.pyramid.store.shards import index_bytes, index_fault
 class Found:
     """Looks at the folder of a build that goes on. Used by one thread, while nothing is written."""
 
-    def __init__(self, plan: BuildPlan, folder: Path) -> None:
+    def __init__(self, plan: BuildPlan, folder: Any) -> None:
         self._plan, self._folder = plan, folder
 
     def refuse_links(self) -> None:

@@ -130,7 +130,7 @@ class Journal:
         """
         with _opened(path) as stream:
             first = stream.readline()
-            header, done, good = _header(first, path, dest), Done(), len(first)
+            header, done, good = header_of(first, path, dest), Done(), len(first)
             for line in stream:
                 result = _record(line) if line.endswith(b"\n") else None
                 if result is None or not is_possible(result):
@@ -148,15 +148,7 @@ class Journal:
 
     def append(self, result: TaskResult) -> None:
         """Record a finished task. Raises WriteError."""
-        record = [
-            *result.task,
-            result.bytes_read,
-            result.bytes_written,
-            result.files,
-            result.digest,
-            [h.to_json() for h in result.holes],
-        ]
-        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        line = json.dumps(record_of(result), separators=(",", ":")).encode() + b"\n"
         try:
             if os.write(self._file, line) != len(line):
                 raise OSError(28, os.strerror(28))
@@ -183,7 +175,7 @@ def read_header(path: Path, dest: str) -> Header | None:
             hint="remove it, or choose another DEST",
             path=str(path),
         ) from error
-    return None if _is_torn(line, dest) else _header(line, path, dest)
+    return None if _is_torn(line, dest) else header_of(line, path, dest)
 
 
 def remove_journal(path: Path, dest: str) -> None:
@@ -218,7 +210,8 @@ def _is_torn(text: bytes, dest: str) -> bool:
     return b"\n" not in text and (text.startswith(head) or head.startswith(text))
 
 
-def _header(line: bytes, path: Path, dest: str) -> Header:
+def header_of(line: bytes, path: object, dest: str) -> Header:
+    """What the first line of the journal at ``path`` says. Raises DestinationError."""
     try:
         given = json.loads(line)
         if given["octree_journal"] != VERSION:
@@ -237,10 +230,23 @@ def _header(line: bytes, path: Path, dest: str) -> Header:
         ) from error
 
 
+def record_of(result: TaskResult) -> list[Any]:
+    """A finished task as JSON."""
+    holes = [hole.to_json() for hole in result.holes]
+    return [*result.task, result.bytes_read, result.bytes_written, result.files, result.digest, holes]
+
+
 def _record(line: bytes) -> TaskResult | None:
-    """What a line says; None for anything but whole numbers from 0 where they belong."""
     try:
-        *numbers, digest, holes = json.loads(line)
+        return result_of(json.loads(line))
+    except (ValueError, RecursionError):
+        return None
+
+
+def result_of(record: Any) -> TaskResult | None:
+    """What a record says; None for anything but whole numbers from 0 where they belong."""
+    try:
+        *numbers, digest, holes = record
         if not isinstance(digest, str):
             return None
         round_, place, read, written, files = map(_whole, numbers)

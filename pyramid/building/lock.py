@@ -55,7 +55,7 @@ class DestLock:
                 raise
             os.close(file)
         os.ftruncate(file, 0)
-        os.pwrite(file, _me().encode(), 0)
+        os.pwrite(file, me().encode(), 0)
         self._file = file
         return self
 
@@ -100,7 +100,8 @@ class DestLock:
             self._file = None
 
 
-def _me() -> str:
+def me() -> str:
+    """This process, as it is named to others."""
     return f"{_WORD}{os.getpid()} on {socket.gethostname()}"
 
 
@@ -118,3 +119,9 @@ def _lives(holder: str) -> bool:
     except OSError:
         return True
     return True
+
+
+def may_live(holder: str) -> bool:
+    """Is the process perhaps alive? Of another machine nobody knows."""
+    words = holder.split()
+    return len(words) != 4 or words[3] != socket.gethostname() or _lives(holder)

@@ -60,8 +60,8 @@ class BuildOptions:
         """As many as asked for, else one for each core."""
         return self.workers or usable_cores()
 
-    def request(self, source: ArraySource) -> PlanRequest:
-        """What the plan depends on. Raises UsageError for what this source's dtype cannot have."""
+    def request(self, source: ArraySource, *, remote: bool = False) -> PlanRequest:
+        """What the plan depends on. ``remote``: DEST is in object storage. Raises UsageError for what this source's dtype cannot have."""
         # a source that says its values are ids stays so without being told
         labels = self.labels or (source.labels and source.dtype.kind in "iub")
         method = _method(self.method, source.dtype, labels)
@@ -86,6 +86,7 @@ class BuildOptions:
             read_shape=source.read_shape,
             held_bytes=source.held_bytes,
             chunks=_chunks(self.chunks, source),
+            remote=remote,
         )
 
 

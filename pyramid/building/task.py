@@ -219,7 +219,7 @@ class Recipe:
     """What another process needs to run tasks of a build: it opens SOURCE and DEST by their names."""
 
     plan: BuildPlan
-    folder: str
+    folder: Where
     source: str
     axes: str | None
     fill_holes: bool

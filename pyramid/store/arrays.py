@@ -28,13 +28,14 @@ from octree.pyramid.store.chunk_codecs import ChunkCodecs
 from octree.pyramid.store.chunk_files import ChunkFiles
 from octree.pyramid.store.codecs import Codec
 from octree.pyramid.store.named import Where, place_of
-from octree.pyramid.store.place import End, LocalPlace, Place
+from octree.pyramid.store.place import End, LocalPlace, Place, Staging
 from octree.pyramid.store.reading import Later, Reading, Started
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.zarr_meta import ArrayMeta, read_array_meta
 
 Explain = Callable[[BaseException], Exception]
 _LIBRARY_ERRORS = (ValueError, OSError, RuntimeError, TypeError)
+_WRITE_ERRORS = (ValueError, OSError, RuntimeError, SourceError)
 
 
 class Readable(Protocol):
@@ -163,7 +164,7 @@ class _ZarrReader:
         return Later(read)
 
 
-def _open(place: Place, zarr_format: int, spec: Mapping[str, Any], **options: Any) -> Any:
+def _open(place: Place | Staging, zarr_format: int, spec: Mapping[str, Any], **options: Any) -> Any:
     """TensorStore's array at ``place``; raises as TensorStore does."""
     import tensorstore as ts
 
@@ -324,37 +325,58 @@ class LevelWriter:
         # than three axes (colour in cubes): those it must copy first
         self._in_place = sum(c > 1 for c in level.chunks) <= 3
         self.place = self._folder.child(level.path)
+        self._staging = self.place.staging(_memory_store)
         try:
+            if self._staging is not None:
+                self._staging.fetch([_metadata_name(zarr_format)])
             self._array = _open(
-                self.place, zarr_format, {"recheck_cached_metadata": "open"}, open=True, context=context
+                self._staging or self.place,
+                zarr_format,
+                {"recheck_cached_metadata": "open"},
+                open=True,
+                context=context,
             )
-        except (ValueError, OSError) as error:
-            raise WriteError(
-                f"{self.place} cannot be opened for writing: {_first_line(error)}", path=str(self.place)
+        except _WRITE_ERRORS as error:
+            raise write_error(
+                f"level {level.path} cannot be opened for writing", self.place, error
             ) from error
 
     def write(self, box: Box, data: NDArray[Any]) -> Any:
         """Start writing whole write units; give what is returned to ``wait``. ``data`` must not change before."""
-        return self._array[box.slices].write(data, can_reference_source_data_indefinitely=self._in_place)
+        written = self._array[box.slices].write(data, can_reference_source_data_indefinitely=self._in_place)
+        return written if self._staging is None else self._staging.send(written, self._keys(box))
+
+    def _keys(self, box: Box) -> list[str]:
+        return unit_keys(self.level, box, v3=self._v3)
 
     def wait(self, future: Any) -> None:
         """Until a write's files are on disk. Raises WriteError."""
         try:
             future.result()
-        except (ValueError, OSError, RuntimeError) as error:
+        except _WRITE_ERRORS as error:
             raise write_error(f"level {self.level.path} cannot be written", self.place, error) from error
 
     def read(self, box: Box) -> NDArray[Any]:
         """What is stored in ``box``. Raises WriteError: what was just written is damaged or gone."""
         try:
+            if self._staging is not None:
+                self._staging.fetch(self._keys(box))
             data: NDArray[Any] = self._array[box.slices].read().result()
-        except (ValueError, OSError, RuntimeError) as error:
+            if self._staging is not None:
+                self._staging.drop(self._keys(box))
+        except _WRITE_ERRORS as error:
             raise write_error(f"level {self.level.path} cannot be read back", self.place, error) from error
         return data
 
     def remove(self, box: Box) -> None:
         """Remove the files of ``box``, and what a killed writer left of them. Raises WriteError."""
-        keys = [f"{self.level.path}/{key}" for key in unit_keys(self.level, box, v3=self._v3)]
+        keys = [f"{self.level.path}/{key}" for key in self._keys(box)]
+        if self._staging is not None:
+            try:
+                self._folder.remove(keys)
+            except _WRITE_ERRORS as error:
+                raise write_error(f"level {self.level.path} cannot be removed", self.place, error) from error
+            return
         try:
             self._folder.remove([name for key in keys for name in (key, f"{key}.__lock")])
         except OSError as error:
@@ -366,8 +388,10 @@ class LevelWriter:
 
     def ends(self, box: Box) -> list[End]:
         """How the files of the write units end that ``box`` meets, as far as there are any. Raises WriteError."""
+        if self._staging is not None:
+            return self._staging.ends(self._keys(box))
         try:
-            return self.place.ends(unit_keys(self.level, box, v3=self._v3))
+            return self.place.ends(self._keys(box))
         except OSError as error:
             raise write_error(f"level {self.level.path} cannot be read back", self.place, error) from error
 
@@ -410,14 +434,29 @@ def create_level(
     metadata = (
         _v3_metadata(level, dtype, names, codec) if zarr_format == 3 else _v2_metadata(level, dtype, codec)
     )
+    staging = place.staging(_memory_store)
     try:
-        _open(place, zarr_format, {"metadata": metadata}, create=True, open=True)
-    except (ValueError, OSError) as error:
+        _open(staging or place, zarr_format, {"metadata": metadata}, create=True, open=True)
+        if staging is not None:
+            staging.send(None, [_metadata_name(zarr_format)]).result()
+    except _WRITE_ERRORS as error:
         raise write_error(f"level {level.path} cannot be created", place, error) from error
+
+
+def _memory_store() -> Any:
+    import tensorstore as ts
+
+    return ts.KvStore.open({"driver": "memory"}, context=ts.Context()).result()
+
+
+def _metadata_name(zarr_format: int) -> str:
+    return "zarr.json" if zarr_format == 3 else ".zarray"
 
 
 def write_error(what: str, place: Place, error: BaseException) -> WriteError:
     """A failed write as the user meets it."""
+    if isinstance(error, OctreeError):  # a store says itself what was refused, and what helps
+        return WriteError(f"{what}: {error.message}", hint=error.hint, path=str(place))
     return WriteError(f"{what}: {_first_line(error)}", path=str(place))
 
 

@@ -38,12 +38,18 @@ def write_json(place: Place, document: Mapping[str, Any]) -> None:
 
     Raises WriteError; ValueError for a non-finite number (see ``finite``).
     """
-    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    data = json_bytes(document)
     try:
-        # bytes of a file name that are no text become ?: readers in other languages take no document with them
-        place.write(text.encode("utf-8", errors="replace"))
+        place.write(data)
     except OSError as error:
         raise WriteError(f"{place} cannot be written: {error.strerror or error}", path=str(place)) from error
+
+
+def json_bytes(document: Mapping[str, Any]) -> bytes:
+    """The document as it is written. Raises ValueError for a non-finite number."""
+    text = json.dumps(document, indent=2, allow_nan=False, ensure_ascii=False) + "\n"
+    # bytes of a file name that are no text become ?: readers in other languages take no document with them
+    return text.encode("utf-8", errors="replace")
 
 
 def finite(value: Any) -> Any:

@@ -25,13 +25,19 @@ def write_image_metadata(
     Raises WriteError when the disk refuses, UsageError for a unit that OME-Zarr does not know.
     """
     place = place_of(dest)
+    for name, document in image_documents(spec, metadata=metadata):
+        write_json(place.child(name), document)
+
+
+def image_documents(
+    spec: PyramidSpec, *, metadata: Mapping[str, Any] | None = None
+) -> list[tuple[str, dict[str, Any]]]:
+    """Names and documents of what makes a folder a pyramid; with the last one it is one. Pure."""
     attributes = image_attributes(spec, metadata=metadata)
     if spec.ome_version == "0.4":
-        write_json(place.child(".zgroup"), {"zarr_format": 2})
-        write_json(place.child(".zattrs"), attributes)
-    else:
-        node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
-        write_json(place.child("zarr.json"), node)
+        return [(".zgroup", {"zarr_format": 2}), (".zattrs", attributes)]
+    node = {"zarr_format": 3, "node_type": "group", "attributes": {"ome": attributes}}
+    return [("zarr.json", node)]
 
 
 def archive_comment(ome_version: str) -> bytes:

@@ -10,10 +10,10 @@ import errno
 import os
 import stat
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.reach import Reach, reach_of
@@ -39,6 +39,29 @@ class End(NamedTuple):
 
     size: int
     last: bytes
+
+
+class Staging(Protocol):
+    """Where arrays of a place far away are encoded and decoded: values are kept here until they are sent. ``keys`` below the place."""
+
+    @property
+    def kvstore(self) -> Any: ...
+
+    def send(self, written: Any, keys: Sequence[str]) -> Any:
+        """Once ``written``, a future or None, is done: send the values there are at ``keys``, and forget them; a future."""
+        ...
+
+    def fetch(self, keys: Sequence[str]) -> None:
+        """Have the values here, as far as there are any."""
+        ...
+
+    def drop(self, keys: Sequence[str]) -> None:
+        """They are not needed any more."""
+        ...
+
+    def ends(self, keys: Sequence[str]) -> list[End]:
+        """How the values ended that were sent; each is told once."""
+        ...
 
 
 class Place(ABC):
@@ -116,6 +139,11 @@ class Place(ABC):
     def reader(self, meta: ArrayMeta, what: str) -> Any:
         """The store's own way of reading an array here (``arrays.Readable``); None where that is TensorStore's. Raises
         ValueError for an array with codecs that it does not know."""
+        return None
+
+    def staging(self, make_store: Callable[[], Any]) -> Staging | None:
+        """For an array here that is to be written, with a key-value store of TensorStore's in memory; None where TensorStore writes
+        here itself."""
         return None
 
     @property

@@ -17,6 +17,7 @@ DEPTH_BYTES = 32 * 2**20  # a task block grows up to this size: along z, and of 
 VOLUME_SHARD_VOX = 256  # longest edge of a volume's shard
 VOLUME_SHARD_BYTES = 64 * 2**20  # what is larger, as of complex numbers, is not as deep
 SHARD_TILES = 8  # edge of a shard, in chunks
+REMOTE_SHARD_TILES = 16  # in object storage, where each shard is a request
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +81,7 @@ def first_layout(request: PlanRequest) -> Layout:
 
 def _plane_shard(request: PlanRequest, chunk: int) -> int:
     if request.shard or not request.chunks:
-        return request.shard or SHARD_TILES
+        return request.shard or (REMOTE_SHARD_TILES if request.remote else SHARD_TILES)
     return _power_of_two(SPAN_VOX // chunk)
 
 

@@ -40,6 +40,7 @@ class PlanRequest:
     read_shape: tuple[int, ...]
     held_bytes: int = 0
     chunks: tuple[int, ...] | None = None
+    remote: bool = False
 
     @property
     def names(self) -> str:

@@ -16,4 +16,5 @@ indices.py      where the chunks of a shard lie
 decoding.py     bytes of a chunk to its voxels (pure)
 assembling.py   chunks to a box, and errors that name them (pure)
 reader.py       reads that are begun together, planned together, given up
+staging.py      arrays that are written: encoded in memory, one request for each shard
 """

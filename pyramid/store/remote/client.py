@@ -172,6 +172,28 @@ class RemoteClient:
 
         return await self._tried(prefix, lambda: self._timed(ask()), "list") or []
 
+    async def keys(self, prefix: str) -> list[str]:
+        """Every key that begins with ``prefix/``, sorted. Not of web servers, which cannot list. Raises RemoteError."""
+        import obstore
+
+        async def ask() -> list[str]:
+            return sorted([each["path"] async for some in obstore.list(self._store, prefix) for each in some])
+
+        return await self._tried(prefix, lambda: self._timed(ask(), 2**30), "list") or []
+
+    async def put_once(self, key: str, data: bytes, *, match: str | None = None) -> str:
+        """As ``put`` with ``create``, or ``match``. Where the answer to an earlier try was lost, what lies there is these very bytes:
+        that is no other's."""
+        try:
+            return await self.put(key, data, create=match is None, match=match)
+        except RemoteError as error:
+            if error.fault not in ("exists", "changed"):
+                raise
+            got = await self.get(key)
+            if got is None or bytes(got.data) != data or got.etag is None:
+                raise
+            return got.etag
+
     async def any_below(self, prefix: str) -> bool:
         """Does any key begin with ``prefix/``? True of web servers, which cannot say. Raises RemoteError."""
         if self._web:

@@ -6,13 +6,13 @@ import asyncio
 import hashlib
 import posixpath
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from octree.pyramid.errors import OutsideError
-from octree.pyramid.store.place import End, Place, Stamp
+from octree.pyramid.store.place import End, Place, Staging, Stamp
 from octree.pyramid.store.remote.client import Got, RemoteClient, client_of, waited
 from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
@@ -118,6 +118,11 @@ class RemotePlace(Place):
         from octree.pyramid.store.remote.reader import RangeReader
 
         return RangeReader(self.client, self.key, meta, what, str(self))
+
+    def staging(self, make_store: Callable[[], Any]) -> Staging:
+        from octree.pyramid.store.remote.staging import RemoteStaging
+
+        return RemoteStaging(self.client, self.key, make_store())
 
     @property
     def zarr_store(self) -> Any:
