@@ -124,6 +124,27 @@ def test_neighbours_in_memory_fill_the_gutter(canvas: Canvas) -> None:
     np.testing.assert_array_equal(slot_of(stage.atlas, load_key(tile)), padded(IMAGE, lattice, tile))
 
 
+def test_an_alpha_is_no_value_of_its_own(canvas: Canvas) -> None:
+    """Opaque black is black; the bytes of labels have no alpha."""
+    dark = np.zeros((4, 4, 4, 4), np.uint8)
+    dark[..., 3], dark[3, 3, 3, :3] = 255, 51
+    atlas = BrickAtlas(2**20)
+    colours, ids = loaded(dark, source="colours"), loaded(dark, source="ids")
+    atlas.upload(colours, part=BrickPart("colours", (4, 4, 4), alpha=True))
+    atlas.upload(ids, part=BrickPart("ids", (4, 4, 4)))
+    ((seen,), (kept,)) = (atlas.bounds([tile.key]) for tile in (colours, ids))
+    assert seen[0, 0, 0].tolist() == [0, 0, 0]
+    assert seen[1, 1, 1].tolist() == pytest.approx([0, 0.2, 0])
+    assert kept[0, 0, 0].tolist() == [0, 1, 0]
+    beside = loaded(np.full((4, 4, 4, 4), 102, np.uint8), 0, 0, 1, source="colours")
+    atlas.upload(beside, part=BrickPart("colours", (4, 4, 4), alpha=True))
+    atlas.refresh()
+    seen = atlas.bounds([colours.key])[0]
+    assert seen[0, 0, 1].tolist() == pytest.approx([0, 0.4, 0])  # what lies beside it in its gutter
+    assert seen[0, 0, 0].tolist() == [0, 0, 0]
+    atlas.close()
+
+
 def test_bounds_leave_nan_out(canvas: Canvas) -> None:
     some, none = np.full((4, 4, 4), 0.25, np.float32), np.full((4, 4, 4), np.nan, np.float32)
     some[1, 2, 3], some[0, 0, 0] = np.nan, np.inf

@@ -62,10 +62,11 @@ class BrickPlacement(NamedTuple):
 
 class BrickPart(NamedTuple):
     """Bricks that one ray may meet, and which therefore share a page: those of one channel of a layer. ``tile`` is the
-    largest of them, (d, h, w)."""
+    largest of them, (d, h, w). ``alpha``: the last sample of their texels is that."""
 
     owner: Hashable
     tile: tuple[int, ...] = (BRICK_PX,) * 3
+    alpha: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -77,6 +78,7 @@ class _Brick:
     shell: Shell | None
     known: int
     bounds: NDArray[np.float32]
+    alpha: bool
 
 
 def _family(key: LoadKey) -> tuple[Any, ...]:
@@ -177,7 +179,7 @@ class BrickAtlas(Residents[_Brick]):
         around, known = self._around(key, beside) if self._gutters else (_NOBODY, 0)
         padded = self._padded(data, around, known)
         shell = shell_of(data) if self._gutters else None
-        brick = _Brick(place, shell, known, bounds_of(padded))
+        brick = _Brick(place, shell, known, bounds_of(padded, alpha=part.alpha), part.alpha)
         self._write(place, [(padded, (-GUTTER,) * 3)])
         self.uploads += 1
         self._remember(key, brick)
@@ -229,7 +231,7 @@ class BrickAtlas(Residents[_Brick]):
             shell = around[number]
             assert shell is not None
             texels = shell[tuple([slice(at, at + 1 or None) if isinstance(at, int) else at for at in cut])]
-            widen(brick.bounds, step, texels)
+            widen(brick.bounds, step, texels, alpha=brick.alpha)
             sides = [n if by > 0 else min(by, 0) for by, n in zip(step, brick.place[4:], strict=True)]
             pieces.append((np.ascontiguousarray(texels), sides))
         self._write(brick.place, pieces)

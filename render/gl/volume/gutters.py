@@ -90,20 +90,27 @@ def _nearest(step: Step, known: int) -> int | None:
     return best
 
 
-def bounds_of(padded: NDArray[Any]) -> NDArray[np.float32]:
+def bounds_of(padded: NDArray[Any], *, alpha: bool = False) -> NDArray[np.float32]:
     """(2, 2, 2, 3) of a brick with its gutter: lowest and highest value as a texture reads it (0 to 1 of whole numbers) of
     what samples in each half along z, y, x may need, NaN left out, and whether there is one. Of several samples no weighed
-    mean lies beyond them, and with alpha, none that is weighed by that."""
+    mean lies beyond them, and with alpha, none that is weighed by that. ``alpha``: the last sample is that, and none of its own."""
+    padded = _colours(padded, alpha)
     low = high = padded
     if padded.ndim == 4:
         low, high = padded.min(axis=3), padded.max(axis=3)
-    return _as_read(padded, _by_halves(np.minimum, low), _by_halves(np.maximum, high))
+    return _as_read(padded, _by_halves(np.minimum, low), _by_halves(np.maximum, high), alpha)
 
 
-def widen(bounds: NDArray[np.float32], step: Step, texels: NDArray[Any]) -> None:
+def _colours(texels: NDArray[Any], alpha: bool) -> NDArray[Any]:
+    # a NaN in alpha makes its sample none
+    return texels[..., :-1] if alpha and texels.dtype.kind != "f" else texels
+
+
+def widen(bounds: NDArray[np.float32], step: Step, texels: NDArray[Any], *, alpha: bool = False) -> None:
     """There are other texels in the gutter towards ``step``: with them, ``bounds`` (2, 2, 2, 3) are those of a brick still."""
     halves = bounds[tuple([_HALVES[by] for by in step])]
-    low, high, has_nan = _as_read(texels, np.min(texels), np.max(texels)).tolist()
+    texels = _colours(texels, alpha)
+    low, high, has_nan = _as_read(texels, np.min(texels), np.max(texels), alpha).tolist()
     halves[..., 0] = np.minimum(halves[..., 0], low)
     halves[..., 1] = np.maximum(halves[..., 1], high)
     halves[..., 2] = np.maximum(halves[..., 2], has_nan)
@@ -121,8 +128,8 @@ def _by_halves(ufunc: np.ufunc, texels: NDArray[Any]) -> NDArray[Any]:
     return texels
 
 
-def _as_read(texels: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDArray[np.float32]:
-    """Lowest, highest, is there a NaN, as the last axis."""
+def _as_read(texels: NDArray[Any], low: NDArray[Any], high: NDArray[Any], alpha: bool) -> NDArray[np.float32]:
+    """Lowest, highest, is there a NaN, as the last axis. ``alpha``: they are weighed by it."""
     bounds = np.zeros((*np.shape(low), 3), np.float32)
     if texels.dtype.kind == "f":
         bounds[..., 2] = np.isnan(low)
@@ -132,7 +139,7 @@ def _as_read(texels: NDArray[Any], low: NDArray[Any], high: NDArray[Any]) -> NDA
     else:
         full = np.float32(np.iinfo(texels.dtype).max)
         bounds[..., 0], bounds[..., 1] = low / full, high / full
-    if texels.ndim == 4 and texels.shape[3] in (2, 4):  # alpha
+    if alpha or (texels.ndim == 4 and texels.shape[3] in (2, 4)):
         np.minimum(bounds[..., 0], 0, out=bounds[..., 0])
         np.maximum(bounds[..., 1], 0, out=bounds[..., 1])
     return bounds

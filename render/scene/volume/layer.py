@@ -315,7 +315,8 @@ class VolumeLayer(TileLayer):
         return self._owner(found)
 
     def _owner(self, part: Part) -> BrickPart:
-        return BrickPart((self.face.token, part.channel), self.largest[:3])
+        alpha = self.face.rgb and self.face.samples_shape in ((2,), (4,))
+        return BrickPart((self.face.token, part.channel), self.largest[:3], alpha)
 
     @property
     def owners(self) -> list[BrickPart]:
