@@ -27,7 +27,7 @@ LATE = ("coarse", "hold", "wait")
 LEAST_FPS, MOST_FPS = 1e-6, 1e6
 """Beyond these the time of one frame is no number of microseconds that means anything."""
 _PLACE = re.compile(r"[0-9]{1,18}(\.[0-9]{1,18})?")
-_EXAMPLE = "t=3,z=10"
+EXAMPLE = "t=3,z=10"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ def parse_index(value: Any) -> dict[str, Place]:
         # another letter may be an axis that the image lacks: there those that it has are named
         if len(axis) != 1 or not axis.isascii() or not axis.isalpha():
             raise AxisError(
-                f"{value!r} is not like {_EXAMPLE}", hint=f"axes {', '.join(AXES)}, counted from 0"
+                f"{value!r} is not like {EXAMPLE}", hint=f"axes {', '.join(AXES)}, counted from 0"
             )
         index[axis] = _place(axis, place)
     return index
@@ -129,7 +129,7 @@ def _position(axis: str, value: Any) -> Fraction:
             return Fraction(int(value)) if number.is_integer() else Fraction(number)
     written = f"{axis}={value}" if isinstance(value, str) else f"{axis}: {shown(value)}"
     raise AxisError(
-        f"{written!r} is not like {_EXAMPLE}",
+        f"{written!r} is not like {EXAMPLE}",
         hint=f"axes {', '.join(AXES)}, counted from 0; a film has a range, as in t=0:50",
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeAlias, get_args
 from octree.pyramid.errors import UsageError
 from octree.pyramid.options import finite, shown
 from octree.pyramid.units import space_unit
-from octree.render.films import PlaneRange, parse_index
+from octree.render.films import EXAMPLE, PlaneRange, parse_index
 
 VolumeMode: TypeAlias = Literal["mip", "minip", "mean", "attenuated-mip", "alpha", "iso"]
 VOLUME_MODES: tuple[VolumeMode, ...] = get_args(VolumeMode)
@@ -131,8 +131,11 @@ def parse_planes(value: Any) -> Planes | None:
         return None
     if isinstance(value, tuple) and all(isinstance(pair, tuple) for pair in value):
         value = dict(value)
-    example = "for example x=100,y=80,z=12, in level-0 positions"
-    places = parse_index(value)
+    example = "for example x=100,y=80,z=12, in level-0 positions; none shows all of it"
+    try:
+        places = parse_index(value)
+    except UsageError as error:
+        raise UsageError(error.message.replace(EXAMPLE, "x=100,z=12"), hint=example) from None
     for axis, place in places.items():
         if axis not in CLIP_AXES:
             raise UsageError(f"{shown(value)}: {axis!r} is not x, y or z", hint=example)

@@ -405,6 +405,7 @@ BAD = [
     (["deep"], {"planes": "z=1:4"}, "azimuth=1", "one position"),
     (["deep"], {"planes": "z=-1"}, "azimuth=1", "z"),
     (["deep"], {"planes": "z=1,z=2"}, "azimuth=1", "twice"),
+    (["deep"], {"planes": "middle"}, "azimuth=1", "'middle' is not like x=100,z=12"),
     (["deep"], {"planes": "z=3"}, "fit", "--planes is of volumes"),
     (["deep", "image"], {"planes": ["none", "x=3"]}, "azimuth=1", "SOURCE 2 has no z"),
     (["deep", "image"], {"planes": ["none", "z=40"]}, "azimuth=1", "z=40 lies outside the image"),
