@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from octree.pyramid import build, open_pyramid
 from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import LatticeLevel, Region
-from octree.pyramid.store.place import place_of
+from octree.pyramid.store.named import place_of
 from octree.render.config import OctreeSettings, default_settings
 from octree.render.frames import Renderer, RunResult, render
 from octree.render.report.values import RunReport

@@ -40,7 +40,7 @@ BEGIN = """
 import ctypes, os, sys
 from octree.cli import signals, watchdog
 import octree.pyramid.deadline as deadline, octree.pyramid.sources.plain as plain
-import octree.pyramid.building.builder as builder, octree.pyramid.building.job as job
+import octree.pyramid.building.builder as builder, octree.pyramid.building.job as job, octree.pyramid.building.work as work
 import octree.pyramid.sources.describe as describe
 signals.GRACE_S, signals.UNHEARD_S = {grace_s}, 0.1
 watchdog.UNREAD_S = watchdog.LATE_S = {unread_s}
@@ -92,7 +92,7 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "image.npy"
 
 
-OPENING, PUBLISHING, BEGINNING = "builder.open_source", "job.with_windows", "job.create_level"
+OPENING, PUBLISHING, BEGINNING = "builder.open_source", "job.with_windows", "work.create_level"
 
 
 @pytest.mark.parametrize("number", ENDING)
