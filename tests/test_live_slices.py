@@ -202,6 +202,28 @@ def test_of_25_steps_in_a_second_only_the_last_is_read(stage_of: StageOf) -> Non
     assert sum(name == "superseded" for name, _ in stage.told) == 24
 
 
+def test_of_25_steps_through_a_pyramid_few_reads_are_wasted(stage_of: StageOf, tmp_path: Any) -> None:
+    """The coarsest tile of the next planes comes ahead, so something of each is shown; what lies between that and the ideal
+    tiles would come too late."""
+    planes = np.broadcast_to(value(np.arange(40))[:, None, None], (40, SIDE, SIDE)).astype(np.uint8)  # type: ignore[arg-type, attr-defined]  # arrays, too
+    from octree.pyramid import build
+
+    build(planes, tmp_path / "planes.zarr", axes="zyx", tile=EDGE // 2)
+    stage = stage_of(50)
+    node = stage.node(str(tmp_path / "planes.zarr"), single_level=False)
+    assert node.settle(timeout_s=60, prefetch=True)
+    loader, start_ms = stage.pipeline.loader, stage.now_ms
+    before = loader.stats()
+    for step in range(25):
+        stage.run_until(start_ms + 40 * step, node)
+        request = node.go_to(z=step + 10)
+    assert request.wait(60)
+    assert stage.pixels() == {value(34)}
+    after = loader.stats()
+    assert after.tiles_read > before.tiles_read
+    assert after.reads_wasted - before.reads_wasted <= 10
+
+
 def test_where_it_stands_nothing_new_is_asked_for(stage_of: StageOf) -> None:
     """A slider may say the same again and again."""
     stage = stage_of(50)

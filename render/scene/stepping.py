@@ -14,7 +14,7 @@ from octree.render.scene.playing import Play, play_from
 from octree.render.scene.slice_request import Sight, SliceRequest
 from octree.render.scene.slices import sight_of
 from octree.render.scene.tile_layer import stand_of
-from octree.render.view.ahead import MOST_PLANES
+from octree.render.view.ahead import MOST_PLANES, arrives_in_time
 from octree.render.view.coverage import merge_coverage
 from octree.render.view.pace import Pace
 from octree.render.view.state import Slicing, check_place, resolve, whole_position
@@ -203,7 +203,7 @@ class Group:
     def ask(self, *, stepped: bool = True) -> SliceRequest:
         """Everybody has been told where to stand: what is asked for with it. ``stepped``: they stood elsewhere before."""
         slices, before, now_ms = self._pipeline.slices, self.request, self._now_ms
-        outrun = before is not None and not before.is_over and before.record.first_ms is None
+        outrun = before is not None and not before.is_over and self._is_outrun(before)
         delay_ms = self._delay_ms() if stepped else 0.0
         # steps that follow each other faster than anything can arrive are not worth a read
         self._held_from = None if not delay_ms else Tier.STAND_IN if outrun else Tier.IDEAL
@@ -228,6 +228,12 @@ class Group:
             self._tell("superseded", before)
         self._tell("requested", request)
         return request
+
+    def _is_outrun(self, request: SliceRequest) -> bool:
+        """It is left sooner than anything read for it could come; that its coarsest tiles had come ahead does not count."""
+        shown_ms = self._now_ms - request.requested_ms
+        in_time = arrives_in_time(self._pipeline.loader.latency_ms(), shown_ms)
+        return request.record.first_ms is None or not in_time
 
     def _delay_ms(self) -> float:
         """How long loads of a step wait for the next one: no time when they are known fast, or while playing."""
