@@ -13,7 +13,7 @@ import statistics
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
@@ -31,6 +31,8 @@ from octree.render.frames import Renderer
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.library import gloo
 from octree.render.gl.page import PageTexture
+from octree.render.live import TiledImage
+from octree.render.loading.clock import VirtualClock
 from octree.render.loading.network import Network
 from octree.render.request import parse_request
 from octree.render.scene.keys import Part
@@ -301,6 +303,66 @@ def playing() -> list[str]:
     return rows
 
 
+def asking(folder: Path) -> list[str]:
+    """A node in a window, on the virtual clock: one plane, and 25 of them in a second, of which the last counts."""
+    from vispy.scene import PanZoomCamera, SceneCanvas
+
+    sources = (
+        ("small", noise(40, 512), True),
+        ("medium", str(folder / "medium.ome.zarr"), False),
+        ("large", str(folder / "cubic.zarr"), True),
+        ("huge", Computed(1000, 16384), True),
+    )
+    rows = []
+    for name, source, single in sources:
+        for latency in (0, 50, 500):
+            window = SceneCanvas(size=SIZE, show=False)
+            view = window.central_widget.add_view(camera=PanZoomCamera(aspect=1))
+            network = Network(latency_ms=latency)
+            with Pipeline(default_settings(), clock=VirtualClock(), network=network) as pipeline:
+                node = TiledImage(
+                    source, parent=view.scene, clim="0,65535", single_level=single, pipeline=pipeline
+                )
+                window.render()
+                (y0, x0), (y1, x1) = node.extent.low, node.extent.high
+                view.camera.rect = ((x0 + x1 - SIZE[0]) / 2, (y0 + y1 - SIZE[1]) / 2, *SIZE)
+                axis = next(iter(node.index))
+                node.settle()
+                alone = _asked(node, axis, [5])
+                _turn(node, 2000)  # until it has what lies beside, too
+                many = _asked(node, axis, range(8, 33))
+            window.close()
+            times = " | ".join(f"{ms:.0f}" for ms in (*alone[:2], many[1]))
+            rows.append(f"| {name} | {latency} ms | {times} | {alone[2]} | {many[2]} | {many[3]} |")
+    return rows
+
+
+def _turn(node: TiledImage, ms: float) -> None:
+    """Sixty times a second."""
+    clock = node.pipeline.clock
+    until_ms = clock.now_ms() + ms
+    while clock.now_ms() < until_ms:
+        node.turn()
+        node.pipeline.loader.wait_until(min(until_ms, clock.now_ms() + 1000 / 60))
+
+
+def _asked(node: TiledImage, axis: str, planes: Iterable[int]) -> tuple[float, float, int, int]:
+    """(ms until something of the last of these planes was shown, and all of it; tiles read; of these wasted), 25 a second."""
+    loader = node.pipeline.loader
+    before = loader.stats()
+    for number, plane in enumerate(planes):
+        _turn(node, 40 * bool(number))
+        request = node.go_to(**{axis: plane})
+    request.wait(60)
+    record, after = request.record, loader.stats()
+    return (
+        (record.first_ms or 0.0) - request.requested_ms,
+        (record.complete_ms or 0.0) - request.requested_ms,
+        after.tiles_read - before.tiles_read,
+        after.reads_wasted - before.reads_wasted,
+    )
+
+
 class _NoVisual:
     """Planning alone: nothing is drawn."""
 
@@ -353,6 +415,10 @@ def main() -> None:
         print("\n| what | chunks of 64³ | chunks of one plane, 256² | ratio |")
         print("|---|---|---|---|")
         print("\n".join(chunked(folder)))
+        print("\nA node that is asked for another plane, on the virtual clock; the last of 25 in a second.\n")
+        print("| | latency | first, ms | complete, ms | last of 25, ms | reads | reads of 25 | wasted |")
+        print("|---|---|---|---|---|---|---|---|")
+        print("\n".join(asking(folder)))
     print("\nhuge, played on the virtual clock; frames of 100 planes.\n")
     print("| latency | fps | frames | with holes | complete | wrong plane | reads wasted |")
     print("|---|---|---|---|---|---|---|")
