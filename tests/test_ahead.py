@@ -62,6 +62,35 @@ def test_what_would_come_too_late_is_not_begun_but_its_coarse_tile_is() -> None:
     }  # fmt: skip
 
 
+def test_of_a_plane_that_is_left_before_anything_can_arrive_nothing_is_begun() -> None:
+    planes = [PlaneAhead(tiles(n, 1, level=2), tiles(n, 2), due_ms=20.0 * n) for n in (1, 2)]
+    found = in_loading_order(planes, 999, 50.0, 20.0)
+    assert {(tile.key.index[0], tile.key.level): tile.begin for tile in found if tile.key.level} == {
+        (1, 2): False,  # left after 40 ms
+        (2, 2): True,
+    }
+
+
+def test_too_few_workers_read_some_planes_whole_and_none_in_part() -> None:
+    """Planes of two tiles; what is under way for one that is not begun keeps its workers."""
+
+    def begun(workers: float, *under_way: int, due_ms: float = 50.0) -> list[int]:
+        planes = [
+            PlaneAhead(tiles(n, 1, level=2), tiles(n, 2), due_ms + 10 * n, missing=2, under_way=busy)
+            for n, busy in enumerate(under_way)
+        ]
+        found = in_loading_order(planes, 9999, 50.0, 10.0, workers)
+        assert all(tile.begin for tile in found if tile.key.level), "what stands in is another's work"
+        return sorted({tile.key.index[0] for tile in found if tile.begin and not tile.key.level})
+
+    assert begun(4, 0, 0, 0, 0) == [0, 1, 3]
+    assert begun(8, 0, 0, 0, 0) == [0, 1, 2, 3]
+    assert begun(2, 0, 0, 0, 0) == [0]
+    assert begun(2, 2, 0, 0, 0, 0, 0) == [0, 5], "when there is time for a second turn"
+    assert begun(3, 2, 0, due_ms=40.0) == [], "the one that is too late by now goes on, in front of the next"
+    assert begun(3, 0, 0, due_ms=40.0) == [1]
+
+
 def test_a_settled_film_needs_nothing_that_stands_in() -> None:
     planes = [PlaneAhead(tiles(n, 1, level=2), tiles(n, 2)) for n in (4, 5)]
     assert named(in_loading_order(planes, 999, 50.0)) == [(0, 4, 0), (0, 4, 1), (0, 5, 0), (0, 5, 1)]
@@ -287,6 +316,19 @@ class TestFilms:
         ideal = sum(frame.report.coverage.ideal for frame in frames) / 40
         assert ideal >= 0.2, "the workers that there are load what can still be shown"
         assert report.totals.prefetch.wasted < 40
+
+    @pytest.mark.parametrize("late", ["coarse", "hold"])
+    def test_far_too_few_workers_make_some_planes_complete_and_waste_little(
+        self, series: Path, late: str
+    ) -> None:
+        """500 ms: so many tiles cannot come for each plane, but all of them for some."""
+        frames, report = film(
+            series, stream=True, fps="10", latency="500ms", late=late, max_workers=2 * LEVEL_TILES
+        )
+        complete = {frame.report.position.shown for frame in frames if frame.report.coverage.ideal == 1.0}
+        assert len(complete) >= 12, "the workers have time for two of five planes"
+        assert report.totals.reads_wasted <= LEVEL_TILES
+        assert report.totals.wrong_plane_frames == 0
 
     def test_without_looking_ahead_every_plane_has_holes(
         self, series: Path, blind: Callable[[], None]

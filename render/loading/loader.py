@@ -438,6 +438,10 @@ class TileLoader:
         """Those that are not in memory."""
         return self._cache.lacking(keys).difference(self._unkept)
 
+    def under_way(self, keys: Iterable[LoadKey]) -> int:
+        """How many are queued or being read."""
+        return sum([key in self._loads for key in keys])
+
     @property
     def failures(self) -> Mapping[LoadKey, FailedTile]:
         """The tiles that could not be read, until they are retried or their source has changed."""

@@ -24,6 +24,7 @@ from octree.render.view.ahead import (
     planes_ahead,
     room_ahead,
     thinned,
+    too_few,
 )
 from octree.render.view.state import Slicing
 
@@ -65,7 +66,11 @@ class Ahead:
         )
         planes = [self._plane(each) for each in coming]
         self._wishes = True
-        loader.plan(self, self._requests(in_loading_order(planes, room, latency_ms)), moved=False)
+        workers = self.share * loader.most_workers
+        if shared or not too_few(workers, flat, plane_ms, latency_ms):
+            workers = math.inf
+        tiles = in_loading_order(planes, room, latency_ms, plane_ms, workers)
+        loader.plan(self, self._requests(tiles), moved=False)
         loader.expect_tiles(self, flat, plane_ms)
 
     def rest(self) -> None:
@@ -83,6 +88,7 @@ class Ahead:
     def _plane(self, coming: Coming) -> PlaneAhead:
         coarse: list[Tile] = []
         wanted: list[Tile] = []
+        missing = under_way = 0
         for number, layer in enumerate(self._layers):
             keys = layer.keys_at(coming.slicing)
             if keys is None:
@@ -92,7 +98,11 @@ class Ahead:
             for found, tiles in zip((coarse, wanted), coming.tiles(layer), strict=True):
                 lacking = [key for key in keys.of(tiles) if not layer.is_resident(key)]
                 found += [new(Tile, (number, key[2], size, True)) for key in lacking]
-        return PlaneAhead(coarse, wanted, coming.due_ms)
+            if coming.due_ms > 0:  # of the wanted ones
+                absent = self._loader.lacking(lacking)
+                missing += len(absent)
+                under_way += self._loader.under_way(absent)
+        return PlaneAhead(coarse, wanted, coming.due_ms, missing, under_way)
 
     def _requests(self, tiles: Iterable[Tile]) -> list[LoadRequest]:
         new, tier = tuple.__new__, Tier.PREFETCH

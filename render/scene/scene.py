@@ -111,7 +111,7 @@ class Scene:
                 prefetch=prefetch,
                 sparing=sparing,
                 part=part,
-                held_from=None if in_time else Tier.IDEAL,
+                held_from=None if in_time else Tier.STAND_IN,
             )
         if self.overview is not None:
             self.overview.plan(state, part)

@@ -48,11 +48,14 @@ class Tile(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class PlaneAhead:
     """One plane to come: its coarsest tiles, and those it wants, the nearest to the middle first. ``due_ms``: from now;
-    0 for as soon as can be."""
+    0 for as soon as can be. ``missing``: how many of the wanted ones are not in memory, ``under_way``: how many of these are
+    being read."""
 
     coarse: Sequence[Tile]
     wanted: Sequence[Tile]
     due_ms: float = 0.0
+    missing: int = 0
+    under_way: int = 0
 
 
 def latency_of(recent_ms: Sequence[float]) -> float | None:
@@ -90,19 +93,31 @@ def room_ahead(cache_bytes: int, wanted_bytes: int) -> int:
 
 
 def in_loading_order(
-    planes: Iterable[PlaneAhead], room_bytes: int, latency_ms: float | None = None
+    planes: Iterable[PlaneAhead],
+    room_bytes: int,
+    latency_ms: float | None = None,
+    plane_ms: float = math.inf,
+    workers: float = math.inf,
 ) -> list[Tile]:
     """The tiles to load ahead, most urgent first, of ``planes`` in the order in which they are due; as many as have room.
     No tile is named twice: planes of a film may come again, or share coarse ones. Planes that are shown as soon as can be,
     and not before they are complete, need none that stand in; of one that is due before anything can arrive nothing else
-    is begun."""
+    is begun, and of one that is left before that, ``plane_ms`` later, nothing at all. Where ``workers`` cannot read all of them in
+    time they read some planes whole, and of the others what stands in: parts of each would make none complete."""
     planes = list(planes)
     found: dict[tuple[int, TileKey], Tile] = {}
     left = room_bytes
-    coarse = [(True, plane.coarse) for plane in planes if plane.due_ms > 0]
-    wanted = [
-        (plane.due_ms <= 0 or arrives_in_time(latency_ms, plane.due_ms), plane.wanted) for plane in planes
+    coarse = [
+        (arrives_in_time(latency_ms, plane.due_ms + plane_ms), plane.coarse)
+        for plane in planes
+        if plane.due_ms > 0
     ]
+    wanted, busy = [], 0
+    for plane in planes:
+        turns = max(1.0, (busy + plane.missing) / workers)
+        begin = plane.due_ms <= 0 or arrives_in_time(latency_ms and turns * latency_ms, plane.due_ms)
+        busy += plane.missing if begin else plane.under_way
+        wanted.append((begin, plane.wanted))
     for begin, tiles in (*coarse, *wanted):
         for tile in tiles:
             before = found.get(tile[:2])
@@ -115,6 +130,11 @@ def in_loading_order(
                 return list(found.values())
             found[tile[:2]] = tile if tile.begin == begin else tile._replace(begin=begin)
     return list(found.values())
+
+
+def too_few(workers: float, tiles: int, plane_ms: float, latency_ms: float | None) -> bool:
+    """So many workers cannot read so many tiles for each plane."""
+    return plane_ms > 0 and tiles * (latency_ms or 0.0) > workers * plane_ms
 
 
 def workers_needed(tiles: int, plane_ms: float, latency_ms: float | None) -> int:
