@@ -156,17 +156,21 @@ class VolumeStage:
         ]
         return [*shown, *(Box(r.low[::-1], r.high[::-1], None) for r in (*cover.failed, *cover.missing))]  # type: ignore[arg-type] # of three
 
-    def show(self, sight: Sight, cover: Cover, step: float = 1.0) -> None:
+    def show(self, sight: Sight, cover: Cover, step: float = 1.0, *, strides: bool = False) -> None:
         cells = cells_of(self.lattice, cover, sight)
         self.atlas.refresh()
         self.visual.set_cells(
-            cells, [None if tile is None else load_key(tile, self.source) for tile in cells.keys]
+            cells,
+            [None if tile is None else load_key(tile, self.source) for tile in cells.keys],
+            strides=strides,
         )
         self.visual.set_rays(rays_of(sight, step), sight.voxel)
 
-    def frame(self, sight: Sight, cover: Cover | None = None, step: float = 1.0) -> NDArray[np.uint8]:
+    def frame(
+        self, sight: Sight, cover: Cover | None = None, step: float = 1.0, *, strides: bool = False
+    ) -> NDArray[np.uint8]:
         """The frame, (h, w, 4)."""
         self.canvas.resize(sight.size_px)
-        self.show(sight, self.cover(sight) if cover is None else cover, step)
+        self.show(sight, self.cover(sight) if cover is None else cover, step, strides=strides)
         self.canvas.draw([self.visual])
         return self.canvas.read()

@@ -20,6 +20,7 @@ from octree.pyramid.errors import UsageError
 from octree.pyramid.grid import Lattice, LatticeLevel, Region
 from octree.pyramid.model import TileKey
 from octree.render.gl import canvas as canvas_module
+from octree.render.gl import colored
 from octree.render.gl.canvas import Canvas
 from octree.render.gl.colors import colormap_values, label_colors
 from octree.render.gl.volume import counting
@@ -30,6 +31,7 @@ from octree.render.gl.volume.march import MarchVisual
 from octree.render.tiles.texels import label_bytes
 from octree.render.view.cover import Cover, regions_of
 from octree.render.view.volume.cells import DRAWN, FAILED, MISSING, cells_of
+from octree.render.view.volume.samples import owned
 from octree.render.view.volume.sight import Rays, Sight, rays_of
 
 RNG = np.random.default_rng(17)
@@ -421,22 +423,57 @@ def test_many_kinds_of_rows_are_counted_in_several_passes(
     counter.close()
 
 
-def test_a_stride_takes_every_so_many_th_sample(canvas: Canvas) -> None:
+@pytest.mark.parametrize("mode", ["mip", "minip", "mean", "attenuated-mip", "iso", "alpha"])
+def test_a_stride_takes_every_so_many_th_sample(canvas: Canvas, mode: str) -> None:
     image = blob((32, 32, 32), "uint16")
     lattice, arrays = pyramid(image, (8, 8, 8), [(2, 2, 2), (2, 2, 2)])
-    for mode in ("mip", "mean", "alpha"):
-        options = {"clim": CLIM, "mode": mode, "opacity": 0.2 if mode == "alpha" else 1.0}
-        stage = VolumeStage(lattice, arrays, canvas, options=options)
-        stage.put(bricks_of(lattice, 2))
-        sight = look_at(lattice, SIZE, 30, 20)
-        every = stage.frame(sight).astype(int)
-        stage.visual.stride = True
-        some = stage.frame(sight).astype(int)
-        assert 0 < np.abs(every - some).mean() < 6, mode
-        stage.put_all()
-        settled = stage.frame(sight).copy()
-        stage.visual.stride = False
-        np.testing.assert_array_equal(stage.frame(sight), settled)
+    options = {"clim": CLIM, "mode": mode, "opacity": 0.2 if mode == "alpha" else 1.0, "attenuation": 0.1}
+    stage = VolumeStage(lattice, arrays, canvas, options=options)
+    stage.put(bricks_of(lattice, 2))
+    sight = look_at(lattice, SIZE, 30, 20)
+    every = stage.frame(sight).astype(int)
+    some = stage.frame(sight, strides=True).astype(int)
+    off = np.abs(every - some).mean()
+    assert off == 0 if mode == "alpha" else 0 < off < (40 if mode == "iso" else 6)
+    np.testing.assert_array_equal(stage.frame(sight), every)  # by the shader that could
+    stage.put_all()
+    settled = stage.frame(sight, strides=True)
+    np.testing.assert_array_equal(
+        VolumeStage(lattice, arrays, canvas, options=options).put_all().frame(sight), settled
+    )
+
+
+def test_strides_march_fewer_samples(canvas: Canvas, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted where they are taken: of a shader that shows how many."""
+    plain = colored.shader_pair
+
+    def counting_pair(name: str, head: str) -> tuple[str, str]:
+        vertex, fragment = plain(name, head)
+        for before, after in (
+            ("float count = 0.0;", "float count = 0.0; float taken = 0.0;"),
+            ("count += stride;", "count += stride; taken += 1.0;"),
+            ("vec4(sum.x / max(count, 1.0))", "vec4(taken / 255.0)"),
+        ):
+            assert before in fragment
+            fragment = fragment.replace(before, after)
+        return vertex, fragment
+
+    monkeypatch.setattr(colored, "shader_pair", counting_pair)
+    lattice, arrays = pyramid(noise((32, 32, 32)), (8, 8, 8), [(2, 2, 2), (2, 2, 2)])
+    stage = VolumeStage(lattice, arrays, canvas, options={"clim": (0.0, 65535.0), "mode": "mean"})
+    sight = look_at(lattice, SIZE, 30, 20)
+    rays = rays_of(sight, 1.0)
+    first, stop = owned(rays, *(np.subtract(ends[::-1], rays.centre).tolist() for ends in sight.box))
+    all_of_them = int(np.maximum(stop - first, 0).sum())
+
+    def taken(*, strides: bool) -> int:
+        return int(stage.frame(sight, strides=strides)[..., 0].astype(int).sum())
+
+    stage.put(bricks_of(lattice, 2))
+    assert taken(strides=False) == all_of_them
+    assert taken(strides=True) == pytest.approx(all_of_them / 4, rel=0.03)
+    stage.put_all()
+    assert taken(strides=True) == all_of_them
 
 
 def test_a_page_may_grow_between_a_cover_and_its_drawing(canvas: Canvas) -> None:

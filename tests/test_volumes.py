@@ -22,6 +22,7 @@ from octree.pyramid.model import Box
 from octree.render import render
 from octree.render.frames import RunResult
 from octree.render.gl.volume.brick_atlas import BrickAtlas
+from octree.render.gl.volume.march import MarchVisual
 from octree.render.output.png import encode_png
 from octree.render.report.html import write_html
 from octree.render.report.values import report_schema
@@ -432,6 +433,32 @@ def test_on_the_virtual_clock_frames_that_load_are_the_same_each_time(cube: Path
         total = sum([coverage.ideal, coverage.finer, coverage.coarser, coverage.failed, coverage.missing])
         assert total == pytest.approx(1)
         assert sum(coverage.by_level.values()) == pytest.approx(total - coverage.failed - coverage.missing)
+
+
+def test_only_while_bricks_are_on_their_way_do_stand_ins_take_fewer_samples(
+    cube: Path, small_tiles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[bool] = []
+    plain = MarchVisual.set_cells
+
+    def noting(visual: MarchVisual, *cells: Any, strides: bool = False) -> None:
+        told.append(strides)
+        plain(visual, *cells, strides=strides)
+
+    monkeypatch.setattr(MarchVisual, "set_cells", noting)
+    network = {"clock": "virtual", "latency": "150ms", "jitter": "80ms", "bandwidth": "200kB/s", "seed": 4}
+    words = {"mode": "mean", "config": small_tiles, "size": (64, 48), **network}
+    early = drawn(cube, "azimuth=33,elevation=21,zoom=0.8", timeout="300ms", **words)
+    assert early.report.frames[0].coverage.ideal < 1
+    settled = drawn(cube, "turntable", settle=True, fps="4", **words)
+    assert not any(told), "nobody waits for more"
+    told.clear()
+    stream = drawn(cube, "turntable", stream=True, fps="4", **words)
+    coverage = [frame.coverage for frame in stream.report.frames]
+    assert told == [each.ideal < 1 for each in coverage]
+    assert any(each.coarser > 0 for each in coverage)
+    assert coverage[-1].ideal == 1
+    np.testing.assert_array_equal(stream.frames[-1], settled.frames[-1])
 
 
 def test_what_cannot_be_read_is_a_share_of_coverage(cube: Path, small_tiles: Path) -> None:

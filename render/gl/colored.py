@@ -246,9 +246,14 @@ class ColoredVisual(Visual):  # type: ignore[misc] # vispy has no type informati
             and (self._nan_color[3] == 1.0 or all(page.dtype_name != "float32" for page in pages))
         )
 
+    @property
+    def _constants(self) -> dict[str, str]:
+        """Numbers that shader and program must share."""
+        return colors.shader_constants()
+
     def _sources(self) -> tuple[str, str]:
         lines = [f"#define {name}" for name in sorted(self._defines)]
-        lines += [f"#define {name} {value}" for name, value in colors.shader_constants().items()]
+        lines += [f"#define {name} {value}" for name, value in self._constants.items()]
         head = "\n".join(lines) + "\n"
         return shader_pair(self._shader, head)
 

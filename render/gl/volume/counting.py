@@ -59,7 +59,7 @@ class SampleCounter:
         if len(rows):
             platform.make_current()
             table = np.zeros((len(kinds), TEXELS, 4), np.float32)
-            table[rows, 2, 2] = numbers.reshape(-1)
+            table[rows, 0, 3] = numbers.reshape(-1)
             self._set_up(cells, rays, blocks_of(table))
             two = len(classes) > 4 and most_samples(cells, rays) < _HALF
             per_pass = 8 if two else 4

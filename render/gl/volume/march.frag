@@ -10,9 +10,9 @@
 //   EDGES         some bricks must not be looked at beyond some of their faces
 //   the others    as in tiled_image.frag
 uniform sampler3D u_page;
-uniform sampler3D u_cells;     // 0 nothing, else 1 + row, of 65535
+uniform sampler3D u_cells;     // 0 nothing, else 1 + row; what the row is (tables.py): of 65535
 uniform sampler2D u_planes;    // rows x, y, z: where cells end
-uniform sampler2D u_rows;      // six each: offset, high; texels per unit, low; stride, NaN, class; where in the page; EDGES: least, most
+uniform sampler2D u_rows;      // four each: offset, the value that decides whether to look (COUNT: class); where in the page; EDGES: least, most
 uniform vec3 u_texel;          // of the page, where the whole page is 1
 uniform vec3 u_counts;         // cells along x, y, z
 uniform vec3 u_cells_texel;
@@ -44,6 +44,9 @@ uniform vec2 u_classes;        // COUNT: the first class that is counted, and ho
 uniform float u_depth;         // of the origins, world units
 uniform sampler2D u_surfaces;  // STOPS: how deep what hides them lies, pixel by pixel of the framebuffer
 uniform vec2 u_surfaces_texel;
+#ifndef COUNT
+uniform vec3 u_scales[32];      // texels per unit; vispy knows no constant there: MOST_SCALES
+#endif
 #define WINDOW u_window
 #include colored.frag
 
@@ -69,14 +72,14 @@ uniform vec2 u_surfaces_texel;
 #define SAMPLE(i) FETCH((floor(po + (i + 0.5) * pd) + middle) * u_texel)
 #endif
 
-// A position is in texels of the brick and begins in its slot. The nearest texel is chosen before the slot is added: it is
-// the same one wherever in the page that lies.
+// A position is in texels of the page. The nearest texel is chosen in the brick, before the slot is added: it is the same one
+// wherever in the page that lies.
 SAMPLES texel(vec3 at, vec3 slot, vec3 least, vec3 most) {
 #ifdef EDGES
     at = clamp(at, least, most);
 #endif
 #ifdef LINEAR
-    vec3 place = (slot + at) * u_texel;
+    vec3 place = at * u_texel;
 #else
     vec3 place = (slot + (floor(at) + 0.5)) * u_texel;
 #endif
@@ -125,8 +128,48 @@ vec3 crossing(vec3 t, vec3 o, vec3 inverse, vec3 up) {
 
 vec4 row_texel(float row, float number) {
     float block = floor(row / u_rows_high);
-    return texture2D(u_rows, vec2(6.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
+    return texture2D(u_rows, vec2(4.0 * block + number + 0.5, row - block * u_rows_high + 0.5) * u_rows_texel);
 }
+
+#ifndef COUNT
+// What a cell holds, by the second number of its entry.
+struct Look {
+    vec3 scale;
+    float stride;
+    bool is_even;              // all of it is one value
+    bool has_nan;
+    bool has_value;            // another than NaN
+};
+
+Look look_of(float code) {
+    Look look;
+    look.stride = 1.0;
+#ifdef STRIDE
+    look.stride = max(floor(code / LOOK_STRIDE), 1.0);
+    code = mod(code, LOOK_STRIDE);
+#endif
+    float number = floor(code / LOOK_SCALE);
+    float flags = code - number * LOOK_SCALE;
+    look.scale = u_scales[int(number)];
+    look.is_even = mod(flags, 2.0) >= 1.0;
+    look.has_nan = false;
+    look.has_value = true;
+#ifdef FLOAT
+    look.has_nan = mod(flags, 4.0) >= 2.0;
+    look.has_value = flags >= 4.0;
+#endif
+    return look;
+}
+
+// Where the brick of a row lies in the page, for the nearest texel; positions between texels have it in them.
+vec3 slot_of(float row) {
+#ifdef LINEAR
+    return vec3(0.0);
+#else
+    return row_texel(row, 1.0).xyz;
+#endif
+}
+#endif
 
 #ifdef ISO
 // A headlight on the surface that differences over one texel describe: half a texel each way reaches no further than the
@@ -226,69 +269,64 @@ void main() {
             leaves = crossing(j + 1.0, o, inverse, up);
             to = min(min(min(leaves.x, leaves.y), leaves.z), stop);
             vec3 cell = mix(u_counts - 1.0 - j, j, up);
-            float entry = floor(texture3D(u_cells, (cell + 0.5) * u_cells_texel).r * 65535.0 + 0.5);
-            float row = max(entry - 1.0, 0.0);
-            bool is_inside = entry > 0.0 && to > at;
+            vec2 entry = floor(texture3D(u_cells, (cell + 0.5) * u_cells_texel).rg * 65535.0 + 0.5);
+            float row = max(entry.x - 1.0, 0.0);
+            bool is_inside = entry.x > 0.0 && to > at;
 #ifdef COUNT
-            float number = row_texel(row, 2.0).z - u_classes.x;
+            float number = row_texel(row, 0.0).w - u_classes.x;
             float weight = number < 4.0 ? 1.0 : number < 8.0 ? u_classes.y : 0.0;
             if (is_inside) sum += vec4(equal(vec4(0.0, 1.0, 2.0, 3.0), vec4(mod(number, 4.0))))
                 * ((to - at) * weight * step(0.0, number));
 #else
             vec4 r0 = row_texel(row, 0.0);
-            vec4 r1 = row_texel(row, 1.0);
-            float low = r1.w;
-            float high = r0.w;
+            Look look = look_of(entry.y);
+            float outermost = r0.w;
             begin = at;
-            bool even = low == high;
-            bool has_nan = false;
-#if defined(STRIDE) || defined(FLOAT)
-            vec4 r2 = row_texel(row, 2.0);
-            has_nan = is_inside && r2.y > 0.0;
+            bool has_nan = is_inside && look.has_nan;
+#ifdef FLOAT
             if (has_nan) nans += 1.0;
-            even = even && !has_nan;
+#endif
 #ifdef STRIDE
-            stride = r2.x;
+            stride = look.stride;
             begin = ceil(at / stride) * stride;
 #endif
-#endif
-            is_inside = is_inside && begin < to && high >= low;
+            is_inside = is_inside && begin < to && look.has_value;
             // whether something of this brick could change the pixel
 #if defined(LABELS)
-            wanted = is_inside && high > 0.0;
+            wanted = is_inside && outermost > 0.0;
 #elif defined(MIP)
-            wanted = is_inside && (high > max(best, u_limits.x) || (has_nan && !some));
-            if (is_inside && !wanted && !some) { some = true; best = high; }  // looks like any other below the limits
+            wanted = is_inside && (outermost > max(best, u_limits.x) || (has_nan && !some));
+            if (is_inside && !wanted && !some) { some = true; best = outermost; }  // looks like any other below the limits
 #elif defined(MINIP)
-            wanted = is_inside && (low < min(best, u_limits.y) || (has_nan && !some));
-            if (is_inside && !wanted && !some) { some = true; best = low; }
+            wanted = is_inside && (outermost < min(best, u_limits.y) || (has_nan && !some));
+            if (is_inside && !wanted && !some) { some = true; best = outermost; }
 #elif defined(MEAN) || (defined(ATTENUATED) && defined(RGB))
             wanted = is_inside;
 #elif defined(ISO)
-            wanted = is_inside && high >= u_threshold;
+            wanted = is_inside && outermost >= u_threshold;
 #else
-            wanted = is_inside && (has_nan || max(windowed(low), windowed(high)) > 0.0);
+            wanted = is_inside && (has_nan || windowed(outermost) > 0.0);
             some = some || (is_inside && !has_nan);
 #endif
 #if (defined(MIP) || defined(MINIP) || defined(MEAN)) && !defined(RGB) && !defined(LABELS)
-            if (wanted && even) {  // all of it is one value
+            if (wanted && look.is_even) {
                 some = true;
                 wanted = false;
 #ifdef MEAN
                 float samples = ceil((to - begin) / stride) * stride;
-                sum.x += samples * high;
+                sum.x += samples * outermost;
                 count += samples;
 #else
-                best = high;
+                best = outermost;
 #endif
             }
 #endif
             offset = r0.xyz;
-            scale = r1.xyz;
-            slot = row_texel(row, 3.0).xyz;
+            scale = look.scale;
+            slot = slot_of(row);
 #ifdef EDGES
-            least = row_texel(row, 4.0).xyz;
-            most = row_texel(row, 5.0).xyz;
+            least = row_texel(row, 2.0).xyz;
+            most = row_texel(row, 3.0).xyz;
 #endif
             if (!wanted) {
                 j += vec3(lessThanEqual(leaves, vec3(to)));
@@ -297,11 +335,11 @@ void main() {
             }
         }
 #ifdef LINEAR
-        vec3 po = (o * scale + offset + slot) * u_texel;
+        vec3 po = (o * scale + offset) * u_texel;
         vec3 pd = d * scale * u_texel;
 #ifdef EDGES
-        vec3 least_place = (slot + least) * u_texel;
-        vec3 most_place = (slot + most) * u_texel;
+        vec3 least_place = least * u_texel;
+        vec3 most_place = most * u_texel;
 #endif
 #else
         vec3 po = o * scale + offset;
@@ -332,7 +370,7 @@ void main() {
             }
         }
 #elif defined(ALPHA)
-        for (float i = begin; i < to && sum.a <= 0.995; i += stride) {
+        for (float i = begin; i < to && sum.a <= 0.995; i += 1.0) {
             SAMPLES value = SAMPLE(i);
 #ifdef LABELS
             vec4 adds = colored(value);
@@ -348,14 +386,6 @@ void main() {
             vec4 adds = vec4(vec3(solid * x), solid);
 #else
             vec4 adds = texture2D(u_transfer, vec2((x * (TABLE_SIZE - 1.0) + 0.5) / TABLE_SIZE, 0.5));
-#endif
-#endif
-#ifdef STRIDE
-            float thick = 1.0 - pow(1.0 - adds.a, stride);
-#if defined(LABELS) || defined(RGB)
-            adds.a = thick;
-#else
-            adds = adds.a > 0.0 ? adds * (thick / adds.a) : vec4(0.0);
 #endif
 #endif
 #if defined(LABELS) || defined(RGB)

@@ -33,6 +33,7 @@ from octree.render.gl.page import PageTexture
 from octree.render.gl.volume.brick_atlas import BrickAtlas
 from octree.render.gl.volume.tables import (
     EMPTY,
+    LOOK_CONSTANTS,
     MOST_CELLS,
     MOST_ROWS,
     UNIFORMS,
@@ -40,8 +41,10 @@ from octree.render.gl.volume.tables import (
     by_halves,
     cell_tables,
     cell_uniforms,
+    looks_of,
     ray_uniforms,
     rows_of,
+    strides_of,
 )
 from octree.render.gl.volume.textures import VolumeTexture
 from octree.render.loading.values import LoadKey
@@ -60,8 +63,7 @@ class MarchVisual(ColoredVisual):
     """Draws ``Cells`` from a ``BrickAtlas``: one part (channel) of a layer.
 
     ``mode``  see above. ``iso`` is in values of the texels, None: the middle of the contrast limits. ``attenuation`` per world
-    unit. ``planes``: its rays have planes, each in its place; the nearest that is something is shown, whatever the mode. ``stride``: bricks that are so many times coarser than what is wanted take only every so many-th sample. Other
-    arguments as for ``TiledImageVisual``.
+    unit. ``planes``: its rays have planes, each in its place; the nearest that is something is shown, whatever the mode. Other arguments as for ``TiledImageVisual``.
     """
 
     _shader = "volume/march"
@@ -73,7 +75,6 @@ class MarchVisual(ColoredVisual):
         mode: Mode = "mip",
         iso: float | None = None,
         attenuation: float = 0.01,
-        stride: bool = False,
         clim: tuple[float, float] = (0.0, 1.0),
         gamma: float = 1.0,
         colormap: str = "gray",
@@ -93,6 +94,7 @@ class MarchVisual(ColoredVisual):
         """Of cells: eight for each brick that is cut in halves."""
         self._cells: Cells | None = None
         self._closed: NDArray[np.bool_] | None = None
+        self._strides = False
         self._rays: Rays | None = None
         self._world: Vec = (1.0, 1.0, 1.0)
         self._page: int | None = None
@@ -117,7 +119,7 @@ class MarchVisual(ColoredVisual):
             base=base,
         )
         self._defines |= {_DEFINES[self._mode], *(["PLANES"] if planes else [])}
-        self.mode, self.stride = mode, stride
+        self.mode = mode
         for name, value in UNIFORMS.items():  # vispy warns of any that a shader has, and nobody has set
             self._set(name, value)
         for name, values in EMPTY.items():
@@ -136,14 +138,6 @@ class MarchVisual(ColoredVisual):
         self._define(_DEFINES[self._mode], on=False)
         self._define(_DEFINES[value], on=True)
         self._mode = value
-
-    @property
-    def stride(self) -> bool:
-        return "STRIDE" in self._defines
-
-    @stride.setter
-    def stride(self, value: bool) -> None:
-        self._define("STRIDE", value)
 
     @property
     def hides(self) -> bool:
@@ -173,15 +167,28 @@ class MarchVisual(ColoredVisual):
     # what to draw
 
     def set_cells(
-        self, cells: Cells, keys: Sequence[LoadKey | None], closed: NDArray[np.bool_] | None = None
+        self,
+        cells: Cells,
+        keys: Sequence[LoadKey | None],
+        closed: NDArray[np.bool_] | None = None,
+        *,
+        strides: bool = False,
     ) -> None:
         """Draw this from now on. ``keys`` are those of its rows, all resident until it has been drawn; None for rows that
-        draw nothing. ``closed``: see ``closed_faces``."""
-        self._cells, self.keys, self._closed = cells, tuple(keys), closed
+        draw nothing. ``closed``: see ``closed_faces``. ``strides``: bricks that are so many times coarser than what is wanted
+        take only every so many-th sample, but in alpha, where rays end early."""
+        self._cells, self.keys, self._closed, self._strides = cells, tuple(keys), closed, strides
+        if strides:
+            self.expect_strides()
         if closed is not None:  # for good: a shader that is built anew takes longer than what it saves
             self._define("EDGES", on=True)
         self._stale = True
         self.update()
+
+    def expect_strides(self) -> None:
+        """Build the shader for ``strides``: for good, whether there are some or not shows in no pixel."""
+        if self._mode != "alpha" and "PLANES" not in self._defines:
+            self._define("STRIDE", on=True)
 
     def set_rays(self, rays: Rays, world: Vec = (1.0, 1.0, 1.0)) -> None:
         """Look along these from now on. ``world``: size of a base voxel (x, y, z) in world units."""
@@ -217,7 +224,7 @@ class MarchVisual(ColoredVisual):
             if getattr(depths, name) != (own := getattr(self, name)):
                 setattr(depths, name, own)
         if depths._cells is not self._cells and self._cells is not None:
-            depths.set_cells(self._cells, self.keys, self._closed)
+            depths.set_cells(self._cells, self.keys, self._closed, strides=self._strides)
         depths._rays, depths._world = self._rays, self._world
         depths.draw_part(offset_px, size_px)
 
@@ -245,7 +252,16 @@ class MarchVisual(ColoredVisual):
         if self._cells is None or self._rays is None:
             return False
         # a gutter may have values of a neighbour now; and other bricks may be skipped
-        sent_for = (self._atlas.uploads, self._atlas.patches, self._mode, self._clim, self.iso, self.base)
+        linear = "LINEAR" in self._defines
+        sent_for = (
+            self._atlas.uploads,
+            self._atlas.patches,
+            self._mode,
+            self._clim,
+            self.iso,
+            self.base,
+            linear,
+        )
         if self._stale or self._sent_for != sent_for:
             self._stale, self._sent_for = False, sent_for
             self._send_cells(self._cells)
@@ -275,9 +291,14 @@ class MarchVisual(ColoredVisual):
         else:
             bounds = _merged(bounds)
         self.sent_rows = len(there)
-        self._tables.send("u_rows", rows_of(cells, there, places, bounds, closed), self._set_table)
-        for name, values in cell_tables(cells).items():
+        looks, scales = looks_of(cells, there, bounds, self._strides_of(cells))
+        rows = rows_of(
+            cells, there, places, self._outermost(bounds), closed, linear="LINEAR" in self._defines
+        )
+        for name, values in (*cell_tables(cells, looks).items(), ("u_rows", rows)):
             self._tables.send(name, values, self._set_table)
+        for number, scale in enumerate(scales.tolist()):
+            self._set(f"u_scales[{number}]", tuple(scale))
         for name, value in cell_uniforms(cells).items():
             self._set(name, value)
 
@@ -289,6 +310,21 @@ class MarchVisual(ColoredVisual):
             (self._skipped(bounds.reshape(-1, 8, 3)).mean(axis=1) - self._skipped(_merged(bounds))).mean()
             > HALVING_PAYS
         )
+
+    def _strides_of(self, cells: Cells) -> NDArray[np.int64] | None:
+        """None: the shader asks for none."""
+        if "STRIDE" not in self._defines:
+            return None
+        strides = strides_of(cells)
+        return strides if self._strides and self._mode != "alpha" else np.ones_like(strides)
+
+    def _outermost(self, bounds: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Of each lowest and highest value that which decides whether a ray looks."""
+        is_low = self._mode == "minip"
+        if self._mode in ("alpha", "attenuated-mip"):
+            is_low = self._clim[0] > self._clim[1]
+        column: NDArray[np.float32] = bounds[:, 0 if is_low and "LABELS" not in self._defines else 1]
+        return column
 
     def _skipped(self, bounds: NDArray[np.float32]) -> NDArray[np.bool_]:
         """Whether rays need not look at what has such bounds (…, 3), whatever they met before. Decides no pixel."""
@@ -359,6 +395,10 @@ class MarchVisual(ColoredVisual):
 
     def _is_solid(self, pages: Sequence[Page]) -> bool:
         return self._mode != "alpha" and super()._is_solid(pages)
+
+    @property
+    def _constants(self) -> dict[str, str]:
+        return {**super()._constants, **LOOK_CONSTANTS}
 
     # vispy's machinery
 

@@ -49,23 +49,23 @@ void main() {
             vec3 plane = cell_planes(min(number, u_counts));
             j = mix(j, number, vec3(lessThanEqual(plane, p)) * vec3(lessThan(number, u_counts)));
         }
-        float entry = floor(texture3D(u_cells, (j + 0.5) * u_cells_texel).r * 65535.0 + 0.5);
-        float row = max(entry - 1.0, 0.0);
-        is_inside = is_inside && entry > 0.0;
+        vec2 entry = floor(texture3D(u_cells, (j + 0.5) * u_cells_texel).rg * 65535.0 + 0.5);
+        float row = max(entry.x - 1.0, 0.0);
+        is_inside = is_inside && entry.x > 0.0;
 #ifdef COUNT
-        float number = row_texel(row, 2.0).z - u_classes.x;
+        float number = row_texel(row, 0.0).w - u_classes.x;
         float weight = number < 4.0 ? 1.0 : number < 8.0 ? u_classes.y : 0.0;
         if (is_inside) sum += vec4(equal(vec4(0.0, 1.0, 2.0, 3.0), vec4(mod(number, 4.0)))) * (weight * step(0.0, number));
 #else
         vec4 r0 = row_texel(row, 0.0);
-        vec4 r1 = row_texel(row, 1.0);
+        Look look = look_of(entry.y);
         vec3 least, most;
 #ifdef EDGES
-        least = row_texel(row, 4.0).xyz;
-        most = row_texel(row, 5.0).xyz;
+        least = row_texel(row, 2.0).xyz;
+        most = row_texel(row, 3.0).xyz;
 #endif
-        SAMPLES value = texel(p * r1.xyz + r0.xyz, row_texel(row, 3.0).xyz, least, most);
-        if (!done && is_inside && r0.w >= r1.w && is_something(value)) {
+        SAMPLES value = texel(p * look.scale + r0.xyz, slot_of(row), least, most);
+        if (!done && is_inside && look.has_value && is_something(value)) {
             done = true;
             hit = at;
             shown = value;

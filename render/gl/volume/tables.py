@@ -17,6 +17,13 @@ from octree.render.view.volume.cells import DRAWN, Cells
 from octree.render.view.volume.sight import Rays
 
 _NOWHERE = (0.0, 0.0, 0.0)
+MOST_SCALES, LOOK_SCALE, LOOK_STRIDE = 32, 8, 256
+_MOST_HALVINGS = 7
+LOOK_CONSTANTS = {
+    "LOOK_SCALE": f"{LOOK_SCALE}.0",
+    "LOOK_STRIDE": f"{LOOK_STRIDE}.0",
+}
+"""Numbers that the shader must share: see ``looks_of``."""
 UNIFORMS: dict[str, Any] = {
     **dict.fromkeys(("u_first", "u_last", "u_origin", "u_across", "u_down", "u_step"), _NOWHERE),
     **dict.fromkeys(("u_step_across", "u_step_down"), _NOWHERE),
@@ -26,14 +33,15 @@ UNIFORMS: dict[str, Any] = {
     **dict.fromkeys(("u_attenuation", "u_threshold", "u_sample_alpha", "u_depth"), 0.0),
     **dict.fromkeys(("u_at", "u_on"), _NOWHERE),
     "u_classes": (0.0, 0.0),
+    **{f"u_scales[{number}]": (1.0, 1.0, 1.0) for number in range(MOST_SCALES)},
     "u_surface": (0.0, 0.0, 0.0, 0.0),
     "u_frame": (0.0, 0.0, 1.0, 1.0),
 }
 
-TEXELS = 6
+TEXELS = 4
 """Of each row of cells."""
 EMPTY: dict[str, NDArray[Any]] = {
-    "u_cells": np.zeros((1, 1, 1)),
+    "u_cells": np.zeros((1, 1, 1, 2)),
     "u_planes": np.zeros((3, 2)),
     "u_rows": np.zeros((1, TEXELS, 4)),
     "u_transfer": np.zeros((1, colors.TABLE_SIZE, 4)),
@@ -74,7 +82,7 @@ class Tables:
 
     def __init__(self) -> None:
         self._tables = {
-            "u_cells": Table(VolumeTexture, "uint16"),
+            "u_cells": Table(VolumeTexture, "uint16", 2),
             "u_planes": Table(PageTexture, "float32"),
             "u_rows": Table(PageTexture, "float32", 4),
             "u_transfer": Table(PageTexture, "uint16", 4),
@@ -97,11 +105,17 @@ class Tables:
                 table.texture.delete()
 
 
-def cell_tables(cells: Cells) -> dict[str, NDArray[Any]]:
-    """The cells, and (3, n) their planes of x, y and z, the last repeated."""
+def cell_tables(cells: Cells, looks: NDArray[np.uint16] | None = None) -> dict[str, NDArray[Any]]:
+    """The cells, and (3, n) their planes of x, y and z, the last repeated. ``looks`` of each row, 0 for those that are not
+    looked at; None: all rows are, and nobody asks for more."""
     most = max(map(len, cells.planes))
     planes = [np.pad(planes, (0, most - len(planes)), "edge") for planes in cells.planes]
-    return {"u_cells": cells.cells, "u_planes": np.stack(planes).astype(np.float32)}
+    entries = np.zeros((*cells.cells.shape, 2), np.uint16)
+    entries[..., 0] = cells.cells
+    if looks is not None:
+        entries[..., 1] = np.concatenate([[0], looks])[cells.cells]
+        entries[entries[..., 1] == 0] = 0
+    return {"u_cells": entries, "u_planes": np.stack(planes).astype(np.float32)}
 
 
 def cell_uniforms(cells: Cells) -> dict[str, Any]:
@@ -135,29 +149,47 @@ def rows_of(
     cells: Cells,
     drawn: Sequence[bool],
     places: NDArray[np.int64],
-    bounds: NDArray[np.float32],
+    outermost: NDArray[np.float32],
     closed: NDArray[np.bool_] | None = None,
+    *,
+    linear: bool,
 ) -> NDArray[np.float32]:
     """(h, TEXELS b, 4): texels for each row of the cells, ``ROWS_HIGH`` one above the other in b blocks. ``places`` and
-    ``bounds`` are of the rows that are drawn, in their order; ``closed`` of all, see ``closed_faces``."""
+    ``outermost``, the value that decides whether a ray looks, are of the rows that are drawn, in their order; ``closed`` of all,
+    see ``closed_faces``. ``linear``: positions are in the page, not in the brick."""
     count, there = max(len(drawn), 1), np.flatnonzero(drawn)
     rows = np.zeros((count, TEXELS, 4), np.float32)
-    rows[:, 0, 3], rows[:, 1, 3] = -np.inf, np.inf  # nothing is as high and as low
-    per_unit = 1.0 / np.asarray(cells.scale, np.float64)[there]
-    rows[there, 0, :3] = -np.asarray(cells.corner, np.float64)[there] * per_unit
-    rows[there, 3, :3] = places[:, 3:0:-1]  # (x, y, z)
-    rows[there, 1, :3] = per_unit
-    rows[there, 0, 3], rows[there, 1, 3] = bounds[:, 1], bounds[:, 0]
-    rows[there, 2, 1] = bounds[:, 2]
-    rows[:, 2, 0] = 1.0
-    rows[there, 2, 0] = _strides(cells)[there]
-    if (
-        closed is not None
-    ):  # a filter stays half a texel away from a closed face; an open one is never reached
+    slots = places[:, 3:0:-1]  # (x, y, z)
+    inside = slots if linear else 0
+    offset = -np.asarray(cells.corner, np.float64)[there] / np.asarray(cells.scale, np.float64)[there]
+    rows[there, 0, :3], rows[there, 0, 3] = offset + inside, outermost
+    rows[there, 1, :3] = slots
+    if closed is not None:
+        # a filter stays half a texel away from a closed face; an open one is never reached
         sizes = places[:, :3:-1]
-        rows[there, 4, :3] = np.where(closed[there, :3], 0.5, -1.0)
-        rows[there, 5, :3] = np.where(closed[there, 3:], sizes - 0.5, sizes + 1.0)
+        rows[there, 2, :3] = np.where(closed[there, :3], 0.5, -1.0) + inside
+        rows[there, 3, :3] = np.where(closed[there, 3:], sizes - 0.5, sizes + 1.0) + inside
     return blocks_of(rows)
+
+
+def looks_of(
+    cells: Cells, drawn: Sequence[bool], bounds: NDArray[np.float32], strides: NDArray[np.int64] | None = None
+) -> tuple[NDArray[np.uint16], NDArray[np.float64]]:
+    """What a ray does with each row of the cells, 0 where nothing is drawn: which of the scales it has, is it all one value (1), is
+    there a NaN (2), or another value (4), and the ``strides``: so many samples come to one that is taken. And the scales, (n, 3) texels
+    per unit. ``bounds`` (n, 3) are of the rows that are drawn."""
+    there = np.flatnonzero(drawn)
+    per_unit = 1.0 / np.asarray(cells.scale, np.float64)[there]
+    scales, numbers = np.unique(per_unit, axis=0, return_inverse=True)
+    if len(scales) > MOST_SCALES:
+        raise ValueError(f"bricks of {len(scales)} levels in one frame")
+    low, high, has_nan = bounds[:, 0], bounds[:, 1], bounds[:, 2] > 0
+    looks = np.zeros(len(drawn), np.uint16)
+    flags = ((low == high) & ~has_nan) + 2 * has_nan + 4 * (low <= high)
+    looks[there] = LOOK_SCALE * numbers.reshape(-1) + flags
+    if strides is not None:
+        looks[there] += (LOOK_STRIDE * strides[there]).astype(np.uint16)
+    return looks, scales
 
 
 MOST_CELLS = 2**21
@@ -209,7 +241,7 @@ def blocks_of(rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return padded.reshape(blocks, high, TEXELS, 4).swapaxes(0, 1).reshape(high, TEXELS * blocks, 4)
 
 
-def _strides(cells: Cells) -> NDArray[np.float64]:
+def strides_of(cells: Cells) -> NDArray[np.int64]:
     """How many times coarser each row's brick is than what is wanted there; at least 1."""
-    coarser = np.maximum(np.asarray(cells.levels) - np.asarray(cells.wanted), 0)
-    return 2.0 ** np.where(np.asarray(cells.kinds) == DRAWN, coarser, 0)
+    coarser = np.clip(np.asarray(cells.levels) - np.asarray(cells.wanted), 0, _MOST_HALVINGS)
+    return np.where(np.asarray(cells.kinds) == DRAWN, 2**coarser, 1)

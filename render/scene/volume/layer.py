@@ -107,6 +107,7 @@ class VolumeLayer(TileLayer):
         self._rays: Rays | None = None
         self._counted: tuple[NDArray[np.int64], Coverage] | None = None  # of the rays and the cover
         self._cells: Cells | None = None
+        self._settles = True  # the frame waits for what it wants
         self._coarser = 0  # halvings below what the options want
         self._short: Sight | None = None  # the last for which there was not enough room
 
@@ -210,6 +211,7 @@ class VolumeLayer(TileLayer):
             self._want_nothing()
             return NO_PLAN
         self._see_version()
+        self._settles = fresh and not prefetch  # streams look ahead
         lacking = Once(self._lacking)
         previous = None if fresh else self._plan
         plan = self._planned(sight, lacking, previous, prefetch=prefetch, later=later)
@@ -336,6 +338,8 @@ class VolumeLayer(TileLayer):
         room = len(self._rank) // len(self.parts)
         for part in self.parts:
             page = self._bricks.reserve(self.largest, self.face.texture_dtype, self._owner(part), room)
+            if not self._settles:
+                part.visual.expect_strides()
             if page is not None:
                 part.visual.rehearse(page, offset_px, size_px)
 
@@ -375,10 +379,11 @@ class VolumeLayer(TileLayer):
         keys = [() if tile is None else self._known_keys[tile] for tile in cells.keys]
         resident, wanted = self._resident_now(), frozenset(plan.wanted)
         closed = closed_faces(self._lattice, cells, lambda tile: tile in wanted and resident(tile))
+        strides = not self._settles and not self.is_complete
         for number, standing in enumerate(self._standing):
             visual = standing.part.visual
             visual.set_rays(rays, sight.voxel)
-            visual.set_cells(cells, [own[number] if own else None for own in keys], closed)
+            visual.set_cells(cells, [own[number] if own else None for own in keys], closed, strides=strides)
             visual.base = self.face.base(standing.part.channel)
         drawn = [key for own in keys for key in own]
         self._refresh(drawn)
