@@ -200,6 +200,8 @@ class _Tiles:
         cut: list[set[tuple[int, ...]]] = [set()]  # by level: tiles over wanted ones of finer levels
         for level in range(coarsest):
             cut.append(self._over(level, chosen[level] | cut[level], region))
+        if not (cut[coarsest] or elsewhere) and within is None:
+            return self.listed(coarsest, chosen[coarsest], region)
         found: list[tuple[TileKey, Region]] = []
 
         def divide(level: int, tiles: Iterable[tuple[TileKey, Region]], owner: TileKey | None) -> None:
@@ -264,6 +266,21 @@ class _Tiles:
                 low = tuple([along[place] for along, place in zip(edges, places, strict=True)])
                 high = tuple([along[place + 1] for along, place in zip(edges, places, strict=True)])
                 yield TileKey(level, index, grid), Region(low, high)
+
+    def listed(
+        self, level: int, grids: Iterable[tuple[int, ...]], region: Region
+    ) -> tuple[list[TileKey], NDArray[np.float64]]:
+        """As ``some``, of thousands at once."""
+        numbers, edges = self._spans(level, region)
+        ordered = sorted(grids)
+        places = np.array(ordered).reshape(-1, len(numbers)) - [along.start for along in numbers]
+        met = np.flatnonzero(((places >= 0) & (places < [len(along) for along in numbers])).all(axis=1))
+        ends = [
+            np.array(along)[places[met, axis] + side] for side in (0, 1) for axis, along in enumerate(edges)
+        ]
+        index, new = self._lattice.levels[level].index, tuple.__new__
+        keys = [new(TileKey, (level, index, ordered[number])) for number in met.tolist()]
+        return keys, np.column_stack(ends)
 
     def _spans(
         self, level: int, region: Region, within: Region | None = None
