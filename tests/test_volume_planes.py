@@ -259,6 +259,24 @@ def test_surfaces_hide_what_lies_behind_them_whatever_their_order(tmp_path: Path
     assert ((behind.frames[0][12:28, 12:28, :3] > 100) == (False, True, False)).all()
 
 
+@pytest.mark.parametrize("mode", ["iso", "mip"])
+def test_labels_are_surfaces_among_surfaces(tmp_path: Path, mode: str) -> None:
+    """Behind a surface they are hidden; over a maximum, which has no depth, they lie in the order of SOURCE."""
+    near, far = np.zeros((24, 20, 20), np.uint8), np.zeros((24, 20, 20), np.uint8)
+    near[2:6, 5:15, 5:15], far[15:20, 2:18, 2:18] = 255, 7
+    for name, cube in (("near", near), ("far", far)):
+        build(cube, tmp_path / name, axes="zyx", voxel_size={"z": 1, "y": 1, "x": 1}, labels=name == "far")
+    options = {"mode": mode, "clim": "0,255", "labels": True}
+    sources = [str(tmp_path / name) for name in ("near", "far")]
+    frames = [
+        render(sources, [camera], size=(40, 40), options=options).frames[0][..., :3]
+        for camera in ("azimuth=0,zoom=2", "azimuth=180,zoom=2")
+    ]
+    grays = [bool((np.ptp(frame[12:28, 12:28], axis=-1) == 0).all()) for frame in frames]
+    assert grays == [mode == "iso", False]
+    assert all(np.ptp(frame[20, 6]) > 0 for frame in frames)  # beside the near one
+
+
 def test_what_lies_in_one_place_lies_in_the_order_of_source(deep: Path, tmp_path: Path) -> None:
     ids = np.zeros((41, 53), np.uint8)
     ids[10:20, 10:30] = 5
