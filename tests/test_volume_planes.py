@@ -259,6 +259,23 @@ def test_surfaces_hide_what_lies_behind_them_whatever_their_order(tmp_path: Path
     assert ((behind.frames[0][12:28, 12:28, :3] > 100) == (False, True, False)).all()
 
 
+def test_a_plane_behind_a_surface_is_hidden_by_it(tmp_path: Path) -> None:
+    cube = np.zeros((24, 20, 20), np.uint8)
+    cube[2:6, 5:15, 5:15] = 200
+    build(cube, tmp_path / "cube", axes="zyx", voxel_size={"z": 1, "y": 1, "x": 1})
+    build(np.full((20, 20), 90, np.uint8), tmp_path / "plane", axes="yx", voxel_size={"y": 1, "x": 1})
+    options = {"mode": "iso", "clim": "0,255", "colormap": ["red", "lime"], "planes": ["none", "z=12"]}
+    sources = [str(tmp_path / name) for name in ("cube", "plane")]
+    front, back = (
+        render(sources, [camera], size=(40, 40), options=options).frames[0][..., :3]
+        for camera in ("azimuth=0,zoom=2", "azimuth=180,zoom=2")
+    )
+    assert (front[10:30, 10:30, 1] == 0).all()
+    assert (front[10:30, 10:30, 0] > 40).all()
+    assert (front[2:8, 2:8] == (0, 90, 0)).all()
+    assert (back == (0, 90, 0)).all()
+
+
 @pytest.mark.parametrize("mode", ["iso", "mip"])
 def test_labels_are_surfaces_among_surfaces(tmp_path: Path, mode: str) -> None:
     """Behind a surface they are hidden; over a maximum, which has no depth, they lie in the order of SOURCE."""
