@@ -108,6 +108,39 @@ def test_no_more_than_the_workers_are_read_at_a_time() -> None:
     assert most == 4
 
 
+class Far(Beginning):
+    in_flight = 40
+
+
+def test_of_a_source_that_is_far_away_more_are_read_than_there_are_workers() -> None:
+    """Forty reads of which none ends before all have begun, by four workers."""
+    source = Far(all_at_once(40))
+    with TileLoader(settings(workers=4)) as loader:
+        loader.add_source(source)
+        loader.plan("view", requests(source, [tile(i) for i in range(60)]), moved=False)
+        assert len(drain(loader, limit_s=60)) == 60
+    assert len(set(source.beginners)) <= 4
+
+
+def test_beside_one_that_is_far_away_others_have_no_more_than_the_workers() -> None:
+    most = 0
+
+    def ends(begun: dict[TileKey, Begun]) -> list[TileKey]:
+        nonlocal most
+        pending = [key for key, each in begun.items() if not each.over.is_set()]
+        most = max(most, len(pending))
+        return pending if len(pending) == 4 or len(begun) == 20 else []
+
+    near, far = Beginning(ends, token="near"), Far(list, token="far")
+    with TileLoader(settings(workers=4)) as loader:
+        loader.add_source(far)
+        loader.add_source(near)
+        loader.plan("one", requests(far, [tile(i) for i in range(40)]), moved=False)
+        loader.plan("other", requests(near, [tile(i) for i in range(20)]), moved=False)
+        assert len(drain(loader, limit_s=60)) == 60
+    assert most == 4
+
+
 def test_large_tiles_are_divided_among_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hands, "MOST_BYTES", 2 * 128)
     source = Beginning(all_at_once(8))

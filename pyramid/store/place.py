@@ -119,6 +119,11 @@ class Place(ABC):
     def identity(self) -> str:
         """The same for the same place, whatever it is called."""
 
+    @property
+    def in_flight(self) -> int:
+        """How many reads at a time are worth it here, as most of their time is waiting; 0 where the number of threads is."""
+        return 0
+
     def prefetch(self, names: Iterable[str]) -> None:  # noqa: B027 nothing is what most do
         """The metadata at ``names`` below are about to be read: stores far away read them together, others do nothing.
         What is wrong is said when they are read."""

@@ -86,12 +86,14 @@ def set_current_token(token: CancelToken | None) -> None:
 @dataclass(frozen=True, slots=True, eq=False)
 class RegisteredSource:
     """A source as the loader knows it: ``number`` counts sources in the order they were added. ``batch_levels``: those
-    with tiles that may be read together; ``begin_levels``: those whose reads go on by themselves."""
+    with tiles that may be read together; ``begin_levels``: those whose reads go on by themselves; ``in_flight``: so many of
+    these at a time, of a source that is far away, 0 for no more than there are workers."""
 
     source: TileSource
     number: int
     batch_levels: frozenset[int] = frozenset()
     begin_levels: frozenset[int] = frozenset()
+    in_flight: int = 0
 
     def patient(self, tile_level: int) -> bool:
         """Levels that are computed, not read, may take as long as they need; so may sources whose reads end by themselves."""

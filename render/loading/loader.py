@@ -173,8 +173,12 @@ class TileLoader:
     def add_source(self, source: TileSource) -> None:
         """Make ``source`` known; must come before requests that name its token. Adding it again is no change."""
         if source.token not in self._sources:
-            levels = [frozenset(getattr(source, name, ())) for name in ("batch_levels", "begin_levels")]
-            self._sources[source.token] = RegisteredSource(guarded(source), len(self._sources), *levels)
+            batches, begins = (
+                frozenset(getattr(source, name, ())) for name in ("batch_levels", "begin_levels")
+            )
+            self._sources[source.token] = RegisteredSource(
+                guarded(source), len(self._sources), batches, begins, getattr(source, "in_flight", 0)
+            )
         twins = self._twins.setdefault(source.token, [])
         if not any(twin is source for twin in twins):
             twins.append(source)

@@ -151,14 +151,28 @@ class _Try:
 @dataclass(slots=True, eq=False)
 class _Pool:
     """One pool: its queue, and the tries of its workers. ``waits``: what is to begin next has no room before something has
-    ended."""
+    ended. ``far``: as many tries may be under way at a time of sources that are far away, whose reads go on by themselves."""
 
     workers: int
     waits: bool = False
+    far: int = 0
     queue: DelayQueue = field(default_factory=DelayQueue)
     running: dict[LoadKey, _Try] = field(default_factory=dict)
     expires_ms: float = math.inf
     """No try takes too long before that."""
+
+    @property
+    def room(self) -> bool:
+        """May anything begin? If there is room for more than workers have in hand, what is first in the queue says so."""
+        return len(self.running) < max(self.workers, self.far)
+
+    def is_full_for(self, load: Load) -> bool:
+        """Are there as many tries under way as there may be beside this one?"""
+        return len(self.running) >= self.workers and (
+            load.batch is not None
+            or load.key.tile.level not in load.registered.begin_levels
+            or len(self.running) >= load.registered.in_flight
+        )
 
     def expired(self, now_ms: float) -> list[_Try]:
         """Tries that have taken too long, the one that was to end first in front."""
@@ -177,7 +191,7 @@ class _Pool:
 
     def next_start_ms(self) -> float | None:
         """When the next queued load could start; None when nothing is queued, or nobody is free to take it."""
-        busy = self.waits or len(self.running) >= self.workers
+        busy = self.waits or not self.room
         if busy and all(t.load.wanted or t.stopping for t in self.running.values()):
             return None
         return self.queue.next_due_ms()
@@ -276,7 +290,7 @@ class Schedule:
     def next_due_ms(self, pool_key: int) -> float | None:
         """When the next load of a pool is due; None when nothing is queued, or no worker is free."""
         pool = self._pools[pool_key]
-        return pool.queue.next_due_ms() if len(pool.running) < pool.workers and not pool.waits else None
+        return pool.queue.next_due_ms() if pool.room and not pool.waits else None
 
     def next_expiry_ms(self) -> float | None:
         """When a ``Tick`` will end a try that takes too long; None for never."""
@@ -316,7 +330,10 @@ class Schedule:
         elif event.begin:
             self._rank_queued(now_ms)  # the ranks that are known know nothing of these
         for load in () if self._closed else event.begin:
-            self._pools[load.pool_key].queue.put(load)
+            pool = self._pools[load.pool_key]
+            pool.queue.put(load)
+            if load.registered.in_flight > pool.far and self._calm is not None:
+                pool.far = load.registered.in_flight
         return dropped
 
     def _rank_queued(self, now_ms: float) -> None:
@@ -342,10 +359,14 @@ class Schedule:
                     actions += self._expire(current, now_ms)
             if not pool.queue:
                 continue
-            if self._ranks is not None and len(pool.running) < pool.workers:
+            if self._ranks is not None and pool.room:
                 self._rank_queued(now_ms)
             pool.waits = False
-            while len(pool.running) < pool.workers and (load := pool.queue.pop(now_ms)) is not None:
+            while pool.room and (load := pool.queue.pop(now_ms)) is not None:
+                if pool.far and pool.is_full_for(load):
+                    pool.queue.put(load)
+                    pool.waits = True
+                    break
                 block_bytes = 0 if load.batch is None else load_bytes(load)
                 if block_bytes and 0 < self._block_bytes > self._most_block_bytes - block_bytes:
                     pool.queue.put(load)

@@ -168,7 +168,8 @@ class TileSource(Protocol):
 
     A source whose reads can go on by themselves has two things more: ``begin_levels``, a frozenset of the levels where that
     is so; and ``begin_tile(tile)``, which begins to read and gives a ``BegunTile``, None where only ``read_tile`` can after all. One
-    worker then has several tiles in hand: begun together they cost far less than one after the other.
+    worker then has several tiles in hand: begun together they cost far less than one after the other. One that is far away may
+    have a third, ``in_flight``: so many tiles may be on their way at a time, however few workers there are.
 
     A source whose reads end by themselves, since each of its requests is given up in time, has ``gives_up``, True: nobody else
     gives its reads up and begins them again.

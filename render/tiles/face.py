@@ -141,6 +141,7 @@ class Face:
         self.batch_levels = frozenset([level for level, own in enumerate(self._periods) if own is not None])
         self.begin_levels = frozenset(range(voxels.stored) if voxels.opened.begins and method is None else ())
         self.gives_up = voxels.opened.gives_up
+        self.in_flight = voxels.opened.in_flight
         self._token = self._name()
         self._reads = ReadCounter()
 

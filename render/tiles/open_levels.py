@@ -66,6 +66,8 @@ class Opened:
     """``levels.start`` begins a read that goes on by itself, as far as the store's library can."""
     gives_up: bool = False
     """Reads end by themselves, as each request is given up in time."""
+    in_flight: int = 0
+    """So many of these may be under way at a time, of a store that is far away; 0: as many as there are workers."""
     warnings: tuple[str, ...] = ()
     """What of the source is lost or taken by a rule."""
 
@@ -227,7 +229,8 @@ def _open_pyramid(place: Place, limits: Limits) -> Opened:
         chunked=True,
         blocks=True,
         begins=levels is pyramid,
-        gives_up=not isinstance(group, LocalPlace),
+        gives_up=group.in_flight > 0,
+        in_flight=group.in_flight,
         warnings=said,
     )
 

@@ -114,6 +114,10 @@ class RemotePlace(Place):
                 found[number] = bytes(data[start:stop])
         return found
 
+    @property
+    def in_flight(self) -> int:
+        return self.client.options.in_flight
+
     def reader(self, meta: ArrayMeta, what: str) -> Any:
         from octree.pyramid.store.remote.reader import RangeReader
 

@@ -35,6 +35,9 @@ _STREAM_BYTES, _COPY_BYTES = 4096, 1 << 20
 class Archive(ABC):
     """Owner of the directory: this object, under its lock. Any thread. ``str()`` is what users call it."""
 
+    in_flight = 0
+    """As ``Place.in_flight``."""
+
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._directory: Directory | None = None

@@ -100,6 +100,10 @@ class ZipPlace(Place):
         return f"{self.archive.identity}!/{self.key}"
 
     @property
+    def in_flight(self) -> int:
+        return self.archive.in_flight
+
+    @property
     def zarr_store(self) -> Any:
         raise SourceError(
             f"{self} has a codec that octree does not decode in archives",

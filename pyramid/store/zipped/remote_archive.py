@@ -12,6 +12,7 @@ from octree.pyramid.store.remote.ranges import joined
 from octree.pyramid.store.zipped.archive import Archive, inflated
 from octree.pyramid.store.zipped.directory import DEFLATED, LOCAL_BYTES, Entry
 
+_IN_FLIGHT = 64
 _MOST_KEPT_BYTES = 4 * 2**20
 """Of values that were read ahead of their being wanted."""
 
@@ -25,6 +26,7 @@ class RemoteArchive(Archive):
         self._values, self._key, self._where = values, key, where
         self._etag: str | None = None
         self._ahead: dict[str, bytes] = {}
+        self.in_flight = _IN_FLIGHT
 
     def __str__(self) -> str:
         return self._where
