@@ -130,6 +130,8 @@ class FaultServer:
                 raise TimeoutError(f"{self._seen}")
 
     def close(self) -> None:
+        if self._loop.is_closed():
+            return
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
 
