@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent.parent / "tests"))
 from servers.faulty import FaultServer
 from servers.nginx import start_nginx
 from servers.ports import free_ports, listens, until_ready
-from servers.weed import BUCKET, Weed, start_weed
+from servers.weed import BUCKET, KEY, SECRET, Weed, start_weed
 
 from octree.pyramid import build
 from octree.pyramid.model import Box
@@ -111,22 +111,28 @@ def rate_of_calls(read: Callable[[Box], Any], boxes: list[Box], in_flight: int) 
     return len(boxes) / (time.perf_counter() - began)
 
 
-def peer(url: str, weed: Weed | None = None) -> Any:
+def peer(url: str) -> Any:
     """The same array by zarr over obstore."""
     import zarr
-    from obstore.store import HTTPStore, S3Store
+    from obstore.store import HTTPStore
     from zarr.storage import ObjectStore
 
-    if weed is None:
-        store: Any = HTTPStore.from_url(url, client_options={"allow_http": True})
-    else:
-        from servers.weed import KEY, SECRET
-
-        store = S3Store(
-            BUCKET, prefix=url, endpoint=weed.endpoint, access_key_id=KEY, secret_access_key=SECRET,
-            region="us-east-1", client_options={"allow_http": True}, virtual_hosted_style_request=False,
-        )  # fmt: skip
+    store = HTTPStore.from_url(url, client_options={"allow_http": True})
     return zarr.open_array(ObjectStore(store, read_only=True), mode="r")
+
+
+def peer_levels(prefix: str, weed: Weed) -> list[Any]:
+    """The levels of a pyramid in a bucket by zarr over obstore, opened as ome-zarr does: the group, then each of them."""
+    import zarr
+    from obstore.store import S3Store
+    from zarr.storage import ObjectStore
+
+    store = S3Store(
+        BUCKET, prefix=prefix, endpoint=weed.endpoint, access_key_id=KEY, secret_access_key=SECRET,
+        region="us-east-1", client_options={"allow_http": True}, virtual_hosted_style_request=False,
+    )  # fmt: skip
+    group: Any = zarr.open_group(ObjectStore(store, read_only=True), mode="r")
+    return [group[level["path"]] for level in group.attrs["ome"]["multiscales"][0]["datasets"]]
 
 
 def row(what: str, ours: str, other: str, goal: str) -> None:
@@ -254,7 +260,7 @@ def frames(url: str, far: Weed, prefix: str) -> None:
 
     def theirs() -> float:
         began = time.perf_counter()
-        array = peer(f"{prefix}/0", far)
+        array = peer_levels(prefix, far)[0]
         with ThreadPoolExecutor(len(boxes)) as pool:
             list(pool.map(lambda box: array[box.slices], boxes))
         return time.perf_counter() - began
