@@ -19,6 +19,7 @@ from octree.pyramid import build, open_pyramid, open_source
 from octree.pyramid.errors import OutsideError, SourceError, SourceNotFound, UsageError
 from octree.pyramid.model import Box
 from octree.pyramid.store.remote.options import RemoteOptions
+from octree.pyramid.verify.run import verify
 from octree.render.frames import render
 from octree.render.tiles.open_levels import open_levels
 
@@ -231,3 +232,21 @@ def test_forbidden_chunks_can_be_fill(server: Loopback) -> None:
     with pytest.raises(SourceError, match="may not be read") as caught:
         open_pyramid(f"{server.url}/v2.zarr").read(0, Box((0, 0), (9, 9)))
     assert "--missing 403" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("name", ["v3.zarr", "v2.zarr"])
+def test_verify_lists_nothing(name: str, server: Loopback) -> None:
+    result = verify(f"{server.url}/{name}")
+    assert (result.ok, result.levels) == (True, LEVELS)
+    assert {one.method for one in server.asked} <= {"GET", "HEAD"}
+    assert verify(f"{server.url}/{name}", deep=True).ok
+
+
+def test_verify_finds_what_is_damaged_far_away(server: Loopback) -> None:
+    shard = "v3.zarr/0/c/0/0"
+    server.values[shard] = server.values[shard][:-1] + b"\0"
+    assert "torn-shard" in {finding.kind for finding in verify(f"{server.url}/v3.zarr").findings}
+    del server.values["v2.zarr/1/0/0"]
+    assert "missing-chunk" in {
+        finding.kind for finding in verify(f"{server.url}/v2.zarr", deep=True).findings
+    }

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 from octree.pyramid.errors import SourceError
 from octree.pyramid.reach import Reach, reach_of
@@ -66,7 +66,10 @@ class Staging(Protocol):
 
 class Place(ABC):
     """One name in a key-value store: that of a value, or of a folder, with which names of others begin. ``str()`` is
-    what users call it. Never changes; any thread may use it. Methods raise OSError for what the store refuses."""
+    what users call it. ``cheap_to_list``: all that lies below may be looked at. Never changes; any thread may use it. Methods raise OSError for what the store refuses."""
+
+    cheap_to_list: ClassVar[bool] = True
+    """May all that lies below be looked at? Where there are millions of values far away, nobody waits for that."""
 
     @abstractmethod
     def child(self, name: str, what: str = "") -> Place:

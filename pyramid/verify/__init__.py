@@ -5,6 +5,7 @@ findings.py    what is said, and how bad it is
 schema.py      metadata against the OME-Zarr models
 structure.py   do metadata and arrays agree: axes, scales, shapes
 files.py       are the files of each array there, and as long as they say
+unlisted.py    levels in stores that are not listed: a few files are looked at
 chunk_lengths.py            how long a chunk says it is: codecs' own headers
 levels.py      is each level the reduction of the one before
 """

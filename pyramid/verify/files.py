@@ -35,6 +35,8 @@ class Stored:
     unit: tuple[int, ...]
     grid: tuple[int, ...]
     present: np.ndarray[tuple[int], np.dtype[np.int64]]
+    listed: bool = True
+    """Are those in ``present`` all that are stored? Else some of them."""
 
     @property
     def total(self) -> int:
@@ -43,7 +45,7 @@ class Stored:
     def missing(self, most: int | None) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
         """Flat numbers of units that are not stored; with ``most``, that many spread over all of them."""
         count = self.total - len(self.present)
-        if count == 0:
+        if count == 0 or not self.listed:
             return np.empty(0, np.int64)
         wanted = count if most is None else min(most, count)
         ranks = np.unique(np.linspace(0, count - 1, wanted).astype(np.int64))

@@ -20,6 +20,7 @@ from octree.pyramid.verify.files import Stored, leftovers, survey
 from octree.pyramid.verify.findings import Finding, Findings, VerifyResult
 from octree.pyramid.verify.schema import display_errors, own_errors, schema_errors
 from octree.pyramid.verify.structure import check_structure
+from octree.pyramid.verify.unlisted import look
 
 if TYPE_CHECKING:
     from octree.pyramid.verify.levels import LevelChecker
@@ -115,6 +116,11 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
 
 
 def _survey(image: ngff.Multiscale, findings: Findings, *, deep: bool) -> list[Stored]:
+    if not image.group.cheap_to_list:
+        return [
+            look(image.group.child(level.path), array, i, findings, deep=deep)
+            for i, (level, array) in enumerate(zip(image.levels, image.arrays, strict=True))
+        ]
     leftovers(image.group, [level.path for level in image.levels], findings)
     return [
         survey(image.group.child(level.path), array, i, findings, deep=deep)
@@ -221,7 +227,7 @@ def _check_missing(checker: LevelChecker, stored: list[Stored], findings: Findin
     most = None if deep else _MISSING_LOOKED_AT
     for level, units in enumerate(stored):
         missing = units.missing(most)
-        if len(missing) < units.total - len(units.present):
+        if units.listed and len(missing) < units.total - len(units.present):
             findings.note(f"level {level}: of the chunks that are not stored, {len(missing)} were looked at")
         for number in missing.tolist():
             box = units.box(number, image.arrays[level].shape)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from octree.pyramid.errors import OutsideError
 from octree.pyramid.store.place import End, Place, Staging, Stamp
@@ -30,6 +30,7 @@ class RemotePlace(Place):
     """``key`` in the store of ``client``; ``fence`` the key that its names may not lead out of, "" for none. Methods raise
     RemoteError, which no OSError is."""
 
+    cheap_to_list: ClassVar[bool] = False
     client: RemoteClient
     key: str
     fence: str
