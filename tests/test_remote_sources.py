@@ -250,3 +250,13 @@ def test_verify_finds_what_is_damaged_far_away(server: Loopback) -> None:
     assert "missing-chunk" in {
         finding.kind for finding in verify(f"{server.url}/v2.zarr", deep=True).findings
     }
+
+
+@pytest.mark.parametrize("where", ["v3.zarr/zarr.json", "v3.zarr/1/zarr.json"])
+def test_metadata_that_are_forbidden_are_asked_for_once(where: str, server: Loopback) -> None:
+    """By whatever asks: the first answer is the error."""
+    server.rule = lambda asked: "403" if asked.path == where else None
+    for command in (["info"], ["verify"], ["render", "--json"]):
+        server.asked.clear()
+        assert run([*command, f"{server.url}/v3.zarr"]) == 3
+        assert Counter(one.path for one in server.asked)[where] == 1

@@ -11,6 +11,7 @@ from octree.pyramid.errors import OutsideError, SourceError
 from octree.pyramid.store import ngff
 from octree.pyramid.store.named import Where, place_of
 from octree.pyramid.store.place import Place
+from octree.pyramid.store.remote.faults import RemoteError
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,10 @@ def _attributes(place: Place) -> tuple[dict[str, Any], str] | None:
         return ngff.group_attributes(place)
     except OutsideError:
         raise
-    except SourceError:
+    except SourceError as error:
+        # labels that nobody may look for are none; a store that does not answer is no reason to leave them out
+        if isinstance(error, RemoteError) and error.fault != "forbidden":
+            raise
         return None
 
 

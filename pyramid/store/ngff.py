@@ -21,6 +21,7 @@ from octree.pyramid.model import AXIS_ORDER, Axis, Channel, LabelFacts, LevelInf
 from octree.pyramid.store.json_files import finite, read_json
 from octree.pyramid.store.named import Where, place_of
 from octree.pyramid.store.place import Place
+from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.zarr_meta import ArrayMeta, metadata_name, read_array_meta
 from octree.pyramid.units import known_unit
 
@@ -94,10 +95,11 @@ def _first(value: Any) -> Any:
 
 
 def is_pyramid(where: Where) -> bool:
-    """Does the folder's metadata make it a multiscale image? No error for anything else, but OutsideError."""
+    """Does the folder's metadata make it a multiscale image? No error for anything else, but OutsideError, and
+    RemoteError where a store does not say."""
     try:
         return bool(find_image(where))
-    except OutsideError:
+    except (OutsideError, RemoteError):
         raise
     except SourceError:
         return False

@@ -129,7 +129,7 @@ class Place(ABC):
 
     def prefetch(self, names: Iterable[str]) -> None:  # noqa: B027 nothing is what most do
         """The metadata at ``names`` below are about to be read: stores far away read them together, others do nothing.
-        What is wrong is said when they are read."""
+        Raises SourceError for a store that does not answer."""
 
     def peek(self, keys: Iterable[str], count: int) -> list[End | None]:
         """Size and last ``count`` bytes of the values at ``keys`` below; None of those that are not there."""

@@ -15,6 +15,7 @@ from octree.pyramid.model import Box
 from octree.pyramid.store import ngff
 from octree.pyramid.store.images import Absent, Listed, images_of
 from octree.pyramid.store.named import place_of
+from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.verify.files import Stored, leftovers, survey
 from octree.pyramid.verify.findings import Finding, Findings, VerifyResult
@@ -99,7 +100,7 @@ def _read(listed: Listed | Absent, findings: Findings) -> ngff.Multiscale | None
     attributes = listed.attributes
     try:
         image = ngff.understand(listed.group, listed.own_attributes, listed.version)
-    except OutsideError:
+    except (OutsideError, RemoteError):
         raise
     except SourceError as error:
         _check_schema(attributes, listed.version, findings)

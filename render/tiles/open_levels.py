@@ -30,6 +30,7 @@ from octree.pyramid.store.doubts import doubts
 from octree.pyramid.store.named import place_of
 from octree.pyramid.store.place import LocalPlace, Place
 from octree.pyramid.store.reading import Later, Reading
+from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.zarr_meta import is_array, read_array_meta
 from octree.render.config import MAX_WORKERS
@@ -86,7 +87,7 @@ def open_levels(
         if not is_file_name(place) and ngff.is_pyramid(place):
             try:
                 return _open_pyramid(place, limits)
-            except (LimitError, OutsideError):
+            except (LimitError, OutsideError, RemoteError):
                 raise
             except SourceError:
                 # axes in an order of its own: level 0 is read like any array, and coarser levels are made

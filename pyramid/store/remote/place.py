@@ -7,14 +7,12 @@ import hashlib
 import posixpath
 import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from octree.pyramid.errors import OutsideError
 from octree.pyramid.store.place import End, Place, Staging, Stamp
 from octree.pyramid.store.remote.client import Got, RemoteClient, client_of, waited
-from octree.pyramid.store.remote.faults import RemoteError
 from octree.pyramid.store.remote.options import DEFAULT_REMOTE, RemoteOptions
 from octree.pyramid.store.remote.ranges import joined
 from octree.pyramid.store.remote.url import parse_url, said
@@ -83,8 +81,7 @@ class RemotePlace(Place):
         await asyncio.gather(*(one(key) for key in keys if key not in self._known))
 
     def prefetch(self, names: Iterable[str]) -> None:
-        with suppress(RemoteError):  # whoever reads it is told
-            waited(self._learn([self.child(name).key for name in names]))
+        waited(self._learn([self.child(name).key for name in names]))
 
     def stamp(self) -> Stamp | None:
         if self.name in METADATA:
