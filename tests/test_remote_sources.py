@@ -189,7 +189,7 @@ def chunk_of(asked: Any) -> bool:
 
 
 def test_the_report_counts_requests(server: Loopback, tmp_path: Path) -> None:
-    busy = iter(["503", "reset"])
+    busy = iter(["503", "503"])
     server.rule = lambda asked: next(busy, None) if chunk_of(asked) else None
     del server.values["v2.zarr/0/0/0"]
     config = tmp_path / "settings.json"
