@@ -334,8 +334,9 @@ class VolumeLayer(TileLayer):
     ) -> None:
         if not self._plan.wanted or self._sight is None:
             return
-        # with what stands in: a texture that must grow is copied, which takes longer than all that is uploaded
-        room = len(self._rank) // len(self.parts)
+        # with what stands in, where somebody will see it: a texture that must grow is copied, which takes longer than all
+        # that is uploaded
+        room = len(self._plan.wanted) if self._settles else len(self._rank) // len(self.parts)
         for part in self.parts:
             page = self._bricks.reserve(self.largest, self.face.texture_dtype, self._owner(part), room)
             if not self._settles:
