@@ -154,6 +154,15 @@ def test_what_is_there_stays(built: Path, tmp_path: Path, capsys: pytest.Capture
     ]  # fmt: skip
 
 
+def test_dest_may_be_a_url_of_this_machine_only(
+    tmp_path: Path, built: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output_of(capsys, "build", built / "a.npy", f"file://{tmp_path}/b.ozx", *WORDS)
+    assert (tmp_path / "b.ozx").read_bytes() == (built / "a.ozx").read_bytes()
+    said = refusal_of(capsys, 2, "build", built / "a.npy", "s3://bucket/b.ozx")
+    assert "s3://bucket/b.ozx is an archive in a store" in said
+
+
 def test_overwrite_replaces_an_archive_of_a_pyramid(tmp_path: Path) -> None:
     build(picture(), tmp_path / "a.ozx", **OPTIONS)
     build(picture(seed=1), tmp_path / "a.ozx", overwrite=True, **OPTIONS)

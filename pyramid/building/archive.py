@@ -20,6 +20,7 @@ from octree.pyramid.building.lock import DestLock
 from octree.pyramid.errors import DestinationError, OctreeError, SourceError, UsageError, WriteError
 from octree.pyramid.options import PATH
 from octree.pyramid.store import ngff
+from octree.pyramid.store.named import local_name, named_url
 from octree.pyramid.store.ngff_write import archive_comment
 from octree.pyramid.store.removal import MARKER, Folder, give_name, mark, remove_folder
 from octree.pyramid.store.zipped.packing import PACKED, pack
@@ -39,6 +40,17 @@ def names_archive(dest: object) -> bool:
     return isinstance(dest, str | os.PathLike) and os.fspath(dest).lower().endswith(_SUFFIX)
 
 
+def _named(dest: str | os.PathLike[str]) -> Any:
+    """The path of DEST. Raises UsageError for a URL that is none of this machine."""
+    text = os.fspath(dest)
+    if (url := named_url(text)) is not None and local_name(url) == url:
+        raise UsageError(
+            f"DEST {text} is an archive in a store: one is packed on this machine only",
+            hint="write it here and upload it, or leave out .ozx: a folder can be written there",
+        )
+    return PATH.read("DEST", local_name(text))
+
+
 def check_archive(source_path: str, dest: str | os.PathLike[str], running: dict[str, Any]) -> Path:
     """The folder in which the pyramid of an archive is built. Changes nothing. Raises UsageError, DestinationError."""
     if running["resume"]:
@@ -46,7 +58,7 @@ def check_archive(source_path: str, dest: str | os.PathLike[str], running: dict[
             f"--resume does not go with {os.fspath(dest)}: {NOT_RESUMED}",
             hint="build a folder, which can be resumed; or leave out --resume",
         )
-    named = PATH.read("DEST", dest)
+    named = _named(dest)
     path = Path(os.path.realpath(named))
     if os.path.islink(named):
         raise DestinationError(
@@ -88,7 +100,7 @@ def build_archive(
 ) -> BuildResult:
     """Build in a folder beside DEST by ``build_folder``, pack it, and remove it. Raises as ``build``."""
     unpacked = check_archive(source_path, dest, running)
-    path = Path(os.path.realpath(PATH.read("DEST", dest)))
+    path = Path(os.path.realpath(_named(dest)))
     places = places_of(unpacked)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
