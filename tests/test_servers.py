@@ -91,20 +91,27 @@ def test_weed_is_an_s3_store(weed: Weed) -> None:
     assert ask(weed.port, "/octree/nothing")[0] == 403
 
 
-def test_what_is_kept_ends_with_its_keeper() -> None:
-    """By SIGKILL, too: then nobody can tidy up."""
+@pytest.mark.parametrize("whole_group", [False, True])
+def test_what_is_kept_ends_with_its_keeper(whole_group: bool) -> None:
+    """By SIGKILL, too: then nobody can tidy up. As ``timeout`` does, a signal may go to all of a group."""
     program = f"import os; os.write(1, str(os.getpid()).encode() + b'\\n'); {'import time; time.sleep(600)'}"
     # a test run that starts a server, and says who it is
     run = f"""
-import subprocess, sys, time
-kept = subprocess.Popen([sys.executable, {KEEPER!r}, sys.executable, "-c", {program!r}], stdin=subprocess.PIPE)
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {str(Path(KEEPER).parent.parent)!r})
+from servers.keeper import Kept
+kept = Kept([sys.executable, "-c", {program!r}], Path("/"), Path("/dev/stdout"))
 time.sleep(600)
 """
-    starter = subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE)
+    starter = subprocess.Popen([sys.executable, "-c", run], stdout=subprocess.PIPE, start_new_session=True)
     assert starter.stdout is not None
     with starter.stdout:
         server = int(starter.stdout.readline())
-        os.kill(starter.pid, signal.SIGKILL)
+        if whole_group:
+            os.killpg(starter.pid, signal.SIGTERM)
+        else:
+            os.kill(starter.pid, signal.SIGKILL)
         starter.wait()
         assert starter.stdout.read() == b""  # at its end when the server, too, is gone
     with pytest.raises(ProcessLookupError):

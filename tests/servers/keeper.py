@@ -21,7 +21,8 @@ def main(command: list[str]) -> None:
         with suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the starter's, which ends its tests first
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the starter's, which ends first
+        signal.signal(each, signal.SIG_IGN)
     Thread(target=watch, daemon=True).start()
     sys.exit(program.wait())
 
@@ -37,6 +38,7 @@ class Kept:
                 stdin=subprocess.PIPE,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,  # signals to the group of whoever starts it must not end it first
             )
 
     @property
