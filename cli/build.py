@@ -130,8 +130,9 @@ def _print_result(result: BuildResult) -> None:
     from octree.pyramid.units import bytes_text
 
     rate = result.bytes_read / result.seconds if result.seconds > 0 else 0
+    what = f"part {result.part}" if result.part else f"{len(result.spec.levels)} levels"
     put(
-        f"{result.dest}: {len(result.spec.levels)} levels, {bytes_text(result.bytes_written)} in "
+        f"{result.dest}: {what}, {bytes_text(result.bytes_written)} in "
         f"{result.files} files, {result.seconds:.1f} s ({bytes_text(rate)}/s), "
         f"peak memory {bytes_text(result.peak_rss_bytes)}{', resumed' if result.resumed else ''}"
     )

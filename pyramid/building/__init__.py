@@ -14,6 +14,7 @@ processes.py   the same in processes of this machine; cluster.py   on dask.distr
 remote.py      what a worker in another process does
 journal.py     what is done already; lock.py   who may write; archive.py      DEST that is an archive
 destination.py   what lies at DEST
+parts.py       a share of a build by itself, as job arrays have it, and the finish
 found.py       which of the journal's records --resume may believe
 replaceable.py what ``--overwrite`` may take the place of
 """

@@ -21,11 +21,12 @@ from octree.pyramid.building.job import Job
 from octree.pyramid.building.lock import DestLock
 from octree.pyramid.building.option_table import BUILD, RUNNING
 from octree.pyramid.building.options import BuildOptions
+from octree.pyramid.building.parts import Part, PartJob, lock_of, refuse_parts, remove_parts
 from octree.pyramid.building.plan import BuildPlan, make_plan
 from octree.pyramid.building.schedulers import make_executor
 from octree.pyramid.building.task import Hole, read_source
 from octree.pyramid.building.work import Progress
-from octree.pyramid.errors import DestinationError, WriteError
+from octree.pyramid.errors import DestinationError, UsageError, WriteError
 from octree.pyramid.memory import peak_rss_bytes, room_bytes
 from octree.pyramid.model import Box, PyramidSpec
 from octree.pyramid.options import takes
@@ -43,6 +44,7 @@ class BuildResult:
     ``bytes_read``     of SOURCE, decoded, earlier runs included.   ``bytes_written``   on disk, likewise.
     ``peak_rss_bytes`` most memory this process ever held.          ``holes``  what --on-error fill filled.
     ``warnings``       what of SOURCE is lost, or taken by a rule.   ``notes``  those of the plan.
+    ``part``           as "3/16", of a build that is finished by ``--part finish``: until then there is no pyramid.
     """
 
     dest: str
@@ -60,6 +62,7 @@ class BuildResult:
     holes: tuple[Hole, ...] = ()
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    part: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -86,6 +89,7 @@ class BuildResult:
             "holes": [hole.to_json() for hole in self.holes],
             "warnings": list(self.warnings),
             "notes": list(self.notes),
+            **({"part": self.part} if self.part else {}),
         }
 
 
@@ -113,7 +117,11 @@ def plan_build(source: Any, dest: str | os.PathLike[str] | None = None, **option
             check_apart(opened.path, places)
             state, header = inspect(places)
             # whether what is there is the same build, is for the build to find out
-            if not running["resume"] or (header is None and running["overwrite"]):
+            if running["part"] is None and not running["overwrite"]:
+                refuse_parts(places)
+            if running["part"] is None and (
+                not running["resume"] or (header is None and running["overwrite"])
+            ):
                 check_writable(places, state, overwrite=running["overwrite"])
         if wanted.on_error == "fail":
             _check_decodes(opened)
@@ -169,8 +177,23 @@ def build(
         )
         _check_memory(plan)
         asked = stop or never
+        part = None if running["part"] is None else Part(*running["part"])
+        if part is not None and (bucket is not None or running["overwrite"]):
+            raise UsageError(
+                f"--part {part} with {'--overwrite' if bucket is None else 'a DEST in object storage'}",
+                hint="parts are built where nothing is: remove DEST first"
+                if bucket is None
+                else "one process keeps the journal there: --scheduler spreads the work over machines",
+            )
         if places is not None:
-            stack.enter_context(DestLock(_lock_path(places), places.dest))
+            own = _lock_path(places)
+            stack.enter_context(
+                DestLock(own if not (part and part.number) else lock_of(places, part), places.dest)
+            )
+            if part is None and running["overwrite"]:
+                remove_parts(places)
+            elif part is None:
+                refuse_parts(places)
         lease = None if bucket is None else stack.enter_context(_lease(bucket))
         executor = stack.enter_context(
             make_executor(running["scheduler"], plan.workers, plan.in_flight, source)
@@ -183,7 +206,8 @@ def build(
             )
         else:
             assert places is not None
-            job = Job(wanted, plan, opened, source, executor, asked, progress, places)
+            facts = (wanted, plan, opened, source, executor, asked, progress, places)
+            job = Job(*facts) if part is None else PartJob(*facts, part)
         done, spec, resumed = job.run(overwrite=running["overwrite"], resume=running["resume"])
         return BuildResult(
             dest=str(dest),
@@ -201,6 +225,7 @@ def build(
             holes=tuple(sorted(done.holes, key=lambda hole: hole.start)),
             warnings=opened.warnings,
             notes=plan.notes,
+            part=None if part is None or not part.number else str(part),
         )
 
 

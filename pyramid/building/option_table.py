@@ -56,6 +56,21 @@ def _chunks(value: Any) -> tuple[int, ...]:
     return edges
 
 
+def _part(value: Any) -> tuple[int, int]:
+    """``3/16`` → (3, 16); ``finish`` → (0, 0). Raises ValueError."""
+    if isinstance(value, tuple):
+        return value
+    if str(value).strip() == "finish":
+        return 0, 0
+    number, slash, count = str(value).partition("/")
+    if not (slash and number.strip().isdecimal() and count.strip().isdecimal()):
+        raise ValueError(value)
+    part = int(number), int(count)
+    if not 1 <= part[0] <= part[1] <= 99_999:
+        raise ValueError(value)
+    return part
+
+
 BUILD = Table(
     "build",
     (
@@ -94,6 +109,9 @@ RUNNING = Table(
     (
         Option("overwrite", FLAG, "Build beside DEST, then change places.", group=STORED),
         Option("resume", FLAG, "Go on with an interrupted build.", group=RUN),
+        Option("part", Kind("a part as 3/16, or finish", _part, "K/N"),
+               "Of N parts, which run independently as in a job array, do this one: 3/16; then once: finish.",
+               unset="all of it", group=RUN),
         Option("scheduler", ANY,
                "threads, serial, local (processes), or a dask scheduler as tls://host:8786.",
                unset="threads", group=RUN),

@@ -252,6 +252,11 @@ def mark(folder: Folder, marker: str, dest: str, build: str) -> None:
     folder.create(marker, f'{_HEAD}{json.dumps(dest)}, "build": {json.dumps(build)}}}\n')
 
 
+def join_mark(folder: Folder, marker: str, dest: str, build: str) -> None:
+    """Write a marker where there is none yet. Raises FileExistsError: somebody else was faster."""
+    folder.create(marker, f'{_HEAD}{json.dumps(dest)}, "build": {json.dumps(build)}}}\n')
+
+
 def unmark(folder: Folder, marker: str, dest: str) -> None:
     """Remove a marker of ``dest``, if it is there."""
     if word_in(folder, marker, dest) is not None:
