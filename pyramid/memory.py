@@ -21,7 +21,7 @@ def use_one_heap() -> None:
     16384 x 16384 uint16 held 300 MiB with the default, 185 with two heaps, 137 with one. Blocks that go back to the
     system come again as zeroed pages, which cost more time than the heap's one lock: tasks allocate seldom, and much.
 
-    Changes the whole process, so only the command does it. Does nothing where the allocator is another one.
+    Changes the whole process, so only the command does it, and worker processes that build. Does nothing where the allocator is another one.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
