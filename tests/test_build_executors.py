@@ -344,11 +344,11 @@ def test_workers_elsewhere_open_a_source_of_labels_as_ids(tmp_path: Path) -> Non
 
 def test_a_worker_keeps_what_it_has_freed(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
     """Else every block comes from the system as zeroed pages: dask's workers begin like that."""
-    from octree.pyramid.building import remote
+    from octree.pyramid.building import task
 
     asked: list[str] = []
-    monkeypatch.setattr(remote, "use_one_heap", lambda: asked.append("heap"))
+    monkeypatch.setattr(task, "use_one_heap", lambda: asked.append("heap"))
     recipe = Recipe(plan_build(str(source)), str(source.with_name("p")), str(source), None, False, False)
     for _ in range(2):
-        assert isinstance(remote.run_group(recipe, (Task(0, 0),)), WriteError)  # nobody has made its levels
+        assert isinstance(task.run_group(recipe, (Task(0, 0),)), WriteError)  # nobody has made its levels
     assert asked == ["heap"]

@@ -11,7 +11,6 @@ task.py        one task: read, reduce, write every level that fits
 windows.py     display windows for the metadata, from a coarse level
 schedulers.py  which executor is meant; executors.py   tasks in a bounded window: serial, threads
 processes.py   the same in processes of this machine; cluster.py   on dask.distributed
-remote.py      what a worker in another process does
 journal.py     what is done already; lock.py   who may write; archive.py      DEST that is an archive
 destination.py   what lies at DEST
 parts.py       a share of a build by itself, as job arrays have it, and the finish

@@ -14,8 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from octree.pyramid.building.executors import Group, in_window
-from octree.pyramid.building.remote import run_group
-from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner
+from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner, run_group
 from octree.pyramid.errors import OctreeError, UsageError, WriteError
 
 ANSWER_S = 5  # how long a scheduler may take to answer

@@ -19,8 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from octree.pyramid.building.executors import Group, in_window
-from octree.pyramid.building.remote import run_group
-from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner
+from octree.pyramid.building.task import Recipe, TaskResult, TaskRunner, run_group
 from octree.pyramid.errors import OctreeError, WriteError
 
 RETRIES = 3  # of groups whose worker died, which may be theirs or a neighbour's fault
