@@ -105,7 +105,7 @@ def print_error(error: OctreeError, *, as_json: bool) -> None:
     """What, where, why and what to do, in a few lines; with ``as_json`` also the document on stdout. Where nothing can
     be written the exit code alone says it."""
     if as_json:
-        with suppress(WriteError):
+        with suppress(WriteError, BrokenPipeError):
             print_json({"error": error.to_json()})
     with suppress(OSError):
         say(error.message, style="bold red", lead="error: ")

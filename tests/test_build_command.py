@@ -188,6 +188,22 @@ def test_a_reader_that_goes_away_ends_the_command_without_a_word(tmp_path: Path,
         assert (done.returncode, done.stderr) == (141, b"")
 
 
+def test_an_error_whose_json_nobody_reads_is_said_all_the_same(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    command = [*COMMAND, "info", str(tmp_path / "nowhere"), "--json"]
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    try:
+        done = subprocess.run(
+            command, stdout=writing, stderr=subprocess.PIPE, env=env, timeout=60, check=False, text=True
+        )
+    finally:
+        os.close(writing)
+    assert done.returncode == 3
+    assert "there is no file or folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_one_heap_is_chosen_before_any_thread_has_its_own(tmp_path: Path) -> None:
     """A build holds 40 MiB more where even one thread, such as that which watches for signals, began before."""
     code = (
