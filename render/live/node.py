@@ -377,7 +377,7 @@ class LiveNode(Node):  # type: ignore[misc] # vispy has no type information
         seen, version = self._see(), self._layer.source.version
         held_from, group = self._group.held_from, self._group
         if held_from is None and not arrives_in_time(self.pipeline.loader.latency_ms(), group.left_ms):
-            held_from = Tier.IDEAL
+            held_from = Tier.STAND_IN  # as in films: what comes after the plane has gone is read in vain
         stands = group.plane_ms is None
         looked = (seen, self.pipeline.room_for(self._layer), version, held_from, stands)
         if looked == self._looked and not self._fresh:
