@@ -150,7 +150,7 @@ def test_the_page_says_that_it_is_a_volume(cube: Path, small_tiles: Path, tmp_pa
     page = (tmp_path / "page.html").read_text()
     volume_report = result.report.frames[0].volume
     assert volume_report is not None
-    for words in (f"volume, alpha, {volume_report.bricks_drawn} bricks", "z 37.5, azimuth 30"):
+    for words in (f"volume, alpha, {volume_report.bricks_drawn} bricks", "z 37.5, azimuth 30", "bricks read"):
         said = words in page  # a page is long: what it is must not be printed
         assert said, words
 

@@ -75,6 +75,7 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
     totals, frames = report["totals"], report["frames"]
     times = totals["frame_ms"]
     last = frames[-1]["coverage"] if frames else None
+    what = "bricks" if frames and all(frame.get("volume") for frame in frames) else "tiles"
     return [
         ("frames", str(totals["frames"])),
         ("ideal coverage, last frame", f"{100 * last['ideal']:.1f} %" if last else "–"),
@@ -91,11 +92,11 @@ def _cards(report: dict[str, Any]) -> list[tuple[str, str]]:
             for name, key in _PLANE_COUNTS
             if totals.get(key) or len({str(frame.get("position")) for frame in frames}) > 1
         ),
-        ("tiles read", f"{totals['tiles_read']}"),
+        (f"{what} read", str(totals["tiles_read"])),
         ("bytes read", bytes_or_dash(totals["bytes_read"])),
         *_remote_cards(totals.get("remote", {})),
         ("most memory", bytes_or_dash(totals["peak_rss_bytes"])),
-        ("failed tiles", str(len(report["failures"]))),
+        (f"failed {what}", str(len(report["failures"]))),
         *_slice_cards(report),
     ]
 
