@@ -144,7 +144,7 @@ def test_no_setting_is_an_internal_error(
             continue
         taken |= one
     Path("s.json").write_text(json.dumps(document(taken)))
-    assert run(command("render", "--config", "s.json", "--latency=1ms")) in (0, 2, 3)
+    assert run(command("render", "--config", "s.json", "--latency=1ms", "--clim=0,9")) in (0, 2, 3)
     assert "internal error" not in capsys.readouterr().err
 
 
@@ -180,13 +180,23 @@ def test_a_url_is_no_place_to_write_to(
         "config",
         "baselines",
     }
-    lines = [command(name, f"{option.long}={url}") for name, option in paths]
-    lines += [["build", "a.npy", url], ["build", "a.npy", url, "--overwrite"], ["check", url], ["demo", url]]
+    lines = [
+        [
+            word
+            for word in command(name, f"{option.long}={url}")
+            if option.name != "output" or word not in ("-o", "o.png")
+        ]
+        for name, option in paths
+    ]
+    if not url.startswith(("s3:", "file:")):  # where a pyramid may be built
+        lines += [["build", "a.npy", url], ["build", "a.npy", url, "--overwrite"]]
+    lines += [["check", url], ["demo", url]]
     lines += [["config", "--config", url], ["render", "a.npy", "-o", url]]
     for line in lines:
         before = sorted(Path.cwd().iterdir())
         assert run(line) == 2, line
-        assert "is a URL" in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert any(words in said for words in ("is a URL", "octree knows no", "takes no pyramids")), said
         assert sorted(Path.cwd().iterdir()) == before, line
 
 
@@ -194,7 +204,7 @@ def test_a_url_is_no_place_to_write_to(
 def test_nor_in_python(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     for call in (
-        lambda: build(np.zeros((8, 8)), url),
+        *(() if url.startswith(("s3:", "file:")) else (lambda: build(np.zeros((8, 8)), url),)),
         lambda: suite.run("suite.toml", output=url),
         lambda: suite.run("suite.toml", baselines=url),
         lambda: output_paths(url, [FrameName("fit")]),

@@ -16,6 +16,7 @@ import zarr
 from build_tools import COMMAND, image, octree, octree_json
 
 from octree.pyramid import open_pyramid
+from octree.pyramid.units import bytes_text
 
 
 @pytest.fixture
@@ -77,7 +78,7 @@ def test_too_little_memory_is_a_usage_error_with_the_least_that_would_do(
     tmp_path: Path, source: Path
 ) -> None:
     error = octree_json("build", source, tmp_path / "p", "--memory", "1MiB", code=2)["error"]
-    assert f"at least {error['needed_bytes']}" in error["message"]
+    assert f"at least {bytes_text(error['needed_bytes'])}" in error["message"]
     least = f"{-(-error['needed_bytes'] // 2**20)}MiB"
     assert least in error["hint"]
     octree_json("build", source, tmp_path / "p", "--memory", least)

@@ -428,7 +428,7 @@ def test_too_small_an_atlas_is_said_with_what_would_do(image: Path, tmp_path: Pa
 
 def test_too_little_memory_is_said_with_units(image: Path, tmp_path: Path) -> None:
     no_bug(done := octree("build", image, tmp_path / "p", "--memory", "10"), 2)
-    assert "10 B is too little" in done.stderr
+    assert "10 B is too small" in done.stderr
     (least,) = re.findall(r"--memory (\d+MiB)", done.stderr)
     no_bug(octree("build", image, tmp_path / "p", "--memory", least), 0)
 

@@ -303,7 +303,7 @@ def test_a_budget_that_pins_stood_against_is_kept_from_the_next_frame(canvas: Ca
     assert atlas.bytes <= 18 * 18
 
 
-@pytest.mark.parametrize("arguments", [(0, 256, 4096), (1, 0, 4096), (1, 256, 0)])
+@pytest.mark.parametrize("arguments", [(1, 0, 4096), (1, 256, 0)])
 def test_senseless_sizes_are_refused(arguments: tuple[int, int, int]) -> None:
     with pytest.raises(UsageError):
         Atlas(*arguments)

@@ -151,7 +151,8 @@ def test_every_point_belongs_to_exactly_one_on_any_number_of_axes(
     low, high = parts[:, :axes], parts[:, axes:]
     assert (high - low).prod(axis=1).sum() == pytest.approx(visible.volume)
     for point in np.random.default_rng(seed).uniform(visible.low, visible.high, (20, axes)):
-        assert ((low <= point) & (point < high)).all(axis=1).sum() == 1
+        if (point < visible.high).all():  # of the least number there is numpy draws the end, too
+            assert ((low <= point) & (point < high)).all(axis=1).sum() == 1
     assert all(resident(key) for key in cover.drawn)
     # what a quad takes of its tile lies where the tile lies
     for key, source, dest in zip(cover.quads.keys, cover.quads.source, cover.quads.dest, strict=True):

@@ -749,7 +749,7 @@ def test_missing_path(tmp_path: Path) -> None:
 def test_archives_are_named(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "a.zarr.zip", "w") as archive:
         archive.writestr("zarr.json", "{}")
-    with pytest.raises(SourceError, match="is a ZIP archive"):
+    with pytest.raises(SourceError, match="nor the metadata of a Zarr array"):
         open_source(tmp_path / "a.zarr.zip")
     np.savez(tmp_path / "a.npz", image((20, 30)))
     with open_source(tmp_path / "a.npz") as source:

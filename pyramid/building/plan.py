@@ -199,7 +199,7 @@ def make_plan(
     minimum = fixed + least
     if way is None:
         raise UsageError(
-            f"--memory of {bytes_text(request.memory_bytes)} is too little: this build needs at least {bytes_text(minimum)}",
+            f"--memory of {bytes_text(request.memory_bytes)} is too small: this build needs at least {bytes_text(minimum)}",
             hint=f"give --memory {-(-minimum // 2**20)}MiB or more{', or smaller --chunks' if request.chunks else ''}",
             needed_bytes=minimum,
         )
