@@ -78,6 +78,19 @@ def test_profiles_that_give_no_keys(tmp_path: Path, profile: str, words: str) ->
         s3_settings(RemoteOptions(profile=profile), profiles(tmp_path))
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_profile_of_another_way_is_never_taken_for_nobody(tmp_path: Path, named: bool) -> None:
+    """Forbidden would be all that was said."""
+    (tmp_path / ".aws").mkdir()
+    section = "profile lab" if named else "default"
+    (tmp_path / ".aws/config").write_text(f"[{section}]\nrole_arn = arn:aws:iam::1:role/x\n")
+    env = {"HOME": str(tmp_path), **({"AWS_PROFILE": "lab"} if named else {})}
+    with pytest.raises(UsageError, match="holds no keys"):
+        s3_settings(RemoteOptions(), env)
+    assert s3_settings(RemoteOptions(anonymous=True), env)["skip_signature"]
+    assert s3_settings(RemoteOptions(), {**env, **KEYS})["keys"][0] == "AKIDENV"
+
+
 def test_the_machines_metadata_are_asked_only_where_somebody_says_so() -> None:
     plain = RemoteOptions()
     for settings in (

@@ -18,6 +18,15 @@ _S3_OTHERS = (
     "AWS_CONTAINER_CREDENTIALS_FULL_URI",
 )
 """Credentials that the library gets by itself, where these variables say so."""
+_OTHER_WAYS = (
+    "sso_session",
+    "sso_start_url",
+    "role_arn",
+    "credential_process",
+    "credential_source",
+    "login_session",
+)
+"""What says in a profile that it has credentials, which only the tools of Amazon get."""
 _GS = (
     "GOOGLE_APPLICATION_CREDENTIALS",
     "GOOGLE_SERVICE_ACCOUNT",
@@ -89,10 +98,12 @@ def _profile(options: RemoteOptions, env: Mapping[str, str]) -> dict[str, str]:
             f"there is no profile {named!r} in {files[1][0]} or {files[0][0]}",
             hint="check --profile and AWS_PROFILE; --anonymous gives no credentials",
         )
-    if options.profile and not options.anonymous and "aws_access_key_id" not in said:
+    other_ways = any(key in said for key in _OTHER_WAYS) and not _is_elsewhere(env)
+    if (options.profile or other_ways) and not options.anonymous and "aws_access_key_id" not in said:
         raise UsageError(
-            f"the profile {named!r} holds no keys, and how it gets some is not done here",
-            hint=f'eval "$(aws configure export-credentials --profile {named} --format env)" puts keys into the environment',
+            f"the profile {name!r} holds no keys, and how it gets some is not done here",
+            hint=f'eval "$(aws configure export-credentials --profile {name} --format env)" puts keys into the environment; '
+            "--anonymous gives none",
         )
     return said
 
